@@ -1,0 +1,85 @@
+// Device: copies between slabs and an engine's KV cache, in host memory or on a GPU.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/format/geometry.h"
+#include "lib/format/result.h"
+
+namespace kvfs::gpu {
+
+// One group's KV in the engine's memory; the meaning of every field is that of kvfs_pages in
+// <kvfs/kvfs.h>. Owns its page table, since a transfer outlives the call that began it.
+struct Pages {
+  std::vector<std::byte*> layers;
+  std::int64_t kv_stride = 0, page_stride = 0, token_stride = 0, head_stride = 0;
+  std::uint32_t first_head = 0, head_count = 0;
+  std::uint32_t page_tokens = 0;           // 0: strided
+  std::vector<std::int32_t> page_table;
+  std::uint64_t first_token = 0;
+};
+
+// The canonical block (design section 4) of one group.
+struct BlockShape {
+  std::uint32_t heads = 0, layers = 0, kv_factor = 0, tokens = 0, head_dim = 0, element_bytes = 0;
+  [[nodiscard]] std::uint64_t bytes() const {
+    return std::uint64_t{heads} * layers * kv_factor * tokens * head_dim * element_bytes;
+  }
+};
+BlockShape block_shape(const Geometry& geometry, std::size_t group);
+
+// A block in host memory (a slab's slot or a bounce buffer) and its place in the prefix.
+struct BlockAt {
+  std::byte* memory;
+  std::uint32_t block;  // index in the prefix: its first token is block * shape.tokens
+};
+
+// Strides, ranges, pointers and page-table length against the blocks wanted; a sentence for what is wrong.
+Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t first_block, std::uint32_t count);
+
+using CopyDone = std::function<void(Status)>;
+
+// Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call.
+// Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's memory are
+//          the caller's and must outlive `done`.
+// Blocks:  begin_* do not wait for the copy; destruction does.
+// Errors:  done(kIo / kUnavailable) for a device error; arguments are checked by check_pages before.
+class Device {
+ public:
+  virtual ~Device() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;  // "cpu", "cuda:0"
+
+  // Slab memory that copies will use: lets a GPU pin it, in the background. Copies from memory that
+  // is not (yet) registered work, slower.
+  virtual void register_memory(std::span<std::byte> memory, bool writable) = 0;
+  virtual void unregister_memory(std::span<std::byte> memory) = 0;  // waits for copies that use it
+
+  // Blocks to pages (load). `blocks` need be valid during the call only.
+  virtual void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
+                       std::shared_ptr<const Pages> pages, void* stream, CopyDone done) = 0;
+  // Pages to blocks (store).
+  virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
+                      std::shared_ptr<const Pages> pages, void* stream, CopyDone done) = 0;
+  // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].
+  virtual void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets, std::uint64_t bytes,
+                        void* stream, CopyDone done) = 0;
+  virtual void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources, std::uint64_t bytes,
+                       void* stream, CopyDone done) = 0;
+};
+
+// The CPU device: `threads` copy threads (the caller's included). Always there.
+std::unique_ptr<Device> make_cpu_device(std::uint32_t threads);
+// kUnavailable with the reason where the driver or the device is missing, or this build has no CUDA code.
+Result<std::unique_ptr<Device>> make_cuda_device(int ordinal);
+// Which device a pointer belongs to: -1 host, else the CUDA ordinal. Host when no CUDA driver is loaded in this
+// process.
+int device_of(const void* pointer);
+
+}  // namespace kvfs::gpu
