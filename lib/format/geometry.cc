@@ -39,7 +39,7 @@ constexpr std::array<std::pair<Encoding, std::string_view>, 4> kEncodings{{
 
 const DTypeRow& row_of(DType dtype) { return kDTypes.at(static_cast<std::size_t>(dtype)); }
 
-std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
+std::string in_quotes(std::string_view text) { return "'" + std::string(text) + "'"; }
 
 // What JSON can carry and a terminal can show: UTF-8 without control characters.
 bool printable_utf8(std::string_view text) {
@@ -64,8 +64,8 @@ bool valid_tag(std::string_view tag) {
 // block_bytes as a product that cannot wrap; 0 when it does.
 std::uint64_t checked_block_bytes(const Geometry& geometry, const Group& group) {
   std::uint64_t bytes = dtype_bytes(geometry.dtype);
-  for (const std::uint32_t factor : {group.kv_factor, group.layers, group.kv_heads, group.head_dim,
-                                     geometry.block_tokens}) {
+  for (const std::uint32_t factor :
+       {group.kv_factor, group.layers, group.kv_heads, group.head_dim, geometry.block_tokens}) {
     if (__builtin_mul_overflow(bytes, std::uint64_t{factor}, &bytes)) return 0;
   }
   return bytes;
@@ -74,9 +74,9 @@ std::uint64_t checked_block_bytes(const Geometry& geometry, const Group& group) 
 Status validate_group(const Geometry& geometry, std::size_t index) {
   const Group& group = geometry.groups[index];
   const std::string where = "groups[" + std::to_string(index) + "].";
-  for (const auto& [name, value] : {std::pair{"layers", group.layers},
-                                    std::pair{"kv_heads", group.kv_heads},
-                                    std::pair{"head_dim", group.head_dim}}) {
+  for (const auto& [name, value] :
+       {std::pair{"layers", group.layers}, std::pair{"kv_heads", group.kv_heads},
+        std::pair{"head_dim", group.head_dim}}) {
     if (value == 0) {
       return fail(Code::kInvalid, where + name + " is 0: give the model's number, at least 1");
     }
@@ -87,8 +87,9 @@ Status validate_group(const Geometry& geometry, std::size_t index) {
   }
   const std::uint64_t bytes = checked_block_bytes(geometry, group);
   if (bytes == 0 || bytes > kMaxBlockBytes) {
-    return fail(Code::kInvalid, where + "block_bytes is over the limit of 1 GiB: use fewer "
-                                        "block_tokens, or split the layers into groups");
+    return fail(Code::kInvalid, where +
+                                    "block_bytes is over the limit of 1 GiB: use fewer "
+                                    "block_tokens, or split the layers into groups");
   }
   if (bytes % 8 != 0) {
     return fail(Code::kInvalid, where + "block_bytes is " + std::to_string(bytes) +
@@ -112,7 +113,7 @@ Result<DType> dtype_from_name(std::string_view name) {
     }
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  return fail(Code::kInvalid, "dtype " + quoted(name) + " is not known: use one of " + known);
+  return fail(Code::kInvalid, "dtype " + in_quotes(name) + " is not known: use one of " + known);
 }
 
 std::string_view encoding_name(Encoding encoding) {
@@ -124,7 +125,7 @@ Result<Encoding> encoding_from_name(std::string_view name) {
     if (name == known) return encoding;
   }
   return fail(Code::kInvalid,
-              "encoding " + quoted(name) + " is not known: use raw, packed, fp8 or int8");
+              "encoding " + in_quotes(name) + " is not known: use raw, packed, fp8 or int8");
 }
 
 std::uint64_t Geometry::block_bytes(std::size_t group) const {
@@ -162,14 +163,14 @@ Status validate(const Geometry& geometry) {
                                     ": use 1 to " + std::to_string(kMaxBlockTokens));
   }
   const std::string_view layout = geometry.layout;
-  if (geometry.opaque() && !(layout.starts_with(kOpaquePrefix) &&
-                             valid_tag(layout.substr(kOpaquePrefix.size())))) {
-    return fail(Code::kInvalid, "layout " + quoted(layout) +
+  if (geometry.opaque() &&
+      !(layout.starts_with(kOpaquePrefix) && valid_tag(layout.substr(kOpaquePrefix.size())))) {
+    return fail(Code::kInvalid, "layout " + in_quotes(layout) +
                                     " is not known: use canonical, or opaque:TAG with a TAG of 1 "
                                     "to 64 letters, digits, '.', '_' or '-'");
   }
   if (geometry.encoding != Encoding::kRaw) {
-    return fail(Code::kInvalid, "encoding " + quoted(encoding_name(geometry.encoding)) +
+    return fail(Code::kInvalid, "encoding " + in_quotes(encoding_name(geometry.encoding)) +
                                     " cannot be stored by this build: use raw");
   }
   if (geometry.groups.empty() || geometry.groups.size() > kMaxGroups) {
@@ -187,7 +188,7 @@ std::string describe_difference(const Geometry& wanted, const Geometry& has) {
     return what + " is " + std::string(left) + ", the namespace has " + std::string(right);
   };
   const auto number = [](std::uint64_t value) { return std::to_string(value); };
-  if (wanted.model != has.model) return say("model", quoted(wanted.model), quoted(has.model));
+  if (wanted.model != has.model) return say("model", in_quotes(wanted.model), in_quotes(has.model));
   if (wanted.dtype != has.dtype) {
     return say("dtype", dtype_name(wanted.dtype), dtype_name(has.dtype));
   }
@@ -196,7 +197,8 @@ std::string describe_difference(const Geometry& wanted, const Geometry& has) {
   }
   // A salt keeps tenants apart: it is not for others' eyes.
   if (wanted.salt != has.salt) return "salt differs from the namespace's";
-  if (wanted.layout != has.layout) return say("layout", quoted(wanted.layout), quoted(has.layout));
+  if (wanted.layout != has.layout)
+    return say("layout", in_quotes(wanted.layout), in_quotes(has.layout));
   if (wanted.encoding != has.encoding) {
     return say("encoding", encoding_name(wanted.encoding), encoding_name(has.encoding));
   }

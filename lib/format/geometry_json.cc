@@ -17,6 +17,11 @@ constexpr std::array<std::string_view, 7> kTopKeys{"model",  "dtype",    "block_
 constexpr std::array<std::string_view, 5> kGroupKeys{"layers", "kv_heads", "head_dim", "kv_factor",
                                                      "window"};
 
+// For messages; json::dump() alone throws where a string is not UTF-8.
+std::string shown(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& keys, std::string_view key) {
   return std::ranges::find(keys, key) != keys.end();
@@ -32,7 +37,7 @@ class Reader {
     if (member == nullptr) return;
     if (!member->is_number_unsigned() ||
         member->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max()) {
-      return set_error(where_ + name + " is " + member->dump() +
+      return set_error(where_ + name + " is " + shown(*member) +
                        ": give a whole number from 0 to 4294967295");
     }
     value = member->get<std::uint32_t>();
@@ -42,7 +47,7 @@ class Reader {
     const json* member = find(name, required);
     if (member == nullptr) return;
     if (!member->is_string()) {
-      return set_error(where_ + name + " is " + member->dump() + ": give a string");
+      return set_error(where_ + name + " is " + shown(*member) + ": give a string");
     }
     value = member->get<std::string>();
   }
@@ -50,7 +55,8 @@ class Reader {
   template <std::size_t N>
   void refuse_others(const std::array<std::string_view, N>& known) {
     for (const auto& [name, value] : object_.items()) {
-      if (!contains(known, name)) set_error(where_ + name + " is not a key of a geometry: remove it");
+      if (!contains(known, name))
+        set_error(where_ + name + " is not a key of a geometry: remove it");
     }
   }
 
@@ -77,7 +83,8 @@ class Reader {
 };
 
 Result<Group> group_from_json(const json& object, const std::string& where, bool flat) {
-  if (!object.is_object()) return fail(Code::kInvalid, where + " is not an object: give {layers, kv_heads, head_dim}");
+  if (!object.is_object())
+    return fail(Code::kInvalid, where + " is not an object: give {layers, kv_heads, head_dim}");
   Reader reader(object, where.empty() ? where : where + ".");
   Group group;
   reader.number("layers", group.layers, true);
@@ -106,7 +113,8 @@ Result<std::vector<Group>> groups_from_json(const json& object) {
                                       "groups out");
     }
   }
-  if (!listed->is_array()) return fail(Code::kInvalid, "groups is not a list: give [{layers, ...}]");
+  if (!listed->is_array())
+    return fail(Code::kInvalid, "groups is not a list: give [{layers, ...}]");
   for (std::size_t g = 0; g < listed->size(); ++g) {
     Result<Group> group = group_from_json((*listed)[g], "groups[" + std::to_string(g) + "]", false);
     if (!group) return pass(std::move(group));

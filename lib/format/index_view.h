@@ -40,6 +40,12 @@ class IndexView {
                             std::span<const ExtraAt> extras = {}) const;
 
  private:
+  [[nodiscard]] const std::byte* record(BlockId id) const;
+  [[nodiscard]] bool probably_has(const Key& key) const;
+  [[nodiscard]] std::size_t search_longest(std::span<const Key> keys) const;
+  std::size_t verify_down(std::span<const Key> keys, std::span<const Token> tokens,
+                          std::span<const ExtraAt> extras, BlockId tip, Match& match) const;
+
   const IndexHeader* header_ = nullptr;
   const Bucket* buckets_ = nullptr;
   const std::byte* records_ = nullptr;

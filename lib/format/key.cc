@@ -16,7 +16,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "keys hash little-endian tokens");
 
-constexpr std::size_t kMaxChainBytes = sizeof(Key) + sizeof(Token) * kMaxBlockTokens + sizeof(Extra);
+constexpr std::size_t kMaxChainBytes =
+    sizeof(Key) + sizeof(Token) * kMaxBlockTokens + sizeof(Extra);
 
 Key to_key(const XXH128_hash_t& hash) { return {.lo = hash.low64, .hi = hash.high64}; }
 

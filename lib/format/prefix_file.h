@@ -23,6 +23,7 @@
 namespace kvfs {
 
 inline constexpr std::string_view kPrefixSuffix = ".safetensors";
+inline constexpr std::uint32_t kMaxPrefixBlocks = 1U << 24;  // keeps all offsets within 64 bits
 
 // Byte positions in a prefix file of `blocks` blocks.
 struct PrefixLayout {
@@ -51,7 +52,7 @@ struct PrefixHeader {
 // padded files are told apart). `head` holds at least the first min(file_bytes, header) bytes.
 Result<PrefixHeader> parse_prefix_header(std::span<const std::byte> head, std::uint64_t file_bytes,
                                          const Geometry& geometry);
-// Header length from the first 8 bytes, bounded to 1 MiB.
+// PrefixLayout::header_bytes from a file's first 8 bytes, bounded to 1 MiB.
 Result<std::uint64_t> prefix_header_bytes(std::span<const std::byte> first8);
 
 // "<hex>.safetensors" <-> key.
