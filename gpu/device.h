@@ -18,7 +18,7 @@ namespace kvfs::gpu {
 // One group's KV in the engine's memory; the meaning of every field is that of kvfs_pages in
 // <kvfs/kvfs.h>. Owns its page table, since a transfer outlives the call that began it.
 struct Pages {
-  std::vector<std::byte*> layers;
+  std::vector<std::byte*> layers;  // one per layer, or one per (layer, kv): K and V apart
   std::int64_t kv_stride = 0, page_stride = 0, token_stride = 0, head_stride = 0;
   std::uint32_t first_head = 0, head_count = 0;
   std::uint32_t page_tokens = 0;           // 0: strided

@@ -161,12 +161,14 @@ KVFS_API kvfs_status kvfs_prefetch(kvfs_client* client, const kvfs_key* key);
  * strided (page_table == NULL): page = 0, slot = t - first_token.
  * Strides are bytes. head counts from 0 for head `first_head` of the block: a tensor-parallel rank gives the range of
  * heads it has. page_tokens may divide or be a multiple of block_tokens. Pointers are all host or all of one device.
+ * Where K and V are allocations of their own (layer_count = kv_factor * layers), layers[layer * kv_factor + kv]
+ * takes the place of layers[layer] + kv * kv_stride.
  * For layout "opaque:*", see kvfs_blocks. */
 typedef struct kvfs_pages {
   uint32_t size; /* sizeof(kvfs_pages) */
-  uint32_t layer_count;    /* must equal the group's layers */
+  uint32_t layer_count;    /* the group's layers; or kv_factor * layers: K and V apart */
   void* const* layers;
-  int64_t kv_stride;       /* unused when kv_factor is 1 */
+  int64_t kv_stride;       /* unused when kv_factor is 1 or K and V are apart */
   int64_t page_stride;
   int64_t token_stride;
   int64_t head_stride;
