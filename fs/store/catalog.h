@@ -151,6 +151,8 @@ class Catalog {
   [[nodiscard]] virtual BlockId high() const = 0;  // all ids are below it
   [[nodiscard]] virtual std::uint64_t blocks() const = 0;  // live
   [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;  // index, nodes, lists: all of it
+  // Tells clients that a slab of theirs is to be unmapped: raises the index's slabs_retired.
+  virtual void announce_retired_slab() = 0;
 
   // -- recovery -------------------------------------------------------------------------------------
   // What an earlier daemon left in DRAM: calls `each` for every block that was live and had a DRAM slot
