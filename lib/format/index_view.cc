@@ -230,10 +230,14 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
   const RequiredGroups required(*header_);
   ExtrasBackwards extras_backwards(extras);
   match = {};
+  // A wrong record under a link to it says nothing about block i, which may have moved to another
+  // id: look it up by its key. Only when that was done (i is the tip) is the block known to be
+  // wrong.
+  const auto retry_from = [&](std::size_t i) { return i + 1 < keys.size() ? i + 1 : i; };
   std::size_t length = keys.size();  // shrinks where a block lacks a group that its place needs
   BlockId id = tip;
   for (std::size_t i = keys.size(); i-- > 0;) {
-    if (id >= header_->record_capacity) return i;
+    if (id >= header_->record_capacity) return retry_from(i);
     if (id >= kPrefetchBlocks) __builtin_prefetch(record(id - kPrefetchBlocks));
     const Extra extra = extras_backwards.at(i);
     std::uint64_t state = 0;
@@ -246,7 +250,7 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
              words::state_depth(state) == i &&
              same_tokens(words, tokens.data() + i * block_tokens, block_tokens);
     });
-    if (!same) return i;
+    if (!same) return retry_from(i);
     const std::uint16_t needed = required.at(length - i);
     if ((words::state_groups(state) & needed) != needed) {
       length = i;
