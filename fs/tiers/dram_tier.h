@@ -55,15 +55,16 @@ struct SlabView {
 
 // States of a slab and the call that moves each:
 //   pooled    touched, no owner                 -> owned     by allocate()
-//   owned     slots are handed out              -> retiring  by retire(); -> pooled by release_empty()
-//                                                              (only if no client ever opened it)
+//   owned     slots are handed out              -> retiring  by retire()
 //   retiring  no new slots; blocks are leaving  -> gone      by remove() when used == 0 and closed
-// A slab never changes its owner; its bytes count against the capacity until it is gone.
+// A slab never changes its owner, and none goes by itself, empty or not: whoever registered its memory
+// or told clients of it hears first. Its bytes count against the capacity until it is gone.
 //
 // Threads: all calls from any thread; one mutex inside, never held across I/O or page faults.
 // Owns:    slab files, their descriptors and mappings.
-// Blocks:  open() touches memory; the others do not block.
-// Errors:  kNoSpace from allocate() when the budget is used up: the caller retires or evicts.
+// Blocks:  open() touches memory; remove() and forget_survivors() free it; the others do not block.
+// Errors:  kBusy from open() when another daemon has the directory, kNoSpace when it or the machine
+//          has too little memory. kNoSpace from allocate() when the budget is used up: the caller retires or evicts.
 class DramTier {
  public:
   static Result<std::unique_ptr<DramTier>> open(const DramOptions& options);
@@ -73,7 +74,9 @@ class DramTier {
 
   // Slabs found in the directory from an earlier daemon are kept aside as `survivors` with their
   // former owner and slot size (written beside each slab); the store claims the slots it knows and
-  // then calls forget_survivors(), which pools or removes the rest.
+  // then calls forget_survivors(), which removes those without a claimed slot. Until then slabs() and
+  // slab() show survivors too, and allocate() leaves them alone.
+  // kNotFound: that slab did not survive; kInvalid: it has no such slot; kExists: claimed already.
   Status claim(DramSlot slot);
   void forget_survivors();
 

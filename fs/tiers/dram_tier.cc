@@ -1,0 +1,420 @@
+#include "fs/tiers/dram_tier.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "fs/tiers/dram_directory.h"
+#include "fs/tiers/slab_file.h"
+#include "fs/tiers/slab_record.h"
+#include "fs/tiers/slab_toucher.h"
+#include "fs/tiers/slot_addresses.h"
+#include "fs/tiers/slot_bitmap.h"
+
+namespace kvfs::tiers {
+namespace {
+
+constexpr std::uint64_t kMaxSlabBytes = std::uint64_t{1} << 30;
+
+// A slab with an owner.
+struct Slab {
+  SlabId id;
+  SlabOwner owner;
+  std::uint64_t slot_bytes;
+  SlotBitmap slots;
+  std::shared_ptr<SlabFile> file;
+  std::uint32_t opens = 0;
+  bool survivor = false;  // of an earlier daemon, until forget_survivors()
+  bool retiring = false;
+  bool going = false;  // remove() is at it, outside the lock
+
+  [[nodiscard]] bool allocatable() const { return !survivor && !retiring && slots.free() > 0; }
+  [[nodiscard]] SlabView view() const {
+    return {.id = id,
+            .owner = owner,
+            .bytes = file->bytes(),
+            .slot_bytes = slot_bytes,
+            .slots = slots.size(),
+            .used = slots.used(),
+            .retiring = retiring,
+            .fd = file->fd(),
+            .base = file->base()};
+  }
+};
+
+// A slab without an owner: nobody has written to it.
+struct PooledSlab {
+  SlabId id;
+  std::shared_ptr<SlabFile> file;
+};
+
+std::uint64_t default_slab_bytes(std::uint64_t capacity) {
+  return std::clamp(capacity / 16 / kHugePage * kHugePage, kHugePage, kMaxSlabBytes);
+}
+
+Status check(const DramOptions& options, std::uint64_t slab_bytes) {
+  if (slab_bytes == 0 || slab_bytes % kHugePage != 0) {
+    return fail(Code::kInvalid,
+                fmt::format("DRAM slab size {} is not a multiple of 2 MiB; give one "
+                            "that is, or 0 to have it chosen",
+                            slab_bytes));
+  }
+  if (options.capacity < slab_bytes) {
+    return fail(Code::kInvalid,
+                fmt::format("DRAM capacity {} is less than one slab of {}; raise the capacity or "
+                            "lower the slab size",
+                            options.capacity, slab_bytes));
+  }
+  return {};
+}
+
+}  // namespace
+
+struct DramTier::Impl {
+  DramOptions options;
+  std::uint64_t slab_bytes = 0;
+  DramDirectory directory;
+  SlotAddresses addresses;
+  std::optional<SlabToucher> toucher;
+
+  mutable std::mutex mutex;  // guards all below
+  std::map<SlabId, Slab> slabs;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<Slab*>> by_owner;
+  std::vector<PooledSlab> pool;  // the next one to use last
+  SlabId next_id = 0;            // ids are never used again
+  std::uint64_t budgeted = 0;    // bytes of all slabs that exist
+  std::uint64_t used = 0;        // bytes of slots handed out
+
+  static std::pair<std::uint32_t, std::uint32_t> key(SlabOwner owner) {
+    return {owner.namespace_id, owner.group};
+  }
+
+  // The functions below are called with the mutex held, or before anybody else knows of this.
+
+  Slab* find(SlabId id) {
+    const auto at = slabs.find(id);
+    return at == slabs.end() || at->second.going ? nullptr : &at->second;
+  }
+
+  Slab& adopt(SlabId id, std::shared_ptr<SlabFile> file, SlabOwner owner,
+              std::uint64_t slot_bytes) {
+    const auto slots = static_cast<std::uint32_t>(file->bytes() / slot_bytes);
+    addresses.set(id, file->base(), slot_bytes);
+    Slab& slab = slabs
+                     .emplace(id, Slab{.id = id,
+                                       .owner = owner,
+                                       .slot_bytes = slot_bytes,
+                                       .slots = SlotBitmap(slots),
+                                       .file = std::move(file)})
+                     .first->second;
+    by_owner[key(owner)].push_back(&slab);
+    return slab;
+  }
+
+  void disown(const Slab& slab) {
+    auto& owned = by_owner[key(slab.owner)];
+    std::erase(owned, &slab);
+    if (owned.empty()) by_owner.erase(key(slab.owner));
+    addresses.clear(slab.id);
+  }
+
+  Result<PooledSlab> make_slab() {
+    auto file = SlabFile::create(directory.fd(), slab_file_name(next_id), slab_bytes);
+    if (!file) return pass(std::move(file));
+    budgeted += slab_bytes;
+    return PooledSlab{next_id++, *std::move(file)};
+  }
+
+  Result<PooledSlab> take_from_pool() {
+    if (!pool.empty()) {
+      PooledSlab slab = std::move(pool.back());
+      pool.pop_back();
+      return slab;
+    }
+    if (budgeted + slab_bytes > options.capacity || next_id >= SlotAddresses::kMaxSlabs) {
+      return fail(Code::kNoSpace,
+                  fmt::format("all {} bytes of DRAM are in slabs with an owner", options.capacity));
+    }
+    auto slab = make_slab();
+    if (slab && toucher) toucher->add(slab->file);
+    return slab;
+  }
+
+  Result<Slab*> own_new(SlabOwner owner, std::uint64_t slot_bytes) {
+    auto fresh = take_from_pool();
+    if (!fresh) return pass(std::move(fresh));
+    auto written = write_slab_record(
+        directory.fd(), fresh->id,
+        {.owner = owner, .slot_bytes = slot_bytes, .slab_bytes = fresh->file->bytes()});
+    if (!written) {
+      pool.push_back(*std::move(fresh));
+      return pass(std::move(written));
+    }
+    return &adopt(fresh->id, std::move(fresh->file), owner, slot_bytes);
+  }
+
+  std::size_t hand_out(const Slab& slab, SlotRun run, std::span<DramSlot> out) {
+    for (std::uint32_t i = 0; i < run.count; ++i) out[i] = {slab.id, run.first + i};
+    used += run.count * slab.slot_bytes;
+    return run.count;
+  }
+
+  // From slabs the owner has: one run for all if there is one, else whatever is free.
+  std::size_t allocate_owned(std::span<Slab* const> owned, std::span<DramSlot> out) {
+    const auto want = static_cast<std::uint32_t>(out.size());
+    for (Slab* slab : owned) {
+      if (!slab->allocatable()) continue;
+      if (const SlotRun run = slab->slots.take_run(want); run.count != 0) {
+        return hand_out(*slab, run, out);
+      }
+    }
+    std::size_t filled = 0;
+    for (Slab* slab : owned) {
+      while (filled < out.size() && slab->allocatable()) {
+        const SlotRun run = slab->slots.take_some(static_cast<std::uint32_t>(out.size() - filled));
+        filled += hand_out(*slab, run, out.subspan(filled));
+      }
+    }
+    return filled;
+  }
+
+  void take_survivors(std::vector<FoundSlab> found);
+  Status fill_pool();
+  Status discard(SlabId id);
+};
+
+// Those that do not fit the budget any more, or whose record cannot be believed, go at once.
+void DramTier::Impl::take_survivors(std::vector<FoundSlab> found) {
+  for (FoundSlab& slab : found) {
+    next_id = std::max(next_id, slab.id + 1);
+    const std::uint64_t bytes = slab.file->bytes();
+    const bool pooled = !slab.record && bytes == slab_bytes;
+    const bool believable =
+        pooled || (slab.record && slab.record->slab_bytes == bytes &&
+                   slab.record->slot_bytes != 0 && slab.record->slot_bytes <= bytes);
+    if (!believable || budgeted + bytes > options.capacity || slab.id >= SlotAddresses::kMaxSlabs) {
+      spdlog::info("DRAM slab {} of an earlier run does not fit this one: removed", slab.id);
+      ignore_error(slab.file->discard(), "it is tried again at the next start");
+      remove_slab_record(directory.fd(), slab.id);
+      continue;
+    }
+    budgeted += bytes;
+    if (pooled) {
+      pool.push_back({slab.id, std::move(slab.file)});
+    } else {
+      adopt(slab.id, std::move(slab.file), slab.record->owner, slab.record->slot_bytes).survivor =
+          true;
+    }
+  }
+}
+
+Status DramTier::Impl::fill_pool() {
+  while (budgeted + slab_bytes <= options.capacity) {
+    auto slab = make_slab();
+    if (!slab) return pass(std::move(slab));
+    pool.push_back(*std::move(slab));
+  }
+  std::ranges::sort(pool, std::ranges::greater{}, &PooledSlab::id);
+  std::vector<std::shared_ptr<SlabFile>> files;
+  for (const PooledSlab& slab : pool) files.push_back(slab.file);
+  return touch_all(files, options.progress);
+}
+
+// Of a slab marked `going`; without the lock: freeing a slab's pages takes a while.
+Status DramTier::Impl::discard(SlabId id) {
+  std::shared_ptr<SlabFile> file;
+  {
+    const std::lock_guard lock(mutex);
+    file = slabs.at(id).file;
+  }
+  Status discarded = file->discard();
+  remove_slab_record(directory.fd(), id);
+  const std::uint64_t bytes = file->bytes();
+  file.reset();
+  const std::lock_guard lock(mutex);
+  disown(slabs.at(id));
+  slabs.erase(id);
+  budgeted -= bytes;
+  return discarded;
+}
+
+DramTier::DramTier(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DramTier::~DramTier() = default;
+
+Result<std::unique_ptr<DramTier>> DramTier::open(const DramOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->slab_bytes =
+      options.slab_bytes != 0 ? options.slab_bytes : default_slab_bytes(options.capacity);
+  if (auto valid = check(options, impl->slab_bytes); !valid) return pass(std::move(valid));
+
+  auto directory = DramDirectory::open(options.directory);
+  if (!directory) return pass(std::move(directory));
+  impl->directory = *std::move(directory);
+  auto found = impl->directory.scan();
+  if (!found) return pass(std::move(found));
+  impl->take_survivors(*std::move(found));
+
+  const std::uint64_t missing = options.capacity - impl->budgeted;
+  if (auto room = impl->directory.check_room(missing, options.pretouch); !room) {
+    return pass(std::move(room));
+  }
+  if (options.pretouch) {
+    if (auto filled = impl->fill_pool(); !filled) return pass(std::move(filled));
+    impl->toucher.emplace();
+  }
+  return std::unique_ptr<DramTier>(new DramTier(std::move(impl)));
+}
+
+Status DramTier::claim(DramSlot slot) {
+  const std::lock_guard lock(impl_->mutex);
+  Slab* slab = impl_->find(slot.slab);
+  if (slab == nullptr || !slab->survivor) {
+    return fail(Code::kNotFound, fmt::format("slab {} did not survive", slot.slab));
+  }
+  if (slot.slot >= slab->slots.size()) {
+    return fail(Code::kInvalid, fmt::format("slab {} has {} slots, not {}", slot.slab,
+                                            slab->slots.size(), slot.slot + 1));
+  }
+  if (!slab->slots.take(slot.slot)) {
+    return fail(Code::kExists,
+                fmt::format("slot {} of slab {} is claimed twice", slot.slot, slot.slab));
+  }
+  impl_->used += slab->slot_bytes;
+  return {};
+}
+
+void DramTier::forget_survivors() {
+  std::vector<SlabId> unclaimed;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (auto& [id, slab] : impl_->slabs) {
+      if (!std::exchange(slab.survivor, false) || slab.slots.used() != 0) continue;
+      slab.going = slab.retiring = true;
+      unclaimed.push_back(id);
+    }
+  }
+  // Not pooled: clients of the earlier daemon may still map them.
+  for (const SlabId id : unclaimed) {
+    if (auto gone = impl_->discard(id); !gone) spdlog::warn("{}", gone.error().message);
+  }
+}
+
+Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes,
+                                       std::span<DramSlot> out) {
+  if (slot_bytes == 0 || slot_bytes % kSlotAlignment != 0 || slot_bytes > impl_->slab_bytes) {
+    return fail(Code::kInvalid,
+                fmt::format("slots of {} bytes do not fit slabs of {} bytes: they must be a "
+                            "multiple of {}, and at most one slab; raise the slab size",
+                            slot_bytes, impl_->slab_bytes, kSlotAlignment));
+  }
+  if (out.empty()) return std::size_t{0};
+  const std::lock_guard lock(impl_->mutex);
+  std::size_t filled = 0;
+  if (const auto owned = impl_->by_owner.find(Impl::key(owner)); owned != impl_->by_owner.end()) {
+    if (owned->second.front()->slot_bytes != slot_bytes) {
+      return fail(Code::kInvalid, fmt::format("namespace {} group {} has slots of {} bytes, not {}",
+                                              owner.namespace_id, owner.group,
+                                              owned->second.front()->slot_bytes, slot_bytes));
+    }
+    filled = impl_->allocate_owned(owned->second, out);
+  }
+  while (filled < out.size()) {
+    auto slab = impl_->own_new(owner, slot_bytes);
+    if (!slab) {
+      if (filled != 0) break;
+      return pass(std::move(slab));
+    }
+    const auto want = static_cast<std::uint32_t>(out.size() - filled);
+    filled += impl_->hand_out(**slab, (*slab)->slots.take_some(want), out.subspan(filled));
+  }
+  return filled;
+}
+
+void DramTier::free(DramSlot slot) {
+  const std::lock_guard lock(impl_->mutex);
+  Slab* slab = impl_->find(slot.slab);
+  if (slab == nullptr || !slab->slots.release(slot.slot)) {
+    spdlog::critical("slot {} of DRAM slab {} was freed but is not taken", slot.slot, slot.slab);
+    return;
+  }
+  impl_->used -= slab->slot_bytes;
+}
+
+std::byte* DramTier::address(DramSlot slot) const { return impl_->addresses.of(slot); }
+
+std::vector<SlabView> DramTier::slabs() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<SlabView> views;
+  views.reserve(impl_->slabs.size());
+  for (const auto& [id, slab] : impl_->slabs) {
+    if (!slab.going) views.push_back(slab.view());
+  }
+  return views;
+}
+
+Result<SlabView> DramTier::slab(SlabId id) const {
+  const std::lock_guard lock(impl_->mutex);
+  const Slab* slab = impl_->find(id);
+  if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
+  return slab->view();
+}
+
+Status DramTier::retire(SlabId id) {
+  const std::lock_guard lock(impl_->mutex);
+  Slab* slab = impl_->find(id);
+  if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
+  slab->retiring = true;
+  return {};
+}
+
+Status DramTier::remove(SlabId id) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    Slab* slab = impl_->find(id);
+    if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
+    if (!slab->retiring || slab->slots.used() != 0 || slab->opens != 0) {
+      return fail(Code::kBusy, fmt::format("slab {} is {}, {} of its slots are taken and {} "
+                                           "descriptors of clients are open",
+                                           id, slab->retiring ? "retiring" : "in use",
+                                           slab->slots.used(), slab->opens));
+    }
+    slab->going = true;
+  }
+  return impl_->discard(id);
+}
+
+void DramTier::count_open(SlabId id, int delta) {
+  const std::lock_guard lock(impl_->mutex);
+  if (Slab* slab = impl_->find(id); slab != nullptr) {
+    slab->opens += static_cast<std::uint32_t>(delta);
+  }
+}
+
+std::uint32_t DramTier::opens(SlabId id) const {
+  const std::lock_guard lock(impl_->mutex);
+  const Slab* slab = impl_->find(id);
+  return slab == nullptr ? 0 : slab->opens;
+}
+
+std::uint64_t DramTier::capacity() const { return impl_->options.capacity; }
+std::uint64_t DramTier::slab_bytes() const { return impl_->slab_bytes; }
+
+std::uint64_t DramTier::used_bytes() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->used;
+}
+
+std::uint64_t DramTier::owned_bytes() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::uint64_t bytes = 0;
+  for (const auto& [id, slab] : impl_->slabs) bytes += slab.file->bytes();
+  return bytes;
+}
+
+}  // namespace kvfs::tiers
