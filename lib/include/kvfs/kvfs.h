@@ -156,6 +156,8 @@ KVFS_API kvfs_status kvfs_prefetch(kvfs_client* client, const kvfs_key* key);
  *
  *   layers[layer] + kv * kv_stride + page * page_stride + slot * token_stride + head * head_stride
  *
+ * or, where K and V of a layer were allocated apart (layer_count = layers * kv_factor), with
+ * layers[layer * kv_factor + kv] for the first two terms,
  * for the token at prefix position t: paged (page_table != NULL), p = t - first_token:
  *   page = page_table[p / page_tokens], slot = p % page_tokens;
  * strided (page_table == NULL): page = 0, slot = t - first_token.
@@ -236,8 +238,6 @@ typedef struct kvfs_reservation kvfs_reservation;
 
 /* Slots for all full blocks of the prompt that are not cached. May be 0 blocks (all is there). */
 KVFS_API kvfs_status kvfs_reserve(kvfs_client* client, const kvfs_prompt* prompt, kvfs_reservation** reservation);
-/* Another process (a tensor-parallel rank) takes part in writing. It may not commit what it did not reserve. */
-KVFS_API kvfs_status kvfs_join(kvfs_client* client, uint64_t reservation_id, kvfs_reservation** reservation);
 KVFS_API uint64_t kvfs_reservation_id(const kvfs_reservation* reservation);
 
 typedef struct kvfs_range {
@@ -245,6 +245,11 @@ typedef struct kvfs_range {
   uint32_t count;       /* blocks to be written; those stored meanwhile are skipped by kvfs_store */
 } kvfs_range;
 KVFS_API kvfs_range kvfs_reservation_range(const kvfs_reservation* reservation);
+
+/* Another process (a tensor-parallel rank) takes part in writing: id and range are what the process that
+ * reserved tells it. It may not commit what it did not reserve. */
+KVFS_API kvfs_status kvfs_join(kvfs_client* client, uint64_t reservation_id, kvfs_range range,
+                               kvfs_reservation** reservation);
 
 /* Copies blocks [first_block, first_block + count) (numbers of the prompt, inside the range) into their slots. */
 KVFS_API kvfs_status kvfs_store(kvfs_reservation* reservation, uint32_t group, uint32_t first_block, uint32_t count,
