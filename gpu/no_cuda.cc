@@ -1,0 +1,7 @@
+#include "gpu/device.h"
+namespace kvfs::gpu {
+Result<std::unique_ptr<Device>> make_cuda_device(int) {
+  return fail(Code::kUnavailable, "this build of kvfs has no CUDA device: build it where nvcc is");
+}
+int device_of(const void*) { return -1; }
+}  // namespace kvfs::gpu
