@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include "lib/format/geometry.h"
 
@@ -21,6 +22,52 @@ constexpr std::size_t kMaxChainBytes =
 
 Key to_key(const XXH128_hash_t& hash) { return {.lo = hash.low64, .hi = hash.high64}; }
 
+// The rare link; kept out of the loop below.
+[[gnu::noinline]] Key chain_with_extra(const Key& parent, std::span<const Token> block,
+                                       const Extra& extra) {
+  std::array<std::byte, kMaxChainBytes> input;
+  std::byte* end = input.data();
+  std::memcpy(end, &parent, sizeof(parent));
+  end += sizeof(parent);
+  std::memcpy(end, block.data(), block.size_bytes());
+  end += block.size_bytes();
+  std::memcpy(end, &extra, sizeof(extra));
+  end += sizeof(extra);
+  return to_key(XXH3_128bits(input.data(), static_cast<std::size_t>(end - input.data())));
+}
+
+// `Count` is a number, or an integral_constant: with a length known to the compiler a link takes
+// less than half the time.
+template <typename Count>
+Key chain_tokens(const Key& parent, const Token* block, Count tokens) {
+  std::array<std::byte, kMaxChainBytes> input;
+  std::memcpy(input.data(), &parent, sizeof(parent));
+  std::memcpy(input.data() + sizeof(parent), block, tokens * sizeof(Token));
+  return to_key(XXH3_128bits(input.data(), sizeof(parent) + tokens * sizeof(Token)));
+}
+
+template <typename Count>
+[[gnu::flatten]] std::size_t chain_all(const Key& seed, std::span<const Token> tokens,
+                                       Count block_tokens, std::span<const ExtraAt> extras,
+                                       std::span<Key> keys) {
+  const std::size_t blocks = std::min(tokens.size() / block_tokens, keys.size());
+  Key parent = seed;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const Token* block = tokens.data() + i * block_tokens;
+    while (!extras.empty() && extras.front().block < i) extras = extras.subspan(1);
+    if (extras.empty() || extras.front().block != i || extras.front().extra.is_zero()) {
+      parent = chain_tokens(parent, block, block_tokens);
+    } else {
+      parent = chain_with_extra(parent, {block, block_tokens}, extras.front().extra);
+    }
+    keys[i] = parent;
+  }
+  return blocks;
+}
+
+template <std::size_t kTokens>
+using Tokens = std::integral_constant<std::size_t, kTokens>;
+
 }  // namespace
 
 Extra digest_extra(std::span<const std::byte> bytes) {
@@ -28,31 +75,21 @@ Extra digest_extra(std::span<const std::byte> bytes) {
 }
 
 Key chain_key(const Key& parent, std::span<const Token> block, const Extra& extra) {
-  std::array<std::byte, kMaxChainBytes> input;
-  const std::size_t tokens = std::min<std::size_t>(block.size(), kMaxBlockTokens);
-  std::byte* end = input.data();
-  const auto append = [&end](const void* bytes, std::size_t count) {
-    std::memcpy(end, bytes, count);
-    end += count;
-  };
-  append(&parent, sizeof(parent));
-  append(block.data(), tokens * sizeof(Token));
-  if (!extra.is_zero()) append(&extra, sizeof(extra));
-  return to_key(XXH3_128bits(input.data(), static_cast<std::size_t>(end - input.data())));
+  block = block.first(std::min<std::size_t>(block.size(), kMaxBlockTokens));
+  return extra.is_zero() ? chain_tokens(parent, block.data(), block.size())
+                         : chain_with_extra(parent, block, extra);
 }
 
 std::size_t chain_keys(const Key& seed, std::span<const Token> tokens, std::uint32_t block_tokens,
                        std::span<const ExtraAt> extras, std::span<Key> keys) {
-  const std::size_t blocks = std::min(tokens.size() / block_tokens, keys.size());
-  Key parent = seed;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    while (!extras.empty() && extras.front().block < i) extras = extras.subspan(1);
-    const bool has_extra = !extras.empty() && extras.front().block == i;
-    parent = chain_key(parent, tokens.subspan(i * block_tokens, block_tokens),
-                       has_extra ? extras.front().extra : Extra{});
-    keys[i] = parent;
+  switch (block_tokens) {
+    case 16:
+      return chain_all(seed, tokens, Tokens<16>{}, extras, keys);
+    case 32:
+      return chain_all(seed, tokens, Tokens<32>{}, extras, keys);
+    default:
+      return chain_all(seed, tokens, std::size_t{block_tokens}, extras, keys);
   }
-  return blocks;
 }
 
 std::string to_hex(const Key& key) {
