@@ -1,0 +1,395 @@
+#include "fs/tiers/nvme_segments.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "fs/tiers/directory_names.h"
+
+namespace kvfs::tiers {
+namespace {
+
+constexpr std::string_view kSuffix = ".seg";
+// How long a directory whose file system was full is left alone.
+constexpr std::chrono::seconds kGrowPause{10};
+
+std::string file_name(std::uint32_t segment) { return fmt::format("{}{}", segment, kSuffix); }
+
+std::optional<std::uint32_t> segment_of(std::string_view name) {
+  if (!name.ends_with(kSuffix)) return std::nullopt;
+  return number_of(name.substr(0, name.size() - kSuffix.size()));
+}
+
+}  // namespace
+
+NvmeSegments::NvmeSegments(std::vector<OpenNvmeDirectory> directories, std::uint64_t segment_bytes,
+                           OnGone on_gone)
+    : segment_bytes_(segment_bytes), on_gone_(std::move(on_gone)) {
+  for (OpenNvmeDirectory& opened : directories) {
+    directories_.emplace_back().opened = std::move(opened);
+  }
+}
+
+// Spares hold nothing, and a store that is not running need not hold the disk.
+NvmeSegments::~NvmeSegments() {
+  const MutexLock lock(mutex_);
+  for (const Directory& directory : directories_) {
+    for (const Segment* spare : directory.spares) {
+      ::unlinkat(directory.opened.segments.get(), file_name(spare->id).c_str(), 0);
+    }
+  }
+}
+
+Result<std::unique_ptr<NvmeSegments>> NvmeSegments::open(std::vector<OpenNvmeDirectory> directories,
+                                                         std::uint64_t segment_bytes,
+                                                         OnGone on_gone) {
+  std::unique_ptr<NvmeSegments> segments(
+      new NvmeSegments(std::move(directories), segment_bytes, std::move(on_gone)));
+  const MutexLock lock(segments->mutex_);
+  for (std::uint32_t d = 0; d < segments->directories_.size(); ++d) {
+    if (auto scanned = segments->scan(d); !scanned) return pass(std::move(scanned));
+  }
+  return segments;
+}
+
+std::string NvmeSegments::path_of(std::uint32_t segment) const {
+  return fmt::format("{}/segments/{}", directories_[directory_of(segment)].opened.path,
+                     file_name(segment));
+}
+
+Status NvmeSegments::scan(std::uint32_t d) {
+  Directory& directory = directories_[d];
+  auto names = names_in(directory.opened.segments.get());
+  if (!names) return pass(std::move(names));
+  const auto count = static_cast<std::uint32_t>(directories_.size());
+  for (const std::string& name : *names) {
+    struct stat info {};
+    const bool known =
+        ::fstatat(directory.opened.segments.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+    const auto id = segment_of(name);
+    if (!known || !S_ISREG(info.st_mode) || !id || directory_of(*id) != d) {
+      spdlog::warn(
+          "{}/segments/{} is not a segment of this directory and is left alone; move it "
+          "elsewhere, its bytes do not count against the capacity",
+          directory.opened.path, name);
+      // Its name must not be needed for a new segment.
+      if (!id || directory_of(*id) != d) continue;
+    } else {
+      directory.found.emplace(*id, static_cast<std::uint64_t>(info.st_size));
+    }
+    directory.next_id = std::max(directory.next_id, *id / count + 1);
+  }
+  return {};
+}
+
+Result<std::shared_ptr<IoFile>> NvmeSegments::open_file(std::uint32_t segment,
+                                                        int extra_flags) const {
+  UniqueFd fd(::openat(directories_[directory_of(segment)].opened.segments.get(),
+                       file_name(segment).c_str(),
+                       O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW | extra_flags, 0600));
+  if (!fd.valid()) return fail_errno(errno, fmt::format("opening {}", path_of(segment)));
+  return std::make_shared<IoFile>(std::move(fd), path_of(segment));
+}
+
+NvmeSegments::SizeClass& NvmeSegments::size_class(std::uint64_t slot_bytes) {
+  SizeClass& size_class = classes_[slot_bytes];
+  size_class.with_free.resize(directories_.size());
+  return size_class;
+}
+
+void NvmeSegments::put_in_use(Segment& segment, std::uint64_t slot_bytes) {
+  segment.slot_bytes = slot_bytes;
+  segment.slots = SlotBitmap(static_cast<std::uint32_t>(segment.bytes / slot_bytes));
+  size_class(slot_bytes).with_free[directory_of(segment.id)].push_back(&segment);
+}
+
+Status NvmeSegments::claim(TierSlot slot, std::uint64_t slot_bytes) {
+  if (!slot.valid() || slot_bytes == 0 || slot_bytes % 4096 != 0) {
+    return fail(Code::kInvalid,
+                fmt::format("no slot has {} bytes: not a multiple of 4096", slot_bytes));
+  }
+  const MutexLock lock(mutex_);
+  if (!claiming_) return fail(Code::kInvalid, "claim() after the first allocate()");
+  Directory& directory = directories_[directory_of(slot.segment)];
+  auto at = segments_.find(slot.segment);
+  if (at == segments_.end()) {
+    const auto found = directory.found.find(slot.segment);
+    if (found == directory.found.end()) {
+      return fail(Code::kNotFound, fmt::format("{} is not there", path_of(slot.segment)));
+    }
+    const std::uint64_t bytes = found->second;
+    if (directory.file_bytes + bytes > directory.opened.capacity) {
+      return fail(Code::kNoSpace,
+                  fmt::format("{} is beyond the capacity of its directory, {} bytes",
+                              path_of(slot.segment), directory.opened.capacity));
+    }
+    if (bytes < slot_bytes) {
+      return fail(Code::kCorrupt, fmt::format("{} is cut off", path_of(slot.segment)));
+    }
+    auto file = open_file(slot.segment, 0);
+    if (!file) return pass(std::move(file));
+    auto segment = std::make_unique<Segment>();
+    segment->id = slot.segment;
+    segment->bytes = bytes;
+    segment->file = *std::move(file);
+    put_in_use(*segment, slot_bytes);
+    directory.file_bytes += bytes;
+    directory.found.erase(found);
+    at = segments_.emplace(slot.segment, std::move(segment)).first;
+  }
+  Segment& segment = *at->second;
+  if (segment.slot_bytes != slot_bytes) {
+    return fail(Code::kMismatch, fmt::format("{} has slots of {} bytes, not {}", segment.file->path,
+                                             segment.slot_bytes, slot_bytes));
+  }
+  if (slot.slot >= segment.slots.size()) {
+    return fail(Code::kCorrupt,
+                fmt::format("{} is cut off before slot {}", segment.file->path, slot.slot));
+  }
+  if (!segment.slots.take(slot.slot)) {
+    return fail(Code::kExists,
+                fmt::format("slot {} of {} is claimed twice", slot.slot, segment.file->path));
+  }
+  used_ += slot_bytes;
+  return {};
+}
+
+// What nobody claimed holds nothing. Files that are as a new one would be become spares.
+void NvmeSegments::end_claims() {
+  claiming_ = false;
+  for (auto& [bytes, size_class] : classes_) {
+    for (auto& with_free : size_class.with_free) {
+      std::erase_if(with_free, [](const Segment* s) { return s->slots.free() == 0; });
+    }
+  }
+  for (Directory& directory : directories_) {
+    for (const auto& [id, bytes] : std::exchange(directory.found, {})) {
+      struct stat info {};
+      auto file = open_file(id, 0);
+      if (bytes == segment_bytes_ && directory.file_bytes + bytes <= directory.opened.capacity &&
+          file && ::fstat((*file)->fd.get(), &info) == 0 &&
+          static_cast<std::uint64_t>(info.st_blocks) * 512 >= bytes) {
+        auto segment = std::make_unique<Segment>();
+        segment->id = id;
+        segment->bytes = bytes;
+        segment->file = *std::move(file);
+        directory.file_bytes += bytes;
+        directory.spares.push_back(segment.get());
+        segments_.emplace(id, std::move(segment));
+      } else {
+        ::unlinkat(directory.opened.segments.get(), file_name(id).c_str(), 0);
+        directory.unsynced_names = true;
+      }
+    }
+  }
+}
+
+bool NvmeSegments::reuse_spare(std::uint32_t d, std::uint64_t slot_bytes) {
+  auto& spares = directories_[d].spares;
+  const auto spare = std::ranges::find_if(
+      spares, [&](const Segment* segment) { return segment->bytes >= slot_bytes; });
+  if (spare == spares.end()) return false;
+  Segment& segment = **spare;
+  spares.erase(spare);
+  put_in_use(segment, slot_bytes);
+  return true;
+}
+
+std::uint64_t NvmeSegments::room_for(const Directory& directory, std::uint64_t slot_bytes) const {
+  if (Clock::now() < directory.grow_again) return 0;
+  std::uint64_t room = directory.opened.capacity - directory.file_bytes;
+  for (const Segment* spare : directory.spares) room += spare->bytes;
+  const std::uint64_t bytes = std::min(std::max(segment_bytes_, slot_bytes), room) / 4096 * 4096;
+  return bytes >= slot_bytes ? bytes : 0;
+}
+
+Result<TierSlot> NvmeSegments::take(std::uint64_t slot_bytes, bool& must_grow,
+                                    std::uint32_t& directory) {
+  SizeClass& slots = size_class(slot_bytes);
+  const auto count = static_cast<std::uint32_t>(directories_.size());
+  must_grow = false;
+  for (std::uint32_t turn = 0; turn < count; ++turn) {
+    const std::uint32_t d = (slots.next_directory + turn) % count;
+    auto& with_free = slots.with_free[d];
+    if (with_free.empty() && !reuse_spare(d, slot_bytes)) {
+      if (room_for(directories_[d], slot_bytes) == 0) continue;
+      must_grow = true;
+      directory = d;
+      return TierSlot{};
+    }
+    Segment& segment = *with_free.back();
+    const SlotRun run = segment.slots.take_some(1);
+    if (segment.slots.free() == 0) with_free.pop_back();
+    used_ += slot_bytes;
+    slots.next_directory = (d + 1) % count;
+    return TierSlot{.segment = segment.id, .slot = run.first};
+  }
+  return fail(Code::kNoSpace,
+              fmt::format("the NVMe tier is full: no slot of {} bytes is free and no "
+                          "directory has room for another segment",
+                          slot_bytes));
+}
+
+void NvmeSegments::remove_spare(std::uint32_t d, Segment& segment) {
+  Directory& directory = directories_[d];
+  ::unlinkat(directory.opened.segments.get(), file_name(segment.id).c_str(), 0);
+  directory.unsynced_names = true;
+  directory.file_bytes -= segment.bytes;
+  std::erase(directory.spares, &segment);
+  on_gone_(d, segment.file);
+  segments_.erase(segment.id);
+}
+
+NvmeSegments::Growth NvmeSegments::plan_growth(std::uint32_t d, std::uint64_t slot_bytes) {
+  Directory& directory = directories_[d];
+  const auto count = static_cast<std::uint32_t>(directories_.size());
+  const Growth growth{.directory = d,
+                      .id = directory.next_id++ * count + d,
+                      .bytes = room_for(directory, slot_bytes)};
+  // Spares that were too small for such a slot make room.
+  while (directory.file_bytes + growth.bytes > directory.opened.capacity) {
+    remove_spare(d, *directory.spares.back());
+  }
+  directory.file_bytes += growth.bytes;
+  return growth;
+}
+
+Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
+  auto file = open_file(growth.id, O_CREAT | O_EXCL);
+  Status made;
+  if (!file) {
+    made = pass(std::move(file));
+  } else if (::fallocate((*file)->fd.get(), 0, 0, static_cast<off_t>(growth.bytes)) != 0) {
+    made = fail_errno(errno,
+                      fmt::format("preallocating {} bytes for {}", growth.bytes, (*file)->path));
+    ::unlink((*file)->path.c_str());
+  }
+  const MutexLock lock(mutex_);
+  Directory& directory = directories_[growth.directory];
+  if (!made) {
+    spdlog::warn("{}; the directory is not used for new segments for {} s", made.error().message,
+                 kGrowPause.count());
+    directory.file_bytes -= growth.bytes;
+    directory.grow_again = Clock::now() + kGrowPause;
+    return made;
+  }
+  (*file)->unsynced = true;
+  directory.unsynced_names = true;
+  auto segment = std::make_unique<Segment>();
+  segment->id = growth.id;
+  segment->bytes = growth.bytes;
+  segment->file = *std::move(file);
+  put_in_use(*segment, slot_bytes);
+  segments_.emplace(growth.id, std::move(segment));
+  return {};
+}
+
+Result<TierSlot> NvmeSegments::allocate(std::uint64_t slot_bytes) {
+  if (slot_bytes == 0 || slot_bytes % 4096 != 0) {
+    return fail(Code::kInvalid,
+                fmt::format("a slot of {} bytes is not a multiple of 4096", slot_bytes));
+  }
+  bool must_grow = false;
+  std::uint32_t directory = 0;
+  {
+    const MutexLock lock(mutex_);
+    if (claiming_) end_claims();
+    auto slot = take(slot_bytes, must_grow, directory);
+    if (!must_grow) return slot;
+  }
+  const MutexLock growing(grow_mutex_);
+  while (true) {
+    Growth growth;
+    {
+      const MutexLock lock(mutex_);
+      auto slot = take(slot_bytes, must_grow, directory);  // somebody may have made one meanwhile
+      if (!must_grow) return slot;
+      growth = plan_growth(directory, slot_bytes);
+    }
+    // A directory that cannot grow is passed over at the next turn of the loop.
+    ignore_error(grow(growth, slot_bytes), "logged; the other directories are tried");
+  }
+}
+
+void NvmeSegments::free(TierSlot slot) {
+  const MutexLock lock(mutex_);
+  const auto at = segments_.find(slot.segment);
+  if (at == segments_.end() || !at->second->slots.release(slot.slot)) {
+    spdlog::critical("slot {} of NVMe segment {} was freed but is not taken", slot.slot,
+                     slot.segment);
+    return;
+  }
+  Segment& segment = *at->second;
+  used_ -= segment.slot_bytes;
+  const std::uint32_t d = directory_of(segment.id);
+  auto& with_free = size_class(segment.slot_bytes).with_free[d];
+  // During claims every segment is listed, full or not.
+  if (segment.slots.free() == 1 && !claiming_) with_free.insert(with_free.begin(), &segment);
+  if (segment.slots.used() == 0 && !claiming_) {
+    std::erase(with_free, &segment);
+    segment.slot_bytes = 0;
+    segment.slots = SlotBitmap(0);
+    directories_[d].spares.push_back(&segment);
+  }
+}
+
+Result<SlotLocation> NvmeSegments::locate(TierSlot slot) const {
+  const MutexLock lock(mutex_);
+  const auto at = segments_.find(slot.segment);
+  if (at == segments_.end() || !at->second->slots.taken(slot.slot)) {
+    return fail(Code::kInvalid, fmt::format("slot {} of NVMe segment {} is not allocated",
+                                            slot.slot, slot.segment));
+  }
+  const Segment& segment = *at->second;
+  return SlotLocation{.file = segment.file,
+                      .offset = slot.slot * segment.slot_bytes,
+                      .slot_bytes = segment.slot_bytes,
+                      .directory = directory_of(slot.segment)};
+}
+
+Status NvmeSegments::sync() {
+  const MutexLock syncing(sync_mutex_);
+  std::vector<std::shared_ptr<IoFile>> files;
+  std::vector<Directory*> directories;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [id, segment] : segments_) {
+      if (segment->file->unsynced.exchange(false)) files.push_back(segment->file);
+    }
+    for (Directory& directory : directories_) {
+      if (std::exchange(directory.unsynced_names, false)) directories.push_back(&directory);
+    }
+  }
+  Status result;
+  for (const auto& file : files) {
+    if (::fdatasync(file->fd.get()) == 0) continue;
+    file->unsynced = true;
+    result = fail_errno(errno, fmt::format("fdatasync of {}", file->path));
+  }
+  for (Directory* directory : directories) {
+    if (::fsync(directory->opened.segments.get()) == 0) continue;
+    result = fail_errno(errno, fmt::format("fsync of {}/segments", directory->opened.path));
+    const MutexLock lock(mutex_);
+    directory->unsynced_names = true;
+  }
+  return result;
+}
+
+void NvmeSegments::fill(TierUsage& usage) const {
+  const MutexLock lock(mutex_);
+  usage.used = used_;
+  for (const Directory& directory : directories_) {
+    usage.capacity += directory.opened.capacity;
+    usage.reserved += directory.file_bytes;
+  }
+}
+
+}  // namespace kvfs::tiers

@@ -1,0 +1,104 @@
+// The inside of UringQueue: what its thread does.
+#pragma once
+
+#include <liburing.h>
+
+#include <deque>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "fs/mutex.h"
+#include "fs/tiers/io_operation.h"
+#include "fs/tiers/uring_buffers.h"
+#include "fs/tiers/uring_queue.h"
+#include "fs/unique_fd.h"
+
+namespace kvfs::tiers {
+
+// An operation's life:
+//   incoming  submitted, under the mutex         -> ready   by take_incoming()
+//   ready     not all of it has become pieces    -> issued  by issue()
+//   issued    pieces are at the device           -> done    when the last is back, by
+//   finish_piece()
+// An error or its deadline stops the issuing; it is done when no piece is out any more.
+//
+// Threads: submit() from any; all else on its own thread.
+// Owns:    the ring, all operations.
+// Blocks:  the thread waits in io_uring_enter, woken by completions, by its eventfd, at deadlines.
+// Errors:  as UringQueue.
+class UringQueue::Loop {
+ public:
+  Loop(const UringOptions& options, IoCounters& counters);
+  ~Loop();
+  Status start();
+
+  // An operation from the pool, to be filled in and submitted.
+  IoOperation* fresh() EXCLUDES(mutex_);
+  void submit(IoOperation* operation) EXCLUDES(mutex_);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // A part of an operation small enough for one request.
+  struct Piece {
+    IoOperation* operation = nullptr;  // nullptr: free
+    std::uint64_t at = 0;              // within the operation
+    std::uint32_t bytes = 0;
+    bool at_device = false;
+  };
+
+  void run(std::promise<Status>& started);
+  Status open_ring();
+  void wake();
+
+  bool take_incoming() EXCLUDES(mutex_);  // false: stopping and nothing is left
+  void accept(IoOperation* operation);
+  void issue();
+  Piece* next_piece();
+  [[nodiscard]] __kernel_timespec longest_wait() const;
+  void wait();
+  void reap();
+  void expire();
+  void drop_expired(ReadyList& ready);
+
+  void finish_piece(Piece* piece, int result);
+  void release(Piece* piece);
+  void end_if_over(IoOperation* operation);
+  void end(IoOperation* operation);
+
+  io_uring_sqe* sqe();
+  void arm_wakeup();
+  void use_file(io_uring_sqe* sqe, IoFile& file);
+  void forget(IoFile& file);
+
+  const UringOptions options_;
+  IoCounters& counters_;
+  UniqueFd wakeup_;
+  std::thread thread_;
+
+  // The thread's own.
+  io_uring ring_{};
+  UringBuffers buffers_;
+  std::vector<int> free_files_;  // entries of the ring's file table
+  std::vector<Piece> pieces_;
+  std::vector<Piece*> free_pieces_;
+  std::vector<Piece*> again_;  // short or interrupted: to be sent once more
+  ReadyList reads_, writes_;
+  ActiveList active_;
+  std::uint32_t turn_ = 0;
+  std::uint32_t under_way_ = 0;  // operations not done
+  bool pause_ = false;           // the device said EAGAIN
+  std::uint64_t wakeup_value_ = 0;
+  std::vector<IoOperation*> ended_;  // on their way back to the pool
+
+  Mutex mutex_;
+  ReadyList incoming_ GUARDED_BY(mutex_);
+  std::vector<IoOperation*> free_ GUARDED_BY(mutex_);
+  std::deque<IoOperation> pool_ GUARDED_BY(mutex_);
+  bool asleep_ GUARDED_BY(mutex_) = false;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace kvfs::tiers
