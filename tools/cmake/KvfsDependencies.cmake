@@ -27,13 +27,17 @@ function(kvfs_package_dependency name package target)
 endfunction()
 
 kvfs_pkg_dependency(xxhash libxxhash)
+kvfs_package_dependency(json nlohmann_json nlohmann_json::nlohmann_json)
+kvfs_package_dependency(expected tl-expected tl::expected)
+if(KVFS_LIBRARY_ONLY)
+  return()
+endif()
+
 kvfs_pkg_dependency(uring liburing)
 kvfs_pkg_dependency(lmdb lmdb)
 # Passthrough of file descriptors came with 3.17.
 kvfs_pkg_dependency(fuse "fuse3>=3.17")
 kvfs_pkg_dependency(prometheus prometheus-cpp-core)
-kvfs_package_dependency(json nlohmann_json nlohmann_json::nlohmann_json)
-kvfs_package_dependency(expected tl-expected tl::expected)
 kvfs_package_dependency(cli11 CLI11 CLI11::CLI11)
 
 if(KVFS_STATIC)
