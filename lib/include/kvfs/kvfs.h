@@ -156,8 +156,6 @@ KVFS_API kvfs_status kvfs_prefetch(kvfs_client* client, const kvfs_key* key);
  *
  *   layers[layer] + kv * kv_stride + page * page_stride + slot * token_stride + head * head_stride
  *
- * or, where K and V of a layer were allocated apart (layer_count = layers * kv_factor), with
- * layers[layer * kv_factor + kv] for the first two terms,
  * for the token at prefix position t: paged (page_table != NULL), p = t - first_token:
  *   page = page_table[p / page_tokens], slot = p % page_tokens;
  * strided (page_table == NULL): page = 0, slot = t - first_token.

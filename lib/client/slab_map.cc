@@ -1,0 +1,70 @@
+#include "lib/client/slab_map.h"
+
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "lib/client/ioctl_calls.h"
+
+namespace kvfs::client {
+
+Slab::Slab(Mapping mapping, bool writable, std::uint64_t slot_bytes, Devices& devices)
+    : mapping_(std::move(mapping)),
+      writable_(writable),
+      slot_bytes_(slot_bytes),
+      devices_(devices) {
+  devices_.add_memory(mapping_.bytes(), writable_);
+}
+
+Slab::~Slab() { devices_.remove_memory(mapping_.bytes()); }
+
+std::byte* Slab::slot(std::uint32_t index) const {
+  const std::uint64_t offset = index * slot_bytes_;
+  if (offset + slot_bytes_ > mapping_.bytes().size()) return nullptr;
+  return mapping_.bytes().data() + offset;
+}
+
+Result<std::shared_ptr<Slab>> SlabMap::map(std::uint32_t id, std::uint64_t slot_bytes) {
+  const std::string path = ".kvfs/slabs/" + std::to_string(id);
+  const std::string what = "slab " + std::to_string(id);
+  bool writable = !read_only_;
+  Result<Mapping> mapping = Mapping::open(directory_, path.c_str(), writable, what);
+  if (!mapping && writable && mapping.error().code == Code::kPermission) {
+    writable = false;  // who may not write may still load
+    mapping = Mapping::open(directory_, path.c_str(), writable, what);
+  }
+  if (!mapping) return pass(std::move(mapping));
+  return std::make_shared<Slab>(std::move(*mapping), writable, slot_bytes, devices_);
+}
+
+Result<std::shared_ptr<Slab>> SlabMap::get(std::uint32_t id, std::uint64_t slot_bytes) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = slabs_.find(id); found != slabs_.end()) return found->second;
+  Result<std::shared_ptr<Slab>> slab = map(id, slot_bytes);
+  if (slab) slabs_.emplace(id, *slab);
+  return slab;
+}
+
+Status SlabMap::drop_retired(std::uint32_t retired) {
+  std::vector<std::shared_ptr<Slab>> dropped;  // unmapped after the lock is gone
+  const std::lock_guard lock(mutex_);
+  if (retired == retired_seen_) return {};
+  Result<std::vector<SlabInfo>> listed = ioctl_slabs(directory_);
+  if (!listed) return pass(std::move(listed));
+  retired_seen_ = retired;
+  std::unordered_set<std::uint32_t> staying;
+  for (const SlabInfo& slab : *listed) {
+    if (slab.retiring == 0) staying.insert(slab.id);
+  }
+  for (auto it = slabs_.begin(); it != slabs_.end();) {
+    if (staying.contains(it->first)) {
+      ++it;
+    } else {
+      dropped.push_back(std::move(it->second));
+      it = slabs_.erase(it);
+    }
+  }
+  return {};
+}
+
+}  // namespace kvfs::client

@@ -1,0 +1,77 @@
+#include "lib/client/transfer.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace kvfs::client {
+
+void Transfer::begin_part() {
+  const std::lock_guard lock(mutex_);
+  ++open_parts_;
+}
+
+void Transfer::finish_part(Status status) {
+  std::vector<std::shared_ptr<Slab>> released;  // unmapped, if it comes to that, without the lock
+  const std::unique_lock lock(mutex_);
+  if (!status && status_) status_ = std::move(status);
+  --open_parts_;
+  if (open_parts_ == 0) {
+    released.swap(slabs_);
+    signal_event();
+  }
+  // Under the lock: a waiter may destroy this object as soon as it has seen the count.
+  if (open_parts_ <= 1) changed_.notify_all();
+}
+
+void Transfer::hold(const std::shared_ptr<Slab>& slab) {
+  if (std::ranges::find(slabs_, slab) == slabs_.end()) slabs_.push_back(slab);
+}
+
+void Transfer::drain() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return open_parts_ <= 1; });
+}
+
+bool Transfer::failed() const {
+  const std::lock_guard lock(mutex_);
+  return !status_;
+}
+
+Status Transfer::wait(const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  const auto complete = [this] { return open_parts_ == 0; };
+  if (deadline.never()) {
+    changed_.wait(lock, complete);
+  } else if (!changed_.wait_until(lock, deadline.at(), complete)) {
+    return fail(Code::kTimeout, "the transfer is not complete yet: it goes on, wait again");
+  }
+  return status_;
+}
+
+bool Transfer::done() const {
+  const std::lock_guard lock(mutex_);
+  return open_parts_ == 0;
+}
+
+Result<int> Transfer::event_fd() {
+  const std::lock_guard lock(mutex_);
+  if (!event_.valid()) {
+    event_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!event_.valid()) return fail_errno(errno, "making the transfer's eventfd");
+    if (open_parts_ == 0) signal_event();
+  }
+  return event_.get();
+}
+
+void Transfer::signal_event() const {
+  if (!event_.valid()) return;
+  const std::uint64_t one = 1;
+  // Cannot fail: the counter is far from its end.
+  static_cast<void>(!::write(event_.get(), &one, sizeof(one)));
+}
+
+}  // namespace kvfs::client

@@ -1,0 +1,47 @@
+// Transfer: when a load or store is complete, and how it went.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "lib/client/deadline.h"
+#include "lib/client/descriptor.h"
+#include "lib/client/slab_map.h"
+#include "lib/format/result.h"
+
+namespace kvfs::client {
+
+// Begins with one part open, the submitter's own; it is complete when every part has finished.
+// The first error is the transfer's.
+// Threads: calls from any thread. May be destroyed as soon as wait() or done() said complete.
+// Owns:    a hold on the slabs that its copies use, until it is complete; the eventfd.
+// Blocks:  wait() and drain().
+// Errors:  the transfer's own; kTimeout from wait().
+class Transfer {
+ public:
+  void begin_part();
+  void finish_part(Status status);
+  void hold(const std::shared_ptr<Slab>& slab);  // the submitter only
+  // Waits until only the submitter's part is open: everything begun has been copied.
+  void drain();
+  [[nodiscard]] bool failed() const;
+
+  Status wait(const Deadline& deadline);
+  [[nodiscard]] bool done() const;
+  Result<int> event_fd();
+
+ private:
+  void signal_event() const;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint32_t open_parts_ = 1;
+  Status status_;
+  Descriptor event_;
+  std::vector<std::shared_ptr<Slab>> slabs_;
+};
+
+}  // namespace kvfs::client
