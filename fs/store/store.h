@@ -96,6 +96,8 @@ class Lease {
   [[nodiscard]] virtual const Key& key() const = 0;
   [[nodiscard]] virtual std::uint32_t blocks() const = 0;
   [[nodiscard]] virtual const PrefixLayout& layout() const = 0;
+  // Counts the hit of a lease that was taken quietly (Namespace::lease): its holder loads after all.
+  virtual void count_hit() = 0;
 
   // Extents of group's blocks [first, first + out.size()), up to the first that is not resident.
   // Returns how many were filled. kInvalid: no such group or block.
