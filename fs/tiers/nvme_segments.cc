@@ -111,6 +111,14 @@ void NvmeSegments::put_in_use(Segment& segment, std::uint64_t slot_bytes) {
   size_class(slot_bytes).with_free[directory_of(segment.id)].push_back(&segment);
 }
 
+void NvmeSegments::make_spare(Segment& segment) {
+  const std::uint32_t d = directory_of(segment.id);
+  std::erase(size_class(segment.slot_bytes).with_free[d], &segment);
+  segment.slot_bytes = 0;
+  segment.slots = SlotBitmap(0);
+  directories_[d].spares.push_back(&segment);
+}
+
 Status NvmeSegments::claim(TierSlot slot, std::uint64_t slot_bytes) {
   if (!slot.valid() || slot_bytes == 0 || slot_bytes % 4096 != 0) {
     return fail(Code::kInvalid,
@@ -165,6 +173,10 @@ Status NvmeSegments::claim(TierSlot slot, std::uint64_t slot_bytes) {
 // What nobody claimed holds nothing. Files that are as a new one would be become spares.
 void NvmeSegments::end_claims() {
   claiming_ = false;
+  // One whose every claim failed holds nothing either.
+  for (auto& [id, segment] : segments_) {
+    if (segment->slots.used() == 0) make_spare(*segment);
+  }
   for (auto& [bytes, size_class] : classes_) {
     for (auto& with_free : size_class.with_free) {
       std::erase_if(with_free, [](const Segment* s) { return s->slots.free() == 0; });
@@ -329,16 +341,10 @@ void NvmeSegments::free(TierSlot slot) {
   }
   Segment& segment = *at->second;
   used_ -= segment.slot_bytes;
-  const std::uint32_t d = directory_of(segment.id);
-  auto& with_free = size_class(segment.slot_bytes).with_free[d];
+  auto& with_free = size_class(segment.slot_bytes).with_free[directory_of(segment.id)];
   // During claims every segment is listed, full or not.
   if (segment.slots.free() == 1 && !claiming_) with_free.insert(with_free.begin(), &segment);
-  if (segment.slots.used() == 0 && !claiming_) {
-    std::erase(with_free, &segment);
-    segment.slot_bytes = 0;
-    segment.slots = SlotBitmap(0);
-    directories_[d].spares.push_back(&segment);
-  }
+  if (segment.slots.used() == 0 && !claiming_) make_spare(segment);
 }
 
 Result<SlotLocation> NvmeSegments::locate(TierSlot slot) const {

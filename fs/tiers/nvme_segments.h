@@ -101,6 +101,7 @@ class NvmeSegments {
   Growth plan_growth(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);
   Status grow(const Growth& growth, std::uint64_t slot_bytes) EXCLUDES(mutex_);
   void put_in_use(Segment& segment, std::uint64_t slot_bytes) REQUIRES(mutex_);
+  void make_spare(Segment& segment) REQUIRES(mutex_);
   void remove_spare(std::uint32_t directory, Segment& segment) REQUIRES(mutex_);
   [[nodiscard]] std::uint32_t directory_of(std::uint32_t segment) const {
     return segment % static_cast<std::uint32_t>(directories_.size());
