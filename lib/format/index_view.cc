@@ -12,9 +12,27 @@ namespace {
 
 namespace words = index_words;
 
-// How far ahead of the comparison records are fetched: a prefix's records mostly lie side by side,
-// and one takes about as long to compare as a cache line takes to come from the next cache level.
+// How many blocks ahead of the comparison records are fetched, guessing that ids go on as they
+// came: side by side for a prefix stored at once, at some other distance for prefixes stored in
+// turns.
 constexpr BlockId kPrefetchBlocks = 12;
+
+// The records of an index, with what the comparison needs of the header at hand.
+struct Records {
+  Records(const IndexHeader& header, const std::byte* first)
+      : base(first), bytes(header.record_bytes), capacity(header.record_capacity) {}
+
+  [[nodiscard]] const std::byte* at(BlockId id) const { return base + std::size_t{id} * bytes; }
+  void prefetch(BlockId id) const {
+    if (id >= capacity) return;
+    __builtin_prefetch(at(id));
+    __builtin_prefetch(at(id) + 64);
+  }
+
+  const std::byte* base;
+  std::size_t bytes;  // of one
+  BlockId capacity;
+};
 
 const std::uint64_t* record_words(const std::byte* record) {
   return reinterpret_cast<const std::uint64_t*>(record);
@@ -148,27 +166,36 @@ std::uint32_t IndexView::slabs_retired() const {
   return words::load_acquire(header_->slabs_retired);
 }
 
-const std::byte* IndexView::record(BlockId id) const {
-  return records_ + std::size_t{id} * header_->record_bytes;
-}
-
 BlockId IndexView::find(const Key& key) const {
   const std::uint32_t buckets = header_->bucket_count;
   const std::uint32_t home = words::home_bucket(key, buckets);
   const std::uint64_t tag = words::entry_tag(key);
+  const Records records(*header_, records_);
   for (std::uint32_t step = 0; step < buckets; ++step) {
     const Bucket& bucket = buckets_[(home + step) & (buckets - 1)];
     for (const std::uint64_t& slot : bucket.entries) {
       const std::uint64_t entry = words::load_acquire(slot);
       const auto id = static_cast<std::uint32_t>(entry) - 1;
-      if (entry >> 32 != tag || id >= header_->record_capacity) continue;
-      if (read_stable(record(id), [&](const auto* words) { return same_key(words, key); })) {
+      if (entry >> 32 != tag || id >= records.capacity) continue;
+      if (read_stable(records.at(id), [&](const auto* words) { return same_key(words, key); })) {
         return id;
       }
     }
     if (words::load_acquire(bucket.overflow) == 0) break;
   }
   return kNoBlock;
+}
+
+std::uint32_t IndexView::blocks_of(const Key& key) const {
+  const BlockId id = find(key);
+  if (id == kNoBlock) return 0;
+  const Records records(*header_, records_);
+  std::uint32_t depth = 0;
+  const bool same = read_stable(records.at(id), [&](const std::uint64_t* words) {
+    depth = words::state_depth(words::load(words[words::kStateWord]));
+    return same_key(words, key);
+  });
+  return same ? depth + 1 : 0;
 }
 
 // Presence of any entry with the key's tag: enough to steer a search whose result is verified.
@@ -227,6 +254,7 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
                                    std::span<const ExtraAt> extras, BlockId tip,
                                    Match& match) const {
   const std::size_t block_tokens = header_->block_tokens;
+  const Records records(*header_, records_);
   const RequiredGroups required(*header_);
   ExtrasBackwards extras_backwards(extras);
   match = {};
@@ -236,15 +264,16 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
   const auto retry_from = [&](std::size_t i) { return i + 1 < keys.size() ? i + 1 : i; };
   std::size_t length = keys.size();  // shrinks where a block lacks a group that its place needs
   BlockId id = tip;
+  BlockId stride = 1;  // modulo 2^32: it may go either way
   for (std::size_t i = keys.size(); i-- > 0;) {
-    if (id >= header_->record_capacity) return retry_from(i);
-    if (id >= kPrefetchBlocks) __builtin_prefetch(record(id - kPrefetchBlocks));
+    if (id >= records.capacity) return retry_from(i);
+    records.prefetch(id - kPrefetchBlocks * stride);
     const Extra extra = extras_backwards.at(i);
     std::uint64_t state = 0;
     BlockId parent = kNoBlock;
-    const bool same = read_stable(record(id), [&](const std::uint64_t* words) {
+    const bool same = read_stable(records.at(id), [&](const std::uint64_t* words) {
       state = words::load(words[words::kStateWord]);
-      parent = words::load(record_header(record(id)).parent);
+      parent = words::load(record_header(records.at(id)).parent);
       return same_key(words, keys[i]) && words::load(words[words::kExtraWord]) == extra.lo &&
              words::load(words[words::kExtraWord + 1]) == extra.hi &&
              words::state_depth(state) == i &&
@@ -260,6 +289,7 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
         match = {.blocks = static_cast<std::uint32_t>(length), .tip = id, .key = keys[i]};
       match.dram_blocks += (words::state_flags(state) & kRecordInDram) != 0 ? 1U : 0U;
     }
+    stride = id - parent;
     id = parent;
   }
   return id == kNoBlock ? keys.size() : 0;

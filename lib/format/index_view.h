@@ -11,10 +11,10 @@
 namespace kvfs {
 
 struct Match {
-  std::uint32_t blocks = 0;        // length of the longest cached prefix, in blocks
-  std::uint32_t dram_blocks = 0;   // of those, how many would load from DRAM now (a hint)
-  BlockId tip = kNoBlock;          // id of the last of them
-  Key key;                         // and its key; zero when blocks == 0
+  std::uint32_t blocks = 0;       // length of the longest cached prefix, in blocks
+  std::uint32_t dram_blocks = 0;  // of those, how many would load from DRAM now (a hint)
+  BlockId tip = kNoBlock;         // id of the last of them
+  Key key;                        // and its key; zero when blocks == 0
 };
 
 // Threads: any number of readers beside one writer (see index_layout.h).
@@ -32,15 +32,16 @@ class IndexView {
 
   // Id of the published record with this key, or kNoBlock.
   [[nodiscard]] BlockId find(const Key& key) const;
+  // Length in blocks of the prefix that `key` names; 0 when it is not there.
+  [[nodiscard]] std::uint32_t blocks_of(const Key& key) const;
 
-  // Longest prefix of `tokens` that is cached. `keys` are its chain (chain_keys). Binary search over
-  // the chain (prefixes are closed under shortening), then every block's tokens, extra and parent
-  // are compared from the tip down, and windowed groups must hold their last window_blocks.
+  // Longest prefix of `tokens` that is cached. `keys` are its chain (chain_keys). Binary search
+  // over the chain (prefixes are closed under shortening), then every block's tokens, extra and
+  // parent are compared from the tip down, and windowed groups must hold their last window_blocks.
   [[nodiscard]] Match match(std::span<const Key> keys, std::span<const Token> tokens,
                             std::span<const ExtraAt> extras = {}) const;
 
  private:
-  [[nodiscard]] const std::byte* record(BlockId id) const;
   [[nodiscard]] bool probably_has(const Key& key) const;
   [[nodiscard]] std::size_t search_longest(std::span<const Key> keys) const;
   std::size_t verify_down(std::span<const Key> keys, std::span<const Token> tokens,

@@ -46,22 +46,37 @@ Key chain_tokens(const Key& parent, const Token* block, Count tokens) {
   return to_key(XXH3_128bits(input.data(), sizeof(parent) + tokens * sizeof(Token)));
 }
 
+// Keys of `count` blocks without extras. By itself, so that the parent stays in registers: one link
+// waits for the other.
 template <typename Count>
-[[gnu::flatten]] std::size_t chain_all(const Key& seed, std::span<const Token> tokens,
-                                       Count block_tokens, std::span<const ExtraAt> extras,
-                                       std::span<Key> keys) {
+[[gnu::flatten, gnu::noinline]] Key chain_run(Key parent, const Token* tokens, Count block_tokens,
+                                              Key* keys, std::size_t count) {
+  for (Key* const end = keys + count; keys != end; ++keys, tokens += block_tokens) {
+    parent = chain_tokens(parent, tokens, block_tokens);
+    *keys = parent;
+  }
+  return parent;
+}
+
+template <typename Count>
+std::size_t chain_all(const Key& seed, std::span<const Token> tokens, Count block_tokens,
+                      std::span<const ExtraAt> extras, std::span<Key> keys) {
   const std::size_t blocks = std::min(tokens.size() / block_tokens, keys.size());
   Key parent = seed;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    const Token* block = tokens.data() + i * block_tokens;
-    while (!extras.empty() && extras.front().block < i) extras = extras.subspan(1);
-    if (extras.empty() || extras.front().block != i || extras.front().extra.is_zero()) {
-      parent = chain_tokens(parent, block, block_tokens);
-    } else {
-      parent = chain_with_extra(parent, {block, block_tokens}, extras.front().extra);
-    }
-    keys[i] = parent;
+  std::size_t done = 0;
+  const auto run_to = [&](std::size_t end) {
+    parent = chain_run(parent, tokens.data() + done * block_tokens, block_tokens, &keys[done],
+                       end - done);
+    done = end;
+  };
+  for (const ExtraAt& at : extras) {
+    if (at.block >= blocks) break;
+    if (at.block < done || at.extra.is_zero()) continue;
+    if (at.block > done) run_to(at.block);
+    parent = chain_with_extra(parent, tokens.subspan(done * block_tokens, block_tokens), at.extra);
+    keys[done++] = parent;
   }
+  if (done < blocks) run_to(blocks);
   return blocks;
 }
 
