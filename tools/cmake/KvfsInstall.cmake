@@ -4,6 +4,19 @@ if(TARGET kvfsd)
 endif()
 if(TARGET kvfs_cli)
   install(TARGETS kvfs_cli RUNTIME)
+  # The command writes its own completion scripts.
+  set(completions "${PROJECT_BINARY_DIR}/completions")
+  file(MAKE_DIRECTORY "${completions}")
+  foreach(shell IN ITEMS bash zsh fish)
+    install(CODE "execute_process(COMMAND \"$<TARGET_FILE:kvfs_cli>\" completion ${shell}
+      OUTPUT_FILE \"${completions}/${shell}\" COMMAND_ERROR_IS_FATAL ANY)")
+  endforeach()
+  install(FILES "${completions}/bash" RENAME kvfs
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
+  install(FILES "${completions}/zsh" RENAME _kvfs
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions")
+  install(FILES "${completions}/fish" RENAME kvfs.fish
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d")
 endif()
 if(TARGET kvfs)
   install(TARGETS kvfs LIBRARY)
