@@ -1,0 +1,110 @@
+// kvfs verify: read every block and compare its checksum.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/cli/command.h"
+#include "tools/cli/control_client.h"
+#include "tools/cli/mount_point.h"
+#include "tools/cli/progress_bar.h"
+#include "tools/cli/stats_file.h"
+#include "tools/cli/units.h"
+
+namespace kvfs::cli {
+namespace {
+
+using nlohmann::json;
+
+struct Verified {
+  std::string name;
+  std::uint64_t checked = 0, bytes = 0;
+  json bad = json::array();
+  double seconds = 0;
+};
+
+Result<Verified> verify(const std::string& mount, const std::string& name, std::uint64_t step) {
+  Result<ControlClient> control = ControlClient::open_namespace(mount, name);
+  if (!control) return pass(std::move(control));
+  Verified out{.name = name};
+  ProgressBar bar(name);
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const Status status =
+      for_each_page(*control, {{"op", "verify"}, {"limit", step}}, [&](const json& page) {
+        out.checked += count_of(page, "checked");
+        out.bytes += count_of(page, "bytes");
+        for (const json& bad : page.at("bad")) out.bad.push_back(bad);
+        bar.update(out.checked, count_of(page, "total"),
+                   fmt::format("{}, {}", human_bytes(out.bytes),
+                               human_rate(static_cast<double>(out.bytes) / elapsed())));
+        return true;
+      });
+  if (!status) return tl::unexpected(status.error());
+  out.seconds = elapsed();
+  return out;
+}
+
+void show(const Verified& verified, const Terminal& terminal) {
+  const bool good = verified.bad.empty();
+  print(fmt::format(
+      "{}: {} blocks, {} in {}: {}\n", verified.name, human_count(verified.checked),
+      human_bytes(verified.bytes), human_seconds(verified.seconds),
+      good ? terminal.tint(Tint::kGood, "all good")
+           : terminal.tint(Tint::kBad, fmt::format("{} bad, dropped", verified.bad.size()))));
+  for (const json& bad : verified.bad) {
+    print(fmt::format("  {} in {} (group {})\n", bad.value("key", ""), bad.value("tier", ""),
+                      count_of(bad, "group")));
+  }
+}
+
+Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t step,
+                     const Context& context) {
+  Result<std::string> mount = find_mount(context.mount);
+  if (!mount) return pass(std::move(mount));
+  std::vector<std::string> wanted = namespaces;
+  if (wanted.empty()) {
+    Result<std::vector<std::string>> names = namespace_names(*mount);
+    if (!names) return pass(std::move(names));
+    wanted = std::move(*names);
+  }
+  bool good = true;
+  json all = json::array();
+  for (const std::string& given : wanted) {
+    Result<std::string> name = find_namespace(*mount, given);
+    if (!name) return pass(std::move(name));
+    Result<Verified> verified = verify(*mount, *name, step);
+    if (!verified) return pass(std::move(verified));
+    good = good && verified->bad.empty();
+    all.push_back({{"name", *name},
+                   {"checked", verified->checked},
+                   {"bytes", verified->bytes},
+                   {"seconds", verified->seconds},
+                   {"bad", verified->bad}});
+    if (!context.json) show(*verified, context.terminal);
+  }
+  if (context.json) print_json({{"mount", *mount}, {"good", good}, {"namespaces", all}});
+  return good ? ExitCode::kOk : ExitCode::kNo;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Context& context) {
+  auto namespaces = std::make_shared<std::vector<std::string>>();
+  auto step = std::make_shared<std::uint64_t>(256);
+  CLI::App* command =
+      add_command(app, context, "verify", "Read every block in every tier and compare its checksum",
+                  UsesMount::kYes,
+                  {"kvfs verify", "kvfs verify llama-3.1-8b --json",
+                   "Exit code 1: blocks were bad; they were dropped and will be computed again."},
+                  [namespaces, step, &context] { return run(*namespaces, *step, context); });
+  command->add_option("NAMESPACE", *namespaces, "Only these (default: all)");
+  command->add_option("--step", *step, "Blocks a request (default 256)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace kvfs::cli

@@ -1,0 +1,187 @@
+#include "tools/cli/mount_point.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+#include "lib/format/prefix_file.h"
+
+namespace kvfs::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kType = "fuse.kvfs";
+
+// mountinfo writes blanks, tabs, newlines and backslashes as \ooo.
+std::string unescape(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      const auto digit = [&](std::size_t at) { return text[i + at] - '0'; };
+      out += static_cast<char>(digit(1) * 64 + digit(2) * 8 + digit(3));
+      i += 3;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+Status check_alive(const std::string& mount) {
+  std::error_code error;
+  if (fs::exists(fs::path(mount) / ".kvfs", error)) return {};
+  if (error == std::errc::not_connected || error == std::errc::connection_aborted) {
+    return fail(Code::kUnavailable,
+                fmt::format("the daemon of {} is gone: run kvfs umount {} and mount it again",
+                            mount, mount));
+  }
+  if (error == std::errc::permission_denied) {
+    return fail(Code::kPermission, fmt::format("{} may not be read by this user: ask its owner, or "
+                                               "mount it with --allow-other",
+                                               mount));
+  }
+  return fail(
+      Code::kNotFound,
+      fmt::format("{} is not a kvfs mount: give one by --mount, or mount it with kvfs mount {}",
+                  mount, mount));
+}
+
+}  // namespace
+
+std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo) {
+  std::vector<std::string> mounts;
+  std::istringstream lines{std::string(mountinfo)};
+  for (std::string line; std::getline(lines, line);) {
+    // "36 35 98:0 /root /mount/point options... - type source options"
+    const std::size_t dash = line.find(" - ");
+    if (dash == std::string::npos) continue;
+    std::istringstream after(line.substr(dash + 3));
+    std::string type;
+    after >> type;
+    if (type != kType) continue;
+    std::istringstream before(line.substr(0, dash));
+    std::string field;
+    for (int i = 0; i < 5; ++i) before >> field;
+    mounts.push_back(unescape(field));
+  }
+  return mounts;
+}
+
+std::vector<std::string> kvfs_mounts() {
+  std::ifstream file("/proc/self/mountinfo");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return kvfs_mounts_in(text.str());
+}
+
+Result<std::string> find_mount(const std::string& given) {
+  std::string mount = given;
+  const char* variable = std::getenv("KVFS_MOUNT");
+  if (mount.empty() && variable != nullptr) mount = variable;
+  if (mount.empty()) {
+    const std::vector<std::string> mounts = kvfs_mounts();
+    if (mounts.empty()) {
+      return fail(
+          Code::kNotFound,
+          "there is no kvfs mount here: make one with kvfs mount DIR, or name it with --mount");
+    }
+    if (mounts.size() > 1) {
+      return fail(Code::kInvalid,
+                  fmt::format("there are {} kvfs mounts ({}): choose one with --mount DIR or "
+                              "KVFS_MOUNT",
+                              mounts.size(), fmt::join(mounts, ", ")));
+    }
+    mount = mounts.front();
+  }
+  while (mount.size() > 1 && mount.back() == '/') mount.pop_back();
+  if (Status status = check_alive(mount); !status) return pass(std::move(status));
+  return mount;
+}
+
+Result<std::vector<std::string>> namespace_names(const std::string& mount) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator at(mount, error), end; !error && at != end; at.increment(error)) {
+    std::error_code ignored;  // a directory that this user may not enter is not his to see
+    if (fs::exists(at->path() / ".kvfs" / "geometry.json", ignored)) {
+      names.push_back(at->path().filename().string());
+    }
+  }
+  if (error) return fail(Code::kIo, fmt::format("{} cannot be listed: {}", mount, error.message()));
+  std::ranges::sort(names);
+  return names;
+}
+
+Result<std::string> find_namespace(const std::string& mount, const std::string& given) {
+  std::error_code error;
+  if (!given.empty()) {
+    const fs::path geometry = fs::path(mount) / given / ".kvfs" / "geometry.json";
+    if (given.find('/') == std::string::npos && fs::exists(geometry, error)) return given;
+    if (error == std::errc::permission_denied) {
+      return fail(Code::kPermission,
+                  fmt::format("namespace {} of {} may not be read by this user", given, mount));
+    }
+    return fail(Code::kNotFound,
+                fmt::format("{} has no namespace {}: kvfs ns list shows those there "
+                            "are, kvfs ns create makes one",
+                            mount, given));
+  }
+  Result<std::vector<std::string>> names = namespace_names(mount);
+  if (!names) return pass(std::move(names));
+  if (names->empty()) {
+    return fail(Code::kNotFound,
+                fmt::format("{} has no namespace yet: make one with kvfs ns create", mount));
+  }
+  if (names->size() > 1) {
+    return fail(Code::kInvalid, fmt::format("{} has {} namespaces ({}): name one", mount,
+                                            names->size(), fmt::join(*names, ", ")));
+  }
+  return names->front();
+}
+
+Result<PrefixRef> parse_prefix_ref(const std::string& mount_given, const std::string& argument) {
+  std::string text = argument;
+  std::string mount_wanted = mount_given;
+  if (text.starts_with("/") || text.starts_with("./") || text.starts_with("../")) {
+    const std::string path = fs::absolute(text).lexically_normal().string();
+    for (const std::string& mount : kvfs_mounts()) {
+      if (path.starts_with(mount + "/")) {
+        mount_wanted = mount;
+        text = path.substr(mount.size() + 1);
+      }
+    }
+    if (text == argument) {
+      return fail(Code::kNotFound, fmt::format("{} is not below a kvfs mount", argument));
+    }
+  }
+  Result<std::string> mount = find_mount(mount_wanted);
+  if (!mount) return pass(std::move(mount));
+  PrefixRef ref{.mount = *mount};
+  const std::size_t slash = text.find('/');
+  const std::string name_space = slash == std::string::npos ? "" : text.substr(0, slash);
+  ref.prefix = slash == std::string::npos ? text : text.substr(slash + 1);
+  if (ref.prefix.ends_with(kPrefixSuffix)) {
+    ref.prefix.resize(ref.prefix.size() - kPrefixSuffix.size());
+  }
+  if (ref.prefix.empty() || ref.prefix.find('/') != std::string::npos) {
+    return fail(
+        Code::kInvalid,
+        fmt::format("'{}' does not name a prefix: give NAMESPACE/KEY, NAMESPACE/NAME or the "
+                    "path of a prefix file",
+                    argument));
+  }
+  Result<std::string> found = find_namespace(ref.mount, name_space);
+  if (!found) return pass(std::move(found));
+  ref.name_space = *found;
+  return ref;
+}
+
+}  // namespace kvfs::cli

@@ -1,0 +1,35 @@
+// Where the file system is, and which namespace or prefix an argument means.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/format/result.h"
+
+namespace kvfs::cli {
+
+// kvfs mounts of /proc/self/mountinfo, in mount order.
+std::vector<std::string> kvfs_mounts();
+std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo);
+
+// The mount to work on: `given`, else $KVFS_MOUNT, else the only one there is. kNotFound: none, or
+// not a kvfs mount; kInvalid: several; kUnavailable: its daemon is gone.
+Result<std::string> find_mount(const std::string& given);
+
+// Names of the namespaces (directories with .kvfs/geometry.json that the caller may read), sorted.
+Result<std::vector<std::string>> namespace_names(const std::string& mount);
+// `given`, checked, or the only namespace there is when `given` is empty.
+Result<std::string> find_namespace(const std::string& mount, const std::string& given);
+
+// A prefix named by an argument: NAMESPACE/KEY, NAMESPACE/NAME, a path below the mount, or just KEY
+// or NAME where there is one namespace only.
+struct PrefixRef {
+  std::string mount;
+  std::string name_space;
+  std::string prefix;  // key in hex (or the beginning of one), or a name; without .safetensors
+};
+Result<PrefixRef> parse_prefix_ref(const std::string& mount_given, const std::string& argument);
+
+}  // namespace kvfs::cli
