@@ -389,6 +389,24 @@ Status DramTier::remove(SlabId id) {
   return impl_->discard(id);
 }
 
+void DramTier::discard_all() {
+  std::vector<SlabId> owned;
+  std::vector<PooledSlab> pooled;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (auto& [id, slab] : impl_->slabs) {
+      if (!std::exchange(slab.going, true)) owned.push_back(id);
+    }
+    pooled.swap(impl_->pool);
+  }
+  for (const SlabId id : owned) {
+    if (auto gone = impl_->discard(id); !gone) spdlog::warn("{}", gone.error().message);
+  }
+  for (const PooledSlab& slab : pooled) {
+    if (auto gone = slab.file->discard(); !gone) spdlog::warn("{}", gone.error().message);
+  }
+}
+
 void DramTier::count_open(SlabId id, int delta) {
   const std::lock_guard lock(impl_->mutex);
   if (Slab* slab = impl_->find(id); slab != nullptr) {

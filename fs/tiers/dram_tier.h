@@ -92,6 +92,8 @@ class DramTier {
   // Moving slabs between owners.
   Status retire(SlabId id);           // stops allocation from it
   Status remove(SlabId id);           // retiring, used == 0, opens == 0: punched, unlinked, budget returned
+  // Every slab, used or not, open or not: for a stop that keeps nothing. Only the destructor may follow.
+  void discard_all();
   void count_open(SlabId id, int delta);  // clients' descriptors, told by the mount
   [[nodiscard]] std::uint32_t opens(SlabId id) const;
 

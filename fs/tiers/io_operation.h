@@ -36,7 +36,9 @@ struct IoOperation {
   std::uint64_t issued = 0;  // bytes that have become pieces
   std::uint32_t pieces = 0;  // pieces not finished, at the device or waiting to go again
   std::chrono::steady_clock::time_point deadline;
-  bool expired = false;  // past the deadline, and so in no ActiveList
+  bool expired = false;                // past the deadline, and so in no ActiveList
+  bool alone = false;                  // failed together with others: not merged again
+  IoOperation* next_merged = nullptr;  // goes to the device in the same piece
   IoOperation* next_ready = nullptr;
   IoOperation* next_active = nullptr;
   IoOperation* previous_active = nullptr;
@@ -51,6 +53,11 @@ class ReadyList {
     operation->next_ready = nullptr;
     (head_ == nullptr ? head_ : tail_->next_ready) = operation;
     tail_ = operation;
+  }
+  void push_front(IoOperation* operation) {
+    operation->next_ready = head_;
+    if (head_ == nullptr) tail_ = operation;
+    head_ = operation;
   }
   void pop_front() { head_ = head_->next_ready; }
 

@@ -141,7 +141,7 @@ void UringQueue::Loop::accept(IoOperation* operation) {
     case IoKind::kRead:
     case IoKind::kWrite:
       active_.push_back(operation);
-      (operation->kind == IoKind::kRead ? reads_ : writes_).push_back(operation);
+      ready_of(*operation).push_back(operation);
       return;
     case IoKind::kAddMemory:
       buffers_.add(memory);
@@ -168,34 +168,55 @@ UringQueue::Loop::Piece* UringQueue::Loop::next_piece() {
     const bool write = reads_.empty() || (!writes_.empty() && ++turn_ % 4 == 0);
     ReadyList& ready = write ? writes_ : reads_;
     IoOperation* operation = ready.front();
-    Piece* piece = nullptr;
-    if (operation->status) {
-      piece = free_pieces_.back();
-      free_pieces_.pop_back();
-      piece->operation = operation;
-      piece->at = operation->issued;
-      piece->bytes = static_cast<std::uint32_t>(
-          std::min<std::uint64_t>(options_.piece_bytes, operation->bytes - operation->issued));
-      operation->issued += piece->bytes;
-      ++operation->pieces;
-    } else {
-      operation->issued = operation->bytes;  // it failed: no more of it
+    if (!operation->status) {  // it failed: no more of it
+      ready.pop_front();
+      operation->issued = operation->bytes;
+      end_if_over(operation);
+      continue;
     }
+    Piece* piece = free_pieces_.back();
+    free_pieces_.pop_back();
+    piece->operation = operation;
+    piece->at = operation->issued;
+    piece->bytes = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(options_.piece_bytes, operation->bytes - operation->issued));
+    operation->issued += piece->bytes;
+    ++operation->pieces;
     if (operation->issued == operation->bytes) {
       ready.pop_front();
-      if (piece == nullptr) end_if_over(operation);
+      if (piece->bytes == operation->bytes) merge(*piece, ready);
     }
-    if (piece != nullptr) return piece;
+    return piece;
   }
   return nullptr;
+}
+
+// Devices like large requests, and a prefix's blocks tend to lie behind one another.
+void UringQueue::Loop::merge(Piece& piece, ReadyList& ready) const {
+  const IoOperation& first = *piece.operation;
+  IoOperation* last = piece.operation;
+  while (!ready.empty() && !first.alone) {
+    IoOperation* next = ready.front();
+    if (next->alone || !next->status || next->issued != 0 || next->file != first.file ||
+        next->offset != first.offset + piece.bytes || next->memory != first.memory + piece.bytes ||
+        next->bytes > options_.piece_bytes - piece.bytes) {
+      return;
+    }
+    ready.pop_front();
+    next->issued = next->bytes;
+    ++next->pieces;
+    piece.bytes += static_cast<std::uint32_t>(next->bytes);
+    last->next_merged = next;
+    last = next;
+  }
 }
 
 void UringQueue::Loop::issue() {
   if (std::exchange(pause_, false)) return;
   while (Piece* piece = next_piece()) {
     IoOperation& operation = *piece->operation;
-    if (!operation.status) {  // its operation failed while it waited to go again
-      release(piece);
+    if (!operation.status) {  // it failed while this waited to go again
+      operation.next_merged == nullptr ? settle(piece) : part(piece);
       continue;
     }
     std::byte* memory = operation.memory + piece->at;
@@ -273,7 +294,8 @@ void UringQueue::Loop::wait() {
   __kernel_timespec limit = longest_wait();
   {
     const MutexLock lock(mutex_);
-    asleep_ = incoming_.empty();
+    const bool over = stopping_ && under_way_ == 0;
+    asleep_ = incoming_.empty() && !over;
     if (!asleep_) limit = {};  // hand over what is prepared and come back
   }
   io_uring_cqe* first = nullptr;
@@ -336,12 +358,9 @@ void UringQueue::Loop::drop_expired(ReadyList& ready) {
 void UringQueue::Loop::finish_piece(Piece* piece, int result) {
   IoOperation& operation = *piece->operation;
   piece->at_device = false;
-  if (result == static_cast<int>(piece->bytes)) {
-    release(piece);
-    return;
-  }
   const bool interrupted = result == -EINTR || result == -EAGAIN;
-  const bool partial = result > 0 && static_cast<std::uint64_t>(result) % kSector == 0;
+  const bool partial = result > 0 && result < static_cast<int>(piece->bytes) &&
+                       static_cast<std::uint64_t>(result) % kSector == 0;
   if (operation.status && (interrupted || partial)) {
     if (partial) {
       piece->at += static_cast<std::uint64_t>(result);
@@ -351,21 +370,54 @@ void UringQueue::Loop::finish_piece(Piece* piece, int result) {
     again_.push_back(piece);
     return;
   }
-  if (operation.status) {
+  const bool whole = result == static_cast<int>(piece->bytes);
+  if (!whole && operation.next_merged != nullptr) {
+    part(piece);
+    return;
+  }
+  if (!whole && operation.status) {
     const auto what = fmt::format("{} {} bytes at {} of {}",
                                   operation.kind == IoKind::kRead ? "reading" : "writing",
                                   piece->bytes, operation.offset + piece->at, operation.file->path);
     operation.status = result < 0 ? fail_errno(-result, what)
                                   : fail(Code::kIo, fmt::format("{}: only {} came", what, result));
   }
-  release(piece);
+  settle(piece);
 }
 
-void UringQueue::Loop::release(Piece* piece) {
+// Frees the piece; its operations are done unless others of their pieces are out.
+void UringQueue::Loop::settle(Piece* piece) {
   IoOperation* operation = std::exchange(piece->operation, nullptr);
   free_pieces_.push_back(piece);
-  --operation->pieces;
-  end_if_over(operation);
+  while (operation != nullptr) {
+    IoOperation* next = std::exchange(operation->next_merged, nullptr);
+    --operation->pieces;
+    end_if_over(operation);
+    operation = next;
+  }
+}
+
+// Of operations that went together one may be bad: each goes again by itself, in the same order.
+void UringQueue::Loop::part(Piece* piece) {
+  IoOperation* operation = std::exchange(piece->operation, nullptr);
+  free_pieces_.push_back(piece);
+  IoOperation* reversed = nullptr;
+  while (operation != nullptr) {
+    IoOperation* next = std::exchange(operation->next_merged, reversed);
+    reversed = std::exchange(operation, next);
+  }
+  while (reversed != nullptr) {
+    IoOperation* next = std::exchange(reversed->next_merged, nullptr);
+    --reversed->pieces;
+    if (reversed->status) {
+      reversed->issued = 0;
+      reversed->alone = true;
+      ready_of(*reversed).push_front(reversed);
+    } else {
+      end_if_over(reversed);
+    }
+    reversed = next;
+  }
 }
 
 void UringQueue::Loop::end_if_over(IoOperation* operation) {
@@ -392,6 +444,7 @@ void UringQueue::Loop::end(IoOperation* operation) {
   }
   operation->file.reset();
   operation->issued = 0;
+  operation->alone = false;
   ended_.push_back(operation);
   --under_way_;
   if (done) done(std::move(status));

@@ -41,10 +41,11 @@ class UringQueue::Loop {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // A part of an operation small enough for one request.
+  // One request: a part of an operation that is too large for one, or several that are adjacent in
+  // their file and in memory (linked by next_merged).
   struct Piece {
-    IoOperation* operation = nullptr;  // nullptr: free
-    std::uint64_t at = 0;              // within the operation
+    IoOperation* operation = nullptr;  // the first; nullptr: free
+    std::uint64_t at = 0;              // from the operation's beginning
     std::uint32_t bytes = 0;
     bool at_device = false;
   };
@@ -57,6 +58,10 @@ class UringQueue::Loop {
   void accept(IoOperation* operation);
   void issue();
   Piece* next_piece();
+  void merge(Piece& piece, ReadyList& ready) const;
+  ReadyList& ready_of(const IoOperation& operation) {
+    return operation.kind == IoKind::kRead ? reads_ : writes_;
+  }
   [[nodiscard]] __kernel_timespec longest_wait() const;
   void wait();
   void reap();
@@ -64,7 +69,8 @@ class UringQueue::Loop {
   void drop_expired(ReadyList& ready);
 
   void finish_piece(Piece* piece, int result);
-  void release(Piece* piece);
+  void settle(Piece* piece);
+  void part(Piece* piece);
   void end_if_over(IoOperation* operation);
   void end(IoOperation* operation);
 

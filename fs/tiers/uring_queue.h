@@ -16,9 +16,10 @@
 namespace kvfs::tiers {
 
 struct UringOptions {
-  std::string name;                       // of the thread, at most 15 characters
-  std::uint32_t depth = 64;               // pieces at the device at once
-  std::uint32_t piece_bytes = 512 << 10;  // a block larger than this goes as several requests
+  std::string name;          // of the thread, at most 15 characters
+  std::uint32_t depth = 64;  // pieces at the device at once
+  std::uint32_t piece_bytes =
+      2 << 20;  // of one request: larger blocks are split, adjacent smaller ones merged
   std::chrono::milliseconds timeout{10000};
 };
 

@@ -100,6 +100,16 @@ TEST_F(UringQueueTest, ShortReadsGoOn) {
   EXPECT_TRUE(target.holds(0, 64 << 10, 5));
 }
 
+// The last thing it is told may come together with the end.
+TEST_F(UringQueueTest, EndsRightAfterARegistration) {
+  Memory memory(64 << 10);
+  for (int round = 0; round < 100; ++round) {
+    auto queue = open({});
+    queue->register_memory(memory.all());
+    if (round % 2 == 0) queue->unregister_memory(memory.all());
+  }
+}
+
 TEST_F(UringQueueTest, AnEarlyEndIsAnError) {
   auto queue = open({});
   Memory memory(1 << 20);
@@ -108,6 +118,31 @@ TEST_F(UringQueueTest, AnEarlyEndIsAnError) {
   const Status status = one.wait_all();
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, Code::kIo);
+}
+
+// Adjacent blocks go to the device together; where that fails, each is told its own fate.
+TEST_F(UringQueueTest, MergedBlocksFailOneByOne) {
+  auto queue = open({.depth = 1});
+  Memory source(40 << 10), target(64 << 10);
+  source.fill(0, 40 << 10, 6);
+  auto cut = file("cut", 40 << 10);
+  ASSERT_EQ(::pwrite(cut->fd.get(), source.all().data(), 40 << 10, 0), 40 << 10);
+  for (int round = 0; round < 50; ++round) {
+    Completions first, all[4];
+    // Keeps the only place at the device taken while the others come in.
+    queue->read(cut, 0, target.at(0, 4096), first.expect());
+    for (std::size_t i = 0; i < 4; ++i) {
+      queue->read(cut, i * (16 << 10), target.at(i * (16 << 10), 16 << 10), all[i].expect());
+    }
+    EXPECT_TRUE(all[0].wait_all());
+    EXPECT_TRUE(all[1].wait_all());
+    EXPECT_EQ(all[2].wait_all().error().code, Code::kIo);
+    EXPECT_EQ(all[3].wait_all().error().code, Code::kIo);
+    EXPECT_TRUE(target.holds(0, 40 << 10, 6));
+    EXPECT_TRUE(first.wait_all());
+  }
+  EXPECT_EQ(counters_.errors, 100U);
+  EXPECT_EQ(counters_.bytes_read, 50U * (36 << 10));
 }
 
 TEST_F(UringQueueTest, TheDestructorWaitsForWhatIsUnderWay) {
