@@ -26,7 +26,7 @@ def dtype_name(dtype) -> str:
     name = _DTYPES.get(name, name)
     if name not in _DTYPES.values():
         known = ", ".join(_DTYPES)
-        raise ValueError(f"dtype {dtype} is not one that kvfs stores: {known}")
+        raise ValueError(f"dtype {name} is not one that kvfs stores: {known}")
     return name
 
 

@@ -1,0 +1,150 @@
+"""Copies in the background."""
+
+import asyncio
+import gc
+import select
+import threading
+import time
+
+import kv_data
+import kvfs
+import numpy as np
+import pytest
+
+TOKENS = 4096  # long enough that a copy does not end before the call returns
+
+
+@pytest.fixture
+def namespace(make_namespace):
+    return make_namespace(kv_data.geometry(layers=8, kv_heads=4, head_dim=64))
+
+
+@pytest.fixture
+def stored(namespace):
+    tokens = kv_data.random_tokens(TOKENS, seed=21)
+    kv = kv_data.random_kv(namespace.geometry, TOKENS, 21)
+    kv_data.store(namespace, tokens, kv)
+    return tokens, kv
+
+
+def test_wait(namespace, stored):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
+        transfer.wait(30)
+        assert transfer.done
+        transfer.wait()
+    assert np.array_equal(loaded, kv)
+
+
+def test_wait_that_is_too_short_raises_and_the_copy_goes_on(namespace, stored):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
+        try:
+            transfer.wait(0)
+        except kvfs.Timeout as error:
+            assert isinstance(error, TimeoutError)
+        transfer.wait(30)
+    assert np.array_equal(loaded, kv)
+
+
+def test_descriptor_becomes_readable(namespace, stored):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
+        assert select.select([transfer], [], [], 30)[0]
+        assert transfer.done
+    assert np.array_equal(loaded, kv)
+
+
+def test_await_many(namespace, stored):
+    tokens, kv = stored
+    parts = [np.zeros_like(kv) for _ in range(4)]
+
+    async def load_all():
+        with namespace.acquire(tokens) as lease:
+            pages = [kvfs.Pages(part, kv_data.PLAIN) for part in parts]
+            await asyncio.gather(*(wait_for(lease.load_async(page)) for page in pages))
+
+    async def wait_for(transfer):
+        await transfer
+        assert transfer.done
+
+    asyncio.run(load_all())
+    assert all(np.array_equal(part, kv) for part in parts)
+
+
+def test_store_in_the_background(namespace):
+    tokens = kv_data.random_tokens(TOKENS, seed=22)
+    kv = kv_data.random_kv(namespace.geometry, TOKENS, 22)
+    with namespace.reserve(tokens) as reservation:
+        halves = [
+            reservation.store_async(
+                kvfs.Pages(kv, kv_data.PLAIN), first_block=first, count=TOKENS // 32
+            )
+            for first in (0, TOKENS // 32)
+        ]
+        for half in halves:
+            half.wait(30)
+        assert reservation.commit().committed == TOKENS // 16
+    assert np.array_equal(kv_data.load(namespace, tokens), kv)
+
+
+def test_a_transfer_keeps_all_it_needs(namespace, stored):
+    """Its tensors, its lease and the namespace may be let go in any order."""
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    lease = namespace.acquire(tokens)
+    transfer = lease.load_async(kvfs.Pages(loaded.view(), kv_data.PLAIN))
+    lease.release()
+    namespace.close()
+    del lease
+    gc.collect()
+    transfer.wait(30)
+    assert np.array_equal(loaded, kv)
+
+
+def test_dropping_a_transfer_waits_for_it(namespace, stored):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
+        gc.collect()
+        assert np.array_equal(loaded, kv)
+
+
+def test_other_threads_run_meanwhile(namespace, stored):
+    """The interpreter is not held while a load copies."""
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    pages = kvfs.Pages(loaded, kv_data.PLAIN)
+    stamps, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            stamps.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    ticking = threading.Thread(target=tick)
+    with namespace.acquire(tokens) as lease:
+        ticking.start()
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < 0.3:
+            lease.load(pages)
+        end = time.perf_counter()
+        stop.set()
+        ticking.join()
+    # A load takes some milliseconds; ticks that had to wait for its end would be far fewer.
+    assert len([stamp for stamp in stamps if begin < stamp < end]) > 60
+
+
+def test_bad_timeouts(namespace, stored):
+    tokens, kv = stored
+    with namespace.acquire(tokens) as lease:
+        for timeout in (-1, float("nan")):
+            with pytest.raises(ValueError, match="a number of seconds >= 0, or None"):
+                lease.load(kvfs.Pages(np.zeros_like(kv), kv_data.PLAIN), timeout=timeout)
