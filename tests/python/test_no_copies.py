@@ -1,4 +1,4 @@
-"""That tensors are read and written in place: each case runs where there is no memory for a copy."""
+"""That tensors are used in place: each case runs where there is no memory for a copy."""
 
 import resource
 import subprocess
@@ -44,7 +44,7 @@ def store_and_load(mount: str, name: str, library: str) -> None:
         kv = kv_data.random_kv(namespace.geometry, 1024, 1)
         loaded = np.zeros_like(kv)
         assert kv.nbytes == 64 * MIB
-        limit_new_memory(32)
+        limit_new_memory(48)
         as_given = torch.from_numpy if library == "torch" else np.asarray
         with namespace.reserve(tokens) as reservation:
             reservation.store(kvfs.Pages(as_given(kv), kv_data.PLAIN))

@@ -16,9 +16,14 @@ def test_leaving_without_commit_stores_nothing(namespace):
 def test_an_exception_stores_nothing(namespace):
     tokens = kv_data.random_tokens(64, seed=32)
     kv = kv_data.random_kv(namespace.geometry, 64, 32)
-    with pytest.raises(ZeroDivisionError), namespace.reserve(tokens) as reservation:
-        reservation.store(kvfs.Pages(kv, kv_data.PLAIN))
-        _ = 1 / 0
+
+    def fail_midway():
+        with namespace.reserve(tokens) as reservation:
+            reservation.store(kvfs.Pages(kv, kv_data.PLAIN))
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        fail_midway()
     assert not namespace.match(tokens)
 
 

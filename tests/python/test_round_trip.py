@@ -170,9 +170,9 @@ def test_opaque_layout_is_kept_as_it_is(make_namespace):
     loaded = [bytearray(len(block)) for block in blocks]
     with namespace.acquire(tokens) as lease:
         lease.load_blocks(loaded)
+        pages = kvfs.Pages(kv_data.random_kv(namespace.geometry, 32, 0), kv_data.PLAIN)
         with pytest.raises(kvfs.Error, match="opaque"):
-            kv = kv_data.random_kv(namespace.geometry, 32, 0)
-            lease.load(kvfs.Pages(kv, kv_data.PLAIN))
+            lease.load(pages)
     assert loaded == [bytearray(block) for block in blocks]
 
 

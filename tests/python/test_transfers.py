@@ -1,6 +1,7 @@
 """Copies in the background."""
 
 import asyncio
+import contextlib
 import gc
 import select
 import threading
@@ -43,10 +44,8 @@ def test_wait_that_is_too_short_raises_and_the_copy_goes_on(namespace, stored):
     loaded = np.zeros_like(kv)
     with namespace.acquire(tokens) as lease:
         transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
-        try:
+        with contextlib.suppress(TimeoutError):
             transfer.wait(0)
-        except kvfs.Timeout as error:
-            assert isinstance(error, TimeoutError)
         transfer.wait(30)
     assert np.array_equal(loaded, kv)
 
