@@ -1,5 +1,5 @@
-// Histogram of latencies: powers of two of microseconds. Threads: observe() and snapshot() from any,
-// without locks. Lives in place; never allocates.
+// Histogram of latencies: powers of two of microseconds. Threads: observe() and snapshot() from
+// any, without locks. Lives in place; never allocates.
 #pragma once
 
 #include <array>
@@ -11,7 +11,8 @@
 namespace kvfs {
 
 struct HistogramSnapshot {
-  static constexpr std::size_t kBuckets = 26;   // upper bounds 1 us, 2 us, ... 2^24 us (16.8 s), infinity
+  static constexpr std::size_t kBuckets =
+      26;  // upper bounds 1 us, 2 us, ... 2^24 us (16.8 s), infinity
   std::array<std::uint64_t, kBuckets> counts{};  // not cumulative
   std::uint64_t count = 0;
   double sum_seconds = 0;

@@ -19,7 +19,8 @@
 
 namespace kvfs {
 
-// Threads: all calls from any thread; the callback runs on the thread that passes the point, with no
+// Threads: all calls from any thread; the callback runs on the thread that passes the point, with
+// no
 //          lock of this class held.
 // Owns:    the callbacks, until clear().
 // Blocks:  as long as the callback does.

@@ -170,6 +170,7 @@ class CatalogFiles final : public Catalog {
     Placement& placement = nodes_.placement(id, group);
     placement.dram.slab = kSlabNotResident;
     crash_order();
+    placement.dram = {};
     placement.flags &= kHasChecksum;
     remove_resident(id, group);
     refresh(id);
@@ -303,7 +304,7 @@ class CatalogFiles final : public Catalog {
     for (std::uint32_t g = 0; g < geometry_.groups.size(); ++g) {
       const Placement& placement = nodes_.placement(id, g);
       remove_resident(id, g);
-      if (placement.dram.valid() || placement.nvme.valid()) freed.push_back(placement);
+      freed.push_back(placement);
     }
     nodes_.node(id).flags = 0;
   }

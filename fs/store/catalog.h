@@ -20,41 +20,41 @@
 
 namespace kvfs::store {
 
-// Where one group's block is, and what may be done with it. 40 bytes; lives in a tmpfs file, so that
-// a daemon that was killed finds what is in DRAM.
+// Where one group's block is, and what may be done with it. Lives in a tmpfs file, so
+// that a daemon that was killed finds what is in DRAM.
 struct Placement {
-  tiers::DramSlot dram;          // invalid: not in DRAM
-  tiers::TierSlot nvme;          // invalid: not on NVMe (or not journalled yet)
-  std::uint64_t checksum = 0;    // XXH3-64 of block_bytes; meaningful with kHasChecksum
+  tiers::DramSlot dram;                      // invalid: not in DRAM
+  tiers::TierSlot nvme;                      // invalid: not on NVMe (or not journalled yet)
+  std::uint64_t checksum = 0;                // XXH3-64 of block_bytes; meaningful with kHasChecksum
   std::uint32_t resident_pos = 0xffffffffU;  // position in Catalog's list of resident blocks
-  std::uint16_t io_pins = 0;     // I/O in flight from or into the DRAM slot: it must not move
-  std::uint16_t flags = 0;       // PlacementFlags
+  std::uint16_t io_pins = 0;  // I/O in flight from or into the DRAM slot: it must not move
+  std::uint16_t flags = 0;    // PlacementFlags
 };
-static_assert(sizeof(Placement) == 40 || sizeof(Placement) == 32);
+static_assert(sizeof(Placement) == 32);
 
 enum PlacementFlags : std::uint16_t {
   kHasChecksum = 1,
-  kDirty = 2,       // in DRAM only and to be written back
-  kPromoting = 4,   // dram is valid but is being read into; not to be handed out
+  kDirty = 2,      // in DRAM only and to be written back
+  kPromoting = 4,  // dram is valid but is being read into; not to be handed out
 };
 
 // One block (all groups). Also in the tmpfs file.
 struct Node {
-  std::uint32_t children = 0;   // published blocks whose parent this is
-  std::uint32_t leases = 0;     // open leases and reservations that hold it
+  std::uint32_t children = 0;  // published blocks whose parent this is
+  std::uint32_t leases = 0;    // open leases and reservations that hold it
   std::uint32_t hits = 0;
-  std::uint32_t stored_at = 0;  // seconds since the epoch
-  std::uint32_t last_hit = 0;   // seconds since the epoch; stored_at until the first hit
+  std::uint32_t stored_at = 0;           // seconds since the epoch
+  std::uint32_t last_hit = 0;            // seconds since the epoch; stored_at until the first hit
   std::uint32_t leaf_pos = 0xffffffffU;  // position in Catalog's list of leaves
-  std::uint32_t flags = 0;      // NodeFlags
+  std::uint32_t flags = 0;               // NodeFlags
   std::uint32_t reserved = 0;
 };
 static_assert(sizeof(Node) == 32);
 
 enum NodeFlags : std::uint32_t {
-  kNodeLive = 1,      // published in the index
-  kNodePinned = 2,    // never evicted, nor its ancestors (they are not leaves)
-  kNodeDoomed = 4,    // removed while leased: not in the index, freed with its last lease
+  kNodeLive = 1,       // published in the index
+  kNodePinned = 2,     // never evicted, nor its ancestors (they are not leaves)
+  kNodeDoomed = 4,     // removed while leased: not in the index, freed with its last lease
   kNodeJournaled = 8,  // the journal has a record of it
 };
 
@@ -63,16 +63,18 @@ enum NodeFlags : std::uint32_t {
 //   live    -> free    remove()   (leaf, no lease)
 //   live    -> doomed  remove()   (leaf among live blocks, leased): unpublished at once
 //   doomed  -> free    release()  when the last lease goes
-// Residency of a live block's group is its Placement; a block of a full-attention group that is in no
-// tier cannot exist (remove the block instead). Removal is leaf-first, so the live blocks are closed
-// under shortening at every moment, for readers of the index too.
+// Residency of a live block's group is its Placement; a block of a full-attention group that is in
+// no tier cannot exist (remove the block instead). Removal is leaf-first, so the live blocks are
+// closed under shortening at every moment, for readers of the index too.
 //
 // Threads: none of its own; its namespace's mutex guards every call. Clients read the index file
 //          concurrently (index_layout.h).
 // Owns:    two files in `directory`: index.<generation> and nodes.<generation> (Node and Placement
-//          arrays), and what is in them. It does not own slots: remove() and release() hand them back.
+//          arrays), and what is in them. It does not own slots: remove() and release() hand them
+//          back.
 // Blocks:  never on I/O; growing copies the index once per doubling.
-// Errors:  create() fails with kIo; insert() with kNoSpace when the file cannot grow.
+// Errors:  create() fails with kIo; insert() with kNoSpace when the file cannot grow, kExists,
+//          kNotFound (the parent is not live any more), kInvalid.
 class Catalog {
  public:
   struct Options {
@@ -81,15 +83,16 @@ class Catalog {
     std::uint64_t daemon_epoch = 0;
     std::uint32_t initial_capacity = 1U << 12;  // records; doubles when full
   };
-  // Starts an empty catalog with the generation after any that is in the directory; older files stay
-  // until forget_survivors().
+  // Starts an empty catalog with the generation after any that is in the directory; older files
+  // stay until forget_survivors().
   static Result<std::unique_ptr<Catalog>> create(const Options& options);
   virtual ~Catalog() = default;
 
-  // -- finding -------------------------------------------------------------------------------------
+  // -- finding
   [[nodiscard]] virtual BlockId find(const Key& key) const = 0;  // live blocks only
   [[nodiscard]] virtual const IndexView& index() const = 0;
-  [[nodiscard]] virtual int index_fd() const = 0;  // of the current generation; owned by the catalog
+  // Of the current generation; owned by the catalog.
+  [[nodiscard]] virtual int index_fd() const = 0;
   [[nodiscard]] virtual std::uint64_t index_bytes() const = 0;
   [[nodiscard]] virtual std::uint64_t generation() const = 0;
 
@@ -104,7 +107,7 @@ class Catalog {
   // Ids of the prefix's blocks, from block 0 to `tip`, into `out` (resized to depth + 1).
   virtual void chain(BlockId tip, std::vector<BlockId>& out) const = 0;
 
-  // -- structure -----------------------------------------------------------------------------------
+  // -- structure
   struct NewBlock {
     BlockId parent = kNoBlock;
     Key key;
@@ -114,20 +117,22 @@ class Catalog {
     std::uint32_t stored_at = 0;
     std::uint32_t hits = 0;
     std::uint32_t last_hit = 0;
-    std::uint32_t flags = 0;          // kNodePinned, kNodeJournaled
-    BlockId id = kNoBlock;            // recovery: the id it had; kNoBlock: the catalog chooses
+    std::uint32_t flags = 0;  // kNodePinned, kNodeJournaled
+    BlockId id = kNoBlock;    // recovery: the id it had; kNoBlock: the catalog chooses
   };
   // Publishes a block; the key must not be live. Clients can match it when this returns.
   virtual Result<BlockId> insert(const NewBlock& block) = 0;
-  // Takes a live leaf out of the index. Returns true when it is free now (its placements were copied
-  // to `freed` first), false when it is doomed until its leases go. Pins are the caller's to respect.
+  // Takes a live leaf out of the index. Returns true when it is free now (its placements were
+  // appended to `freed` first, one per group, in order, valid or not), false when it is doomed
+  // until its leases go. Pins are the caller's to respect.
   virtual bool remove(BlockId id, std::vector<Placement>& freed) = 0;
   // Ids are handed out again only after recycle(): the journal must have forgotten them first.
   virtual void recycle(BlockId id) = 0;
 
-  // -- leases --------------------------------------------------------------------------------------
+  // -- leases
   virtual void acquire(std::span<const BlockId> ids) = 0;
-  // Appends the placements of doomed blocks that became free to `freed`, their ids to `freed_ids`.
+  // Appends the placements of doomed blocks that became free to `freed` (as remove() does), their
+  // ids to `freed_ids`.
   virtual void release(std::span<const BlockId> ids, std::vector<Placement>& freed,
                        std::vector<BlockId>& freed_ids) = 0;
   virtual void count_hit(std::span<const BlockId> ids, std::uint32_t now) = 0;
@@ -135,28 +140,34 @@ class Catalog {
   virtual void set_pinned(BlockId id, bool pinned) = 0;
   virtual void set_journaled(BlockId id, bool journaled) = 0;
 
-  // -- residency (each also keeps the record's flags and groups right) ------------------------------
-  virtual void set_dram(BlockId id, std::uint32_t group, tiers::DramSlot slot, std::uint16_t flags) = 0;
+  // -- residency (each also keeps the record's flags and groups right)
+  // `flags` (kDirty, kPromoting) replaces those of the slot before; kHasChecksum stays.
+  virtual void set_dram(BlockId id, std::uint32_t group, tiers::DramSlot slot,
+                        std::uint16_t flags) = 0;
   virtual void clear_dram(BlockId id, std::uint32_t group) = 0;
   virtual void set_nvme(BlockId id, std::uint32_t group, tiers::TierSlot slot) = 0;
   virtual void clear_nvme(BlockId id, std::uint32_t group) = 0;
   // Recomputes the record's hint flags after placement() was changed (kPromoting cleared, ...).
   virtual void refresh(BlockId id) = 0;
 
-  // -- walking and choosing -------------------------------------------------------------------------
-  // Live leaves with id >= cursor in ascending order, at most `max`; sets `next` (kNoBlock: the end).
-  virtual void leaves(BlockId cursor, std::size_t max, std::vector<BlockId>& out, BlockId& next) const = 0;
+  // -- walking and choosing
+  // Live leaves with id >= cursor in ascending order, at most `max`; sets `next` (kNoBlock: the
+  // end).
+  virtual void leaves(BlockId cursor, std::size_t max, std::vector<BlockId>& out,
+                      BlockId& next) const = 0;
   [[nodiscard]] virtual std::span<const BlockId> leaf_list() const = 0;  // unordered
-  [[nodiscard]] virtual std::span<const BlockId> resident(std::uint32_t group) const = 0;  // unordered: in DRAM
-  [[nodiscard]] virtual BlockId high() const = 0;  // all ids are below it
-  [[nodiscard]] virtual std::uint64_t blocks() const = 0;  // live
+  // Unordered: blocks with a DRAM slot, doomed ones included.
+  [[nodiscard]] virtual std::span<const BlockId> resident(std::uint32_t group) const = 0;
+  [[nodiscard]] virtual BlockId high() const = 0;                // all ids are below it
+  [[nodiscard]] virtual std::uint64_t blocks() const = 0;        // live
   [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;  // index, nodes, lists: all of it
   // Tells clients that a slab of theirs is to be unmapped: raises the index's slabs_retired.
   virtual void announce_retired_slab() = 0;
 
-  // -- recovery -------------------------------------------------------------------------------------
-  // What an earlier daemon left in DRAM: calls `each` for every block that was live and had a DRAM slot
-  // not kPromoting, in order of ascending depth. Corrupt or foreign files are reported and skipped.
+  // -- recovery
+  // What an earlier daemon left in DRAM: calls `each` for every block that was live and had a DRAM
+  // slot not kPromoting, in order of ascending depth. Corrupt or foreign files are reported and
+  // skipped. Until forget_survivors() nothing may be removed and no DRAM slot written.
   struct Survivor {
     Key key;
     Key parent;  // zero for block 0

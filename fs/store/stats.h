@@ -10,29 +10,29 @@ namespace kvfs::store {
 
 struct TierStats {
   bool present = false;
-  std::uint64_t capacity = 0;   // bytes
-  std::uint64_t used = 0;       // bytes in slots that are taken
-  std::uint64_t reserved = 0;   // bytes in slabs or segments (>= used)
+  std::uint64_t capacity = 0;  // bytes
+  std::uint64_t used = 0;      // bytes in slots that are taken
+  std::uint64_t reserved = 0;  // bytes in slabs or segments (>= used)
   std::uint64_t blocks = 0;
   std::uint64_t bytes_in = 0;   // written into the tier: stores (dram), write-back (nvme)
   std::uint64_t bytes_out = 0;  // loads (dram), promotion (nvme)
   std::uint64_t errors = 0;
-  std::uint32_t queued = 0;     // I/O not completed
+  std::uint32_t queued = 0;  // I/O not completed
 };
 
-struct Evictions {  // blocks, by reason
-  std::uint64_t capacity = 0;   // dropped altogether to make room
-  std::uint64_t demoted = 0;    // left DRAM, remain on NVMe
-  std::uint64_t removed = 0;    // rm, evict, namespace removal
-  std::uint64_t corrupt = 0;    // failed their checksum
+struct Evictions {             // blocks, by reason
+  std::uint64_t capacity = 0;  // dropped altogether to make room
+  std::uint64_t demoted = 0;   // left DRAM, remain on NVMe
+  std::uint64_t removed = 0;   // rm, evict, namespace removal
+  std::uint64_t corrupt = 0;   // failed their checksum
   std::uint64_t io_error = 0;
   std::uint64_t slab_moved = 0;  // their slab went to another namespace
 };
 
 struct NamespaceStats {
   std::string name;
-  std::uint64_t blocks = 0;      // live
-  std::uint64_t prefixes = 0;    // leaves
+  std::uint64_t blocks = 0;    // live
+  std::uint64_t prefixes = 0;  // leaves
   std::uint64_t dram_blocks = 0, nvme_blocks = 0;
   std::uint64_t dram_bytes = 0, nvme_bytes = 0;  // slots taken
   std::uint64_t metadata_bytes = 0;

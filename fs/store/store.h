@@ -27,16 +27,19 @@ namespace kvfs::store {
 
 using Clock = std::chrono::steady_clock;
 using Deadline = Clock::time_point;
-using Done = std::function<void(Status)>;  // called exactly once, from any thread, with no lock held
+using Done =
+    std::function<void(Status)>;  // called exactly once, from any thread, with no lock held
 
 struct StoreOptions {
   tiers::DramOptions dram;
-  tiers::NvmeOptions nvme;       // no directories: DRAM only
-  std::string run_directory;     // on the tmpfs: index and node files, DRAM survivors
-  std::string state_directory;   // journal (LMDB), spool; on NVMe, or in run_directory without one
-  std::uint64_t writeback_backlog = 0;  // bytes that may wait for NVMe before eviction may take them; 0: half of DRAM
-  std::uint32_t quarantine_ms = 2000;   // a dead writer's slots rest so long: no DMA may still arrive
-  std::uint32_t promote_depth = 64;     // blocks read from NVMe at once
+  tiers::NvmeOptions nvme;      // no directories: DRAM only
+  std::string run_directory;    // on the tmpfs: index and node files, DRAM survivors
+  std::string state_directory;  // journal (LMDB), spool; on NVMe, or in run_directory without one
+  std::uint64_t writeback_backlog =
+      0;  // bytes that may wait for NVMe before eviction may take them; 0: half of DRAM
+  std::uint32_t quarantine_ms =
+      2000;                          // a dead writer's slots rest so long: no DMA may still arrive
+  std::uint32_t promote_depth = 64;  // blocks read from NVMe at once
 };
 
 struct Ownership {
@@ -48,10 +51,10 @@ struct Ownership {
 // One prefix, for stat, xattrs and listings.
 struct PrefixInfo {
   Key key;
-  Key parent;               // zero for one block
+  Key parent;  // zero for one block
   std::uint32_t blocks = 0;
   std::uint64_t file_bytes = 0;
-  std::uint64_t own_bytes = 0;     // blocks no other listed prefix has (what removing it would free)
+  std::uint64_t own_bytes = 0;  // blocks no other listed prefix has (what removing it would free)
   std::uint64_t shared_bytes = 0;  // the rest
   std::uint32_t dram_blocks = 0, nvme_blocks = 0;
   std::uint32_t hits = 0;
@@ -79,8 +82,8 @@ struct Evicted {
   std::uint64_t kept_leased = 0, kept_pinned = 0, kept_shared = 0;
 };
 
-// Pieces of a prefix file in memory, in file order. Memory of slabs stays valid while the lease lives
-// and done_before() has not passed it; generated pieces live in `scratch`.
+// Pieces of a prefix file in memory, in file order. Memory of slabs stays valid while the lease
+// lives and done_before() has not passed it; generated pieces live in `scratch`.
 struct ReadPlan {
   std::vector<iovec> pieces;
   std::vector<std::byte> scratch;
@@ -96,27 +99,31 @@ class Lease {
   [[nodiscard]] virtual const Key& key() const = 0;
   [[nodiscard]] virtual std::uint32_t blocks() const = 0;
   [[nodiscard]] virtual const PrefixLayout& layout() const = 0;
-  // Counts the hit of a lease that was taken quietly (Namespace::lease): its holder loads after all.
+  // Counts the hit of a lease that was taken quietly (Namespace::lease): its holder loads after
+  // all.
   virtual void count_hit() = 0;
 
   // Extents of group's blocks [first, first + out.size()), up to the first that is not resident.
   // Returns how many were filled. kInvalid: no such group or block.
-  virtual Result<std::uint32_t> extents(std::uint32_t group, std::uint32_t first, std::span<Extent> out) = 0;
+  virtual Result<std::uint32_t> extents(std::uint32_t group, std::uint32_t first,
+                                        std::span<Extent> out) = 0;
   // Starts reading what is missing of [first, first + count) into DRAM, in order; returns at once.
   virtual Status promote(std::uint32_t group, std::uint32_t first, std::uint32_t count) = 0;
   // `done` when all of [first, first + count) is resident; kCorrupt or kIo when a block was lost,
-  // kNoSpace when DRAM is full of leased blocks, kTimeout at the deadline. Promotes what is missing.
+  // kNoSpace when DRAM is full of leased blocks, kTimeout at the deadline. Promotes what is
+  // missing.
   virtual void when_resident(std::uint32_t group, std::uint32_t first, std::uint32_t count,
                              Deadline deadline, Done done) = 0;
   // The caller has finished with blocks below `block`: they may leave DRAM.
   virtual void done_before(std::uint32_t block) = 0;
 
-  // Bytes [offset, offset + size) of the prefix file, cut at its end. kUnavailable: some block is not
-  // resident; call when_resident for [missing_first, missing_first + missing_count) and again.
+  // Bytes [offset, offset + size) of the prefix file, cut at its end. kUnavailable: some block is
+  // not resident; call when_resident for [missing_first, missing_first + missing_count) and again.
   struct Missing {
     std::uint32_t group = 0, first = 0, count = 0;
   };
-  virtual Status read(std::uint64_t offset, std::uint64_t size, ReadPlan& plan, Missing& missing) = 0;
+  virtual Status read(std::uint64_t offset, std::uint64_t size, ReadPlan& plan,
+                      Missing& missing) = 0;
 
   // `done` when all its blocks are durable on NVMe (at once without an NVMe tier).
   virtual void flush(Deadline deadline, Done done) = 0;
@@ -130,14 +137,16 @@ class Reservation {
   virtual ~Reservation() = default;
   [[nodiscard]] virtual std::uint64_t id() const = 0;
   [[nodiscard]] virtual std::uint32_t blocks() const = 0;
-  // Slots for the next tokens.size() / block_tokens blocks; `extents` takes blocks * groups, block-major;
-  // kSlabPresent for blocks that are stored already. All or nothing. kNotFound: `parent` is not cached.
-  // kNoSpace: DRAM is full of what may not leave (the sentence says of what).
-  virtual Status reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
-                         std::span<Extent> extents) = 0;
+  // Slots for the next tokens.size() / block_tokens blocks; `extents` takes blocks * groups,
+  // block-major; kSlabPresent for blocks that are stored already. All or nothing. kNotFound:
+  // `parent` is not cached. kNoSpace: DRAM is full of what may not leave (the sentence says of
+  // what).
+  virtual Status reserve(const Key& parent, std::span<const Token> tokens,
+                         std::span<const ExtraAt> extras, std::span<Extent> extents) = 0;
   // Extents of blocks [first, ...) for a process that joined.
   virtual std::uint32_t extents(std::uint32_t first, std::span<Extent> out) = 0;
-  // The daemon's address of a reserved slot; nullptr for one that is present (fallback writes, import).
+  // The daemon's address of a reserved slot; nullptr for one that is present (fallback writes,
+  // import).
   virtual std::byte* address(std::uint32_t block, std::uint32_t group) = 0;
   struct Committed {
     std::uint32_t committed = 0, present = 0;
@@ -156,8 +165,8 @@ class Namespace {
   virtual Status set_ownership(const Ownership& ownership) = 0;
   [[nodiscard]] virtual std::uint32_t created_at() const = 0;
 
-  // Shared memory for clients. Descriptors are the store's; they stay open while the namespace lives
-  // (index: until the next generation). The mount registers them for passthrough.
+  // Shared memory for clients. Descriptors are the store's; they stay open while the namespace
+  // lives (index: until the next generation). The mount registers them for passthrough.
   struct IndexFile {
     int fd;
     std::uint64_t bytes;
@@ -174,12 +183,14 @@ class Namespace {
   [[nodiscard]] virtual std::uint32_t match(std::span<const Key> keys) const = 0;
   virtual void list(std::uint64_t cookie, std::size_t max, std::vector<PrefixEntry>& out) const = 0;
   // Branching points and leaves (control.md `tree`): info.parent is the nearest such ancestor.
-  virtual void tree(std::uint64_t cookie, std::size_t max, std::vector<std::pair<PrefixInfo, std::uint64_t>>& out) const = 0;
+  virtual void tree(std::uint64_t cookie, std::size_t max,
+                    std::vector<std::pair<PrefixInfo, std::uint64_t>>& out) const = 0;
   [[nodiscard]] virtual Result<std::vector<Token>> tokens(const Key& key) const = 0;
   [[nodiscard]] virtual NamespaceStats stats() const = 0;
 
   // Using.
-  // Counts a hit on the prefix unless `quiet` (shell reads, verify). kNotFound: not cached (any more).
+  // Counts a hit on the prefix unless `quiet` (shell reads, verify). kNotFound: not cached (any
+  // more).
   virtual Result<std::unique_ptr<Lease>> lease(const Key& key, bool quiet) = 0;
   virtual void report_missed(std::uint32_t blocks) = 0;
   virtual std::unique_ptr<Reservation> reserve() = 0;
@@ -187,7 +198,8 @@ class Namespace {
   virtual Status prefetch(const Key& key) = 0;
 
   // Changing. Each is durable in the journal before it returns.
-  virtual Result<Evicted> evict(const Key& key) = 0;  // from the tip down to what is shared, named or pinned
+  virtual Result<Evicted> evict(
+      const Key& key) = 0;  // from the tip down to what is shared, named or pinned
   virtual Result<Evicted> evict_bytes(std::string_view tier, std::uint64_t bytes) = 0;
   virtual Result<Evicted> evict_all() = 0;
   virtual Status set_pinned(const Key& key, bool pinned) = 0;
@@ -200,7 +212,8 @@ class Namespace {
   virtual void names(std::uint64_t cookie, std::size_t max, std::vector<NameEntry>& out) const = 0;
   [[nodiscard]] virtual std::vector<std::string> names_of(const Key& key) const = 0;
 
-  // Checking: reads blocks [cursor, cursor + limit) of all ids from their tiers and compares checksums.
+  // Checking: reads blocks [cursor, cursor + limit) of all ids from their tiers and compares
+  // checksums.
   struct Verified {
     std::uint64_t checked = 0, bytes = 0, total = 0;
     std::uint64_t next = 0;  // 0: done
@@ -226,11 +239,14 @@ class StoreListener {
 };
 
 // Threads: all calls from any thread. Threads of its own: write-back, promotion, reclaim.
-// Owns:    tiers, journal, namespaces. Namespace pointers stay valid until the namespace is removed and
+// Owns:    tiers, journal, namespaces. Namespace pointers stay valid until the namespace is removed
+// and
 //          the last holder lets go.
-// Blocks:  open() (recovery, touching memory), close(), calls that take a deadline; the rest at most for
+// Blocks:  open() (recovery, touching memory), close(), calls that take a deadline; the rest at
+// most for
 //          a journal commit.
-// Errors:  open() names the file, directory or option that is wrong. Every error leaves the store usable.
+// Errors:  open() names the file, directory or option that is wrong. Every error leaves the store
+// usable.
 class Store {
  public:
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, StoreListener* listener);
@@ -244,7 +260,8 @@ class Store {
   [[nodiscard]] virtual std::shared_ptr<Namespace> find_namespace(std::string_view name) const = 0;
   [[nodiscard]] virtual std::shared_ptr<Namespace> find_namespace(std::uint32_t id) const = 0;
   [[nodiscard]] virtual std::vector<std::shared_ptr<Namespace>> namespaces() const = 0;  // by name
-  virtual Result<Evicted> remove_namespace(std::string_view name, bool force) = 0;  // kBusy: leased or, without force, pinned
+  virtual Result<Evicted> remove_namespace(
+      std::string_view name, bool force) = 0;  // kBusy: leased or, without force, pinned
   virtual Status rename_namespace(std::string_view from, std::string_view to) = 0;
 
   virtual void flush(Deadline deadline, Done done) = 0;
@@ -252,9 +269,10 @@ class Store {
   virtual Status close(Deadline deadline, bool keep_dram) = 0;
 
   [[nodiscard]] virtual StoreStats stats() const = 0;
-  [[nodiscard]] virtual const std::string& id() const = 0;     // uuid of the store
-  [[nodiscard]] virtual std::uint64_t epoch() const = 0;       // of this daemon
-  [[nodiscard]] virtual std::string spool_directory() const = 0;  // for imports; same file system as NVMe, else DRAM
+  [[nodiscard]] virtual const std::string& id() const = 0;  // uuid of the store
+  [[nodiscard]] virtual std::uint64_t epoch() const = 0;    // of this daemon
+  [[nodiscard]] virtual std::string spool_directory()
+      const = 0;  // for imports; same file system as NVMe, else DRAM
 };
 
 }  // namespace kvfs::store

@@ -1,0 +1,43 @@
+// DramSpace: slots of the DRAM tier for whoever needs them, making room where there is none.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fs/store/namespace_state.h"
+
+namespace kvfs::store {
+
+// Room is made in the allocating call: first by evicting what the namespace has in slabs of the
+// group, then by taking a slab from another owner. A namespace that evicts blocks worth more than
+// those of an idle slab elsewhere takes that slab, too.
+//
+// Threads: all calls from any thread, with no namespace locked.
+// Owns:    nothing; slots are the caller's until given to a catalog or freed.
+// Blocks:  for as long as looking through a catalog takes; never on I/O.
+// Errors:  kNoSpace with a sentence that says what holds the tier.
+class DramSpace {
+ public:
+  explicit DramSpace(Services& services) : services_(services) {}
+
+  // All of `out` or nothing.
+  Status allocate(NamespaceState& state, std::uint32_t group, std::span<tiers::DramSlot> out);
+  // As many of `out` as can be had; kNoSpace when none.
+  Result<std::size_t> allocate_some(NamespaceState& state, std::uint32_t group,
+                                    std::span<tiers::DramSlot> out);
+  void free(std::span<const tiers::DramSlot> slots);
+
+ private:
+  std::size_t evict(NamespaceState& state, std::uint32_t group, std::size_t want);
+  bool make_room(NamespaceState& state, std::uint32_t group, std::size_t want);
+  [[nodiscard]] tl::unexpected<Error> no_space(const NamespaceState& state, std::uint32_t group,
+                                               std::size_t want) const;
+
+  Services& services_;
+  std::atomic<std::uint64_t> evicted_since_look_{
+      0};  // bytes, since other owners' slabs were looked at
+};
+
+}  // namespace kvfs::store

@@ -1,0 +1,38 @@
+// What the store counts while it runs; stats.h has the snapshots. Counters only grow, gauges go
+// both ways; all are relaxed atomics: each is exact, a set of them need not be of one moment.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "fs/histogram.h"
+
+namespace kvfs::store {
+
+class Counter {
+ public:
+  void add(std::uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
+  void sub(std::uint64_t n = 1) { value_.fetch_sub(n, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+struct NamespaceMetrics {
+  Counter dram_blocks, nvme_blocks, dram_bytes, nvme_bytes, dirty_bytes, pinned;  // gauges
+  Counter leases_open, reservations_open;                                         // gauges
+  Counter hit_blocks, missed_blocks;
+  Counter leases_total, commits_total, committed_blocks, lost_races;
+  Counter loaded_bytes, stored_bytes, promoted_bytes, written_back_bytes;
+  Counter evicted_capacity, evicted_demoted, evicted_removed, evicted_corrupt, evicted_io_error,
+      evicted_slab_moved;
+};
+
+struct StoreMetrics {
+  Counter dirty_bytes, quarantined_bytes;  // gauges
+  Counter promoted_blocks_queued;          // gauge: waiting for a read or being read
+  Histogram lease_latency, reserve_latency, commit_latency, promote_latency, writeback_latency;
+};
+
+}  // namespace kvfs::store

@@ -1,0 +1,37 @@
+// NvmeSpace: slots of the NVMe tier for write-back, making room where there is none.
+#pragma once
+
+#include <cstdint>
+
+#include "fs/store/namespace_state.h"
+
+namespace kvfs::store {
+
+// Room is made by dropping leaves of all namespaces, least valuable first, a batch at a time; those
+// of the wanted slot size first, since segments hold slots of one size; else a whole segment of
+// another size is cleared. Slots are free only when the journal has forgotten the blocks, so this
+// waits for it.
+//
+// Threads: all calls from any thread that may wait, with no namespace locked.
+// Owns:    nothing; a slot is the caller's until the journal has it or it is freed.
+// Blocks:  for journal commits.
+// Errors:  kNoSpace when everything is held or pinned; the tier's own errors.
+class NvmeSpace {
+ public:
+  explicit NvmeSpace(Services& services) : services_(services) {}
+
+  Result<tiers::TierSlot> allocate(NamespaceState& state, std::uint32_t group);
+  // Drops least valuable leaves of one namespace until `bytes` of NVMe are or will be free.
+  std::uint64_t evict(NamespaceState& state, std::uint64_t bytes, Removal& removal)
+      REQUIRES(state.mutex);
+
+ private:
+  bool reclaim(std::uint64_t slot_bytes);
+  [[nodiscard]] NamespacePtr least_valuable(std::uint64_t slot_bytes) const;
+  bool clear_segment(std::uint64_t slot_bytes);
+  [[nodiscard]] std::uint64_t batch_bytes(std::uint64_t slot_bytes) const;
+
+  Services& services_;
+};
+
+}  // namespace kvfs::store

@@ -1,0 +1,78 @@
+// Promoter: brings blocks from NVMe into DRAM.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "fs/mutex.h"
+#include "fs/store/namespace_state.h"
+
+namespace kvfs::store {
+
+// A promotion: requested (in the namespace's `promotions`, holding its block) -> a DRAM slot is
+// taken, evicting if need be -> the block is marked kPromoting and read straight into the slot ->
+// its checksum is compared -> it is published and its waiters are called. A request for a block
+// that is under way joins it. A block whose bytes are bad is dropped with all that follows it. In
+// the order of the requests; at most `promote_depth` blocks at the device at once.
+//
+// Threads: all calls from any thread. A few threads of its own take slots and compare checksums.
+// Owns:    its queue. Requests hold their blocks.
+// Blocks:  stop(), for reads at the device.
+// Errors:  waiters get kCorrupt, kIo, kNoSpace, or kUnavailable when the store closes.
+class Promoter {
+ public:
+  explicit Promoter(Services& services);
+  ~Promoter() { stop(); }
+  Promoter(const Promoter&) = delete;
+  Promoter& operator=(const Promoter&) = delete;
+
+  struct Interest {
+    WaiterPtr waiter;                 // may be empty
+    std::weak_ptr<const void> lease;  // what wants it; empty ...
+    bool anyway = false;              // ... for a prefetch
+  };
+  // The block must not be resident and the caller must hold it.
+  void request(NamespaceState& state, BlockOf block, const Interest& interest)
+      REQUIRES(state.mutex);
+  void stop();
+
+ private:
+  struct Request {
+    NamespacePtr state;
+    BlockOf block;
+  };
+  struct Read {
+    NamespacePtr state;
+    BlockOf block;
+    tiers::TierSlot nvme;
+    tiers::DramSlot dram;
+    std::uint64_t checksum = 0;
+    Status status;
+  };
+
+  void run();
+  std::vector<Request> take_requests() REQUIRES(mutex_);
+  void begin(std::vector<Request> requests);
+  [[nodiscard]] std::vector<Read> still_wanted(std::vector<Request>& requests);
+  void fail_reads(std::span<const Read> reads, const Error& error);
+  void end(Read& read);
+  void publish(Read& read, Removal& removal) REQUIRES(read.state->mutex);
+  void drop(Read& read, Removal& removal) REQUIRES(read.state->mutex);
+  void finish(NamespaceState& state, BlockOf block, const Status& status, Removal& removal)
+      REQUIRES(state.mutex);
+  void left_device(std::size_t reads);
+
+  Services& services_;
+  Mutex mutex_;  // lock order: namespace -> this
+  CondVar changed_;
+  std::deque<Request> queue_ GUARDED_BY(mutex_);
+  std::vector<Read> ended_ GUARDED_BY(mutex_);
+  std::size_t in_flight_ GUARDED_BY(mutex_) = 0;  // begun and not ended
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace kvfs::store

@@ -1,0 +1,105 @@
+// ReservationImpl: blocks that are being written.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fs/mutex.h"
+#include "fs/store/namespace_state.h"
+#include "fs/store/store.h"
+
+namespace kvfs::store {
+
+// What all handles of one reservation share: the chain from its parent on, and a slot for each
+// group of each block that was not stored when it was asked for.
+//
+// Threads: all calls from any thread.
+// Owns:    the slots until commit, and a hold on the last block of its chain that is stored:
+// whatever is
+//          before that is no leaf.
+// Blocks:  reserve(), while room is made.
+// Errors:  as Reservation's.
+class ReservationState {
+ public:
+  ReservationState(NamespacePtr state, std::uint64_t id);
+  ~ReservationState();  // uncommitted slots go to quarantine
+  ReservationState(const ReservationState&) = delete;
+  ReservationState& operator=(const ReservationState&) = delete;
+
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+  [[nodiscard]] std::uint32_t blocks() const;
+  Status reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
+                 std::span<Extent> extents);
+  std::uint32_t extents(std::uint32_t first, std::span<Extent> out);
+  std::byte* address(std::uint32_t block, std::uint32_t group);
+  Result<Reservation::Committed> commit(std::uint32_t blocks);
+
+ private:
+  struct Block {
+    Key key;
+    Extra extra;
+  };
+  // Blocks that a call of reserve() adds.
+  struct Addition {
+    std::vector<Block> blocks;
+    std::vector<tiers::DramSlot> slots;  // blocks * groups, block-major; invalid: stored already
+  };
+  // What a commit did under the lock, to be told and freed after it.
+  struct Publication {
+    Reservation::Committed result;
+    std::vector<BlockId> inserted;
+    std::vector<tiers::DramSlot> lost;  // another writer was first
+    BlockId tip = kNoBlock;
+  };
+
+  [[nodiscard]] Status check(std::span<const Token> tokens, std::span<const ExtraAt> extras,
+                             std::span<const Extent> extents) const;
+  [[nodiscard]] Result<Addition> plan(const Key& parent, std::span<const Token> tokens,
+                                      std::span<const ExtraAt> extras) REQUIRES(mutex_);
+  Status take_slots(Addition& addition) REQUIRES(mutex_);
+  void hold_instead(BlockId block, Removal& removal) REQUIRES(mutex_, state_->mutex);
+  [[nodiscard]] Status still_possible(std::uint32_t end) const REQUIRES(mutex_, state_->mutex);
+  Status publish(std::uint32_t end, Publication& done, Removal& removal)
+      REQUIRES(mutex_, state_->mutex);
+  void join_stored(std::uint32_t block, BlockId id, Publication& done)
+      REQUIRES(mutex_, state_->mutex);
+  Result<BlockId> insert(std::uint32_t block, BlockId parent) REQUIRES(mutex_, state_->mutex);
+  void take_back(const Publication& done, Removal& removal) REQUIRES(mutex_, state_->mutex);
+  [[nodiscard]] Extent extent_of(std::size_t slot) const REQUIRES(mutex_);
+  [[nodiscard]] std::span<tiers::DramSlot> slots_of(std::uint32_t block) REQUIRES(mutex_);
+
+  const NamespacePtr state_;
+  const std::uint64_t id_;
+  mutable Mutex mutex_;  // lock order: this -> namespace
+  bool begun_ GUARDED_BY(mutex_) = false;
+  Key parent_ GUARDED_BY(mutex_);  // zero: from block 0
+  std::vector<Token> tokens_ GUARDED_BY(mutex_);
+  std::vector<Block> chain_ GUARDED_BY(mutex_);
+  std::vector<tiers::DramSlot> slots_ GUARDED_BY(mutex_);
+  std::uint32_t committed_ GUARDED_BY(mutex_) = 0;
+  BlockId held_ GUARDED_BY(mutex_) = kNoBlock;
+};
+
+class ReservationImpl final : public Reservation {
+ public:
+  explicit ReservationImpl(std::shared_ptr<ReservationState> shared) : shared_(std::move(shared)) {}
+  [[nodiscard]] std::uint64_t id() const override { return shared_->id(); }
+  [[nodiscard]] std::uint32_t blocks() const override { return shared_->blocks(); }
+  Status reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
+                 std::span<Extent> extents) override {
+    return shared_->reserve(parent, tokens, extras, extents);
+  }
+  std::uint32_t extents(std::uint32_t first, std::span<Extent> out) override {
+    return shared_->extents(first, out);
+  }
+  std::byte* address(std::uint32_t block, std::uint32_t group) override {
+    return shared_->address(block, group);
+  }
+  Result<Committed> commit(std::uint32_t blocks) override { return shared_->commit(blocks); }
+
+ private:
+  const std::shared_ptr<ReservationState> shared_;
+};
+
+}  // namespace kvfs::store

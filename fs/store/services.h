@@ -1,0 +1,53 @@
+// Services: what the parts of one store share. Made and ended by StoreImpl, in an order that lets
+// each part rely on those above it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "fs/store/deadline_timer.h"
+#include "fs/store/journal.h"
+#include "fs/store/metrics.h"
+#include "fs/store/store.h"
+#include "fs/store/tier_health.h"
+#include "fs/tiers/block_tier.h"
+#include "fs/tiers/dram_tier.h"
+
+namespace kvfs::store {
+
+class NamespaceRegistry;
+class DramSpace;
+class NvmeSpace;
+class SlabMover;
+class SlabRegistry;
+class WriteBack;
+class Promoter;
+class Quarantine;
+
+struct Services {
+  StoreOptions options;
+  StoreListener* listener = nullptr;  // may be nullptr
+  std::uint64_t epoch = 0;
+
+  StoreMetrics metrics;
+  TierHealth nvme_health{"nvme"};
+  DeadlineTimer timer;
+  std::unique_ptr<Journal> journal;
+  std::unique_ptr<tiers::DramTier> dram;
+  std::unique_ptr<tiers::BlockTier> nvme;  // nullptr: DRAM only
+
+  // Owned by StoreImpl.
+  NamespaceRegistry* registry = nullptr;
+  DramSpace* dram_space = nullptr;
+  NvmeSpace* nvme_space = nullptr;  // nullptr without an NVMe tier, like the next three
+  SlabRegistry* slab_registry = nullptr;
+  WriteBack* write_back = nullptr;
+  Promoter* promoter = nullptr;
+  SlabMover* slab_mover = nullptr;
+  Quarantine* quarantine = nullptr;
+};
+
+// Seconds since the epoch, as records have them.
+std::uint32_t wall_seconds();
+
+}  // namespace kvfs::store

@@ -1,0 +1,218 @@
+#include "fs/store/store_impl.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+
+#include "fs/store/recovery.h"
+
+namespace kvfs::store {
+namespace {
+
+constexpr std::string_view kNextNamespace = "next_namespace_id";
+
+}  // namespace
+
+std::shared_ptr<Namespace> StoreImpl::find_namespace(std::string_view name) const {
+  return registry_.find(name);
+}
+std::shared_ptr<Namespace> StoreImpl::find_namespace(std::uint32_t id) const {
+  return registry_.find(id);
+}
+std::vector<std::shared_ptr<Namespace>> StoreImpl::namespaces() const {
+  std::vector<std::shared_ptr<Namespace>> all;
+  for (auto& one : registry_.all()) all.push_back(one);
+  std::ranges::sort(all, {}, [](const auto& one) { return one->name(); });
+  return all;
+}
+
+Status StoreImpl::check_new(std::string_view name, const Geometry& geometry) const {
+  if (Status valid = Names::check_name(name); !valid) return valid;
+  if (Status valid = validate(geometry); !valid) return valid;
+  for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
+    if (geometry.slot_bytes(g) <= services_.dram->slab_bytes()) continue;
+    return fail(
+        Code::kInvalid,
+        fmt::format("a block of group {} has {} bytes, a DRAM slab {}: use fewer tokens a block "
+                    "or raise the slab size",
+                    g, geometry.slot_bytes(g), services_.dram->slab_bytes()));
+  }
+  return {};
+}
+
+// Never one that was used before: inode numbers and clients' caches are made of it.
+Result<std::uint32_t> StoreImpl::next_namespace_id() {
+  std::uint32_t next = 1;
+  Status read = services_.journal->database().for_each(
+      JournalTable::kMeta, kNextNamespace,
+      [&](std::string_view key, std::span<const std::byte> value) {
+        if (key == kNextNamespace) {
+          next = static_cast<std::uint32_t>(
+              std::stoul(std::string(reinterpret_cast<const char*>(value.data()), value.size())));
+        }
+        return false;
+      });
+  if (!read) return pass(std::move(read));
+  return next;
+}
+
+Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
+    std::string_view name, const Geometry& geometry, const Ownership& ownership) {
+  if (Status valid = check_new(name, geometry); !valid) return pass(std::move(valid));
+  const MutexLock lock(admin_mutex_);
+  if (closed_) return fail(Code::kUnavailable, "the store is closed");
+  if (const auto has = registry_.find(name); has != nullptr) {
+    const std::string difference = describe_difference(geometry, has->geometry());
+    if (difference.empty()) return std::pair{std::shared_ptr<Namespace>(has), false};
+    return fail(Code::kMismatch, "namespace " + std::string(name) + " has another geometry: " +
+                                     difference + "; use another namespace name");
+  }
+  const auto id = next_namespace_id();
+  if (!id) return tl::unexpected(id.error());
+  const NamespaceRecord record{.id = *id,
+                               .name = std::string(name),
+                               .geometry = geometry,
+                               .ownership = ownership,
+                               .created_at = wall_seconds()};
+  auto state = Recovery::make_state(services_, record, 0);
+  if (!state) return pass(std::move(state));
+  Status durable = services_.journal->commit(
+      {{JournalTable::kNamespaces, namespace_key(*id), encode_namespace(record)},
+       {JournalTable::kMeta, std::string(kNextNamespace), std::to_string(*id + 1)}});
+  if (!durable) return pass(std::move(durable));
+  auto space = std::make_shared<NamespaceImpl>(*std::move(state));
+  registry_.add(space);
+  return std::pair{std::shared_ptr<Namespace>(std::move(space)), true};
+}
+
+Status StoreImpl::check_removable(const NamespaceImpl& space, bool force) {
+  NamespaceState& state = *space.state();
+  const MutexLock lock(state.mutex);
+  const NamespaceMetrics& metrics = state.metrics;
+  if (metrics.leases_open.get() != 0 || metrics.reservations_open.get() != 0) {
+    return fail(
+        Code::kBusy,
+        fmt::format("namespace {} is in use: {} prefixes are open and {} being "
+                    "written; close them first",
+                    state.name(), metrics.leases_open.get(), metrics.reservations_open.get()));
+  }
+  if (!force && metrics.pinned.get() != 0) {
+    return fail(Code::kBusy,
+                fmt::format("namespace {} has {} pinned prefixes: unpin them, or remove it "
+                            "with force",
+                            state.name(), metrics.pinned.get()));
+  }
+  state.removed = true;
+  return {};
+}
+
+Result<Evicted> StoreImpl::remove_namespace(std::string_view name, bool force) {
+  std::uint32_t id = 0;
+  Evicted evicted;
+  {
+    const MutexLock lock(admin_mutex_);
+    const auto space = registry_.find(name);
+    if (space == nullptr) {
+      return fail(Code::kNotFound, "there is no namespace " + std::string(name));
+    }
+    if (Status removable = check_removable(*space, force); !removable) {
+      return pass(std::move(removable));
+    }
+    id = space->id();
+    evicted = space->drop_all();
+    Status durable = services_.journal->erase_namespace(id);
+    registry_.erase(id);
+    slab_mover_->retire_all(*space->state());
+    std::error_code ignored;
+    std::filesystem::remove_all(Recovery::catalog_directory(services_.options, id), ignored);
+    if (!durable) return pass(std::move(durable));
+  }
+  if (services_.listener != nullptr) services_.listener->on_namespace_removed(id);
+  return evicted;
+}
+
+Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
+  if (Status valid = Names::check_name(to); !valid) return valid;
+  const MutexLock lock(admin_mutex_);
+  const auto space = registry_.find(from);
+  if (space == nullptr) return fail(Code::kNotFound, "there is no namespace " + std::string(from));
+  if (from == to) return {};
+  if (registry_.find(to) != nullptr) {
+    return fail(Code::kExists, "there is a namespace " + std::string(to) + " already");
+  }
+  NamespaceRecord record;
+  {
+    const MutexLock state_lock(space->state()->mutex);
+    record = space->state()->record();
+  }
+  record.name = to;
+  Status durable = services_.journal->commit(
+      {{JournalTable::kNamespaces, namespace_key(record.id), encode_namespace(record)}});
+  if (durable) space->rename(to);
+  return durable;
+}
+
+void StoreImpl::flush(Deadline deadline, Done done) {
+  struct Together {
+    std::atomic<std::size_t> left;
+    Mutex mutex;
+    Status first_error GUARDED_BY(mutex);
+    Done done;
+  };
+  const auto spaces = registry_.all();
+  const auto together = std::make_shared<Together>();
+  together->left = spaces.size() + 1;
+  together->done = std::move(done);
+  const auto one_less = [together](Status status) {
+    Status result;
+    {
+      const MutexLock lock(together->mutex);
+      if (!status && together->first_error) together->first_error = std::move(status);
+      result = together->first_error;
+    }
+    if (together->left.fetch_sub(1) == 1) together->done(std::move(result));
+  };
+  for (const auto& space : spaces) space->flush(deadline, one_less);
+  one_less({});
+}
+
+StoreStats StoreImpl::stats() const {
+  StoreStats stats;
+  stats.dram = {.present = true,
+                .capacity = services_.dram->capacity(),
+                .used = services_.dram->used_bytes(),
+                .reserved = services_.dram->owned_bytes()};
+  if (services_.nvme != nullptr) {
+    const tiers::TierUsage usage = services_.nvme->usage();
+    stats.nvme = {.present = true,
+                  .capacity = usage.capacity,
+                  .used = usage.used,
+                  .reserved = usage.reserved,
+                  .bytes_in = usage.bytes_written,
+                  .bytes_out = usage.bytes_read,
+                  .errors = usage.errors,
+                  .queued = usage.queued};
+  }
+  for (const NamespacePtr& state : registry_.states()) {
+    const NamespaceMetrics& metrics = state->metrics;
+    stats.dram.blocks += metrics.dram_blocks.get();
+    stats.dram.bytes_in += metrics.stored_bytes.get() + metrics.promoted_bytes.get();
+    stats.dram.bytes_out += metrics.loaded_bytes.get();
+    stats.nvme.blocks += metrics.nvme_blocks.get();
+  }
+  const StoreMetrics& metrics = services_.metrics;
+  stats.dirty_bytes = metrics.dirty_bytes.get();
+  stats.writeback_backlog = services_.options.writeback_backlog;
+  stats.quarantined_bytes = metrics.quarantined_bytes.get();
+  stats.lease_latency = metrics.lease_latency.snapshot();
+  stats.reserve_latency = metrics.reserve_latency.snapshot();
+  stats.commit_latency = metrics.commit_latency.snapshot();
+  stats.promote_latency = metrics.promote_latency.snapshot();
+  stats.writeback_latency = metrics.writeback_latency.snapshot();
+  stats.uptime_seconds = std::chrono::duration<double>(Clock::now() - started_).count();
+  return stats;
+}
+
+}  // namespace kvfs::store

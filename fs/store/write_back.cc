@@ -1,0 +1,371 @@
+#include "fs/store/write_back.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "fs/store/namespace_registry.h"
+#include "fs/store/nvme_space.h"
+#include "fs/store/slab_registry.h"
+#include "fs/sync_point.h"
+#include "lib/format/checksum.h"
+
+namespace kvfs::store {
+namespace {
+
+constexpr std::size_t kThreads = 2;
+constexpr std::size_t kWritesInFlight = 64;
+// Blocks taken from a namespace at once, before another one has its turn.
+constexpr std::size_t kBatch = 8;
+constexpr std::chrono::milliseconds kPauseWhenFull{200};
+constexpr std::chrono::milliseconds kPauseAfterError{50};
+
+}  // namespace
+
+WriteBack::WriteBack(Services& services) : services_(services) {
+  for (std::size_t i = 0; i < kThreads; ++i) threads_.emplace_back([this] { run(); });
+}
+
+void WriteBack::stop() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void WriteBack::add(NamespaceState& state, BlockId block) {
+  state.dirty.push_back({block, state.catalog->key(block), Clock::now()});
+  mark_ready(state.shared_from_this());
+}
+
+void WriteBack::mark_ready(NamespacePtr state) {
+  const MutexLock lock(mutex_);
+  if (std::ranges::find(ready_, state) != ready_.end()) return;
+  ready_.push_back(std::move(state));
+  changed_.notify_one();
+}
+
+void WriteBack::pause(std::chrono::milliseconds time) {
+  const MutexLock lock(mutex_);
+  paused_until_ = std::max(paused_until_, Clock::now() + time);
+}
+
+std::uint32_t WriteBack::queued() const {
+  const MutexLock lock(mutex_);
+  return static_cast<std::uint32_t>(in_flight_);
+}
+
+void WriteBack::run() {
+  MutexLock lock(mutex_);
+  while (true) {
+    if (!ended_.empty()) {
+      Write write = std::move(ended_.back());
+      ended_.pop_back();
+      lock.unlock();
+      end(write);
+      write.state = nullptr;
+      lock.lock();
+      --in_flight_;
+      changed_.notify_all();
+      continue;
+    }
+    if (stopping_) {
+      if (in_flight_ == 0) return;
+      changed_.wait(lock);
+      continue;
+    }
+    if (ready_.empty() || in_flight_ >= kWritesInFlight) {
+      changed_.wait(lock);
+      continue;
+    }
+    if (paused_until_ > Clock::now()) {
+      const auto until = paused_until_;
+      changed_.wait_until(lock, until);
+      continue;
+    }
+    const NamespacePtr state = std::move(ready_.front());
+    ready_.pop_front();
+    lock.unlock();
+    serve(state);
+    lock.lock();
+  }
+}
+
+void WriteBack::serve(const NamespacePtr& state) {
+  if (!services_.nvme_health.may_try()) {
+    pause(std::chrono::milliseconds(500));
+    mark_ready(state);
+    return;
+  }
+  bool more = false;
+  std::vector<Write> writes = take(*state, more);
+  {
+    const MutexLock lock(mutex_);
+    in_flight_ += writes.size();
+  }
+  if (more) mark_ready(state);
+  for (Write& write : writes) begin(std::move(write));
+}
+
+std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more) {
+  std::vector<Write> taken;
+  const MutexLock lock(state.mutex);
+  for (std::size_t blocks = 0; blocks < kBatch && !state.dirty.empty();) {
+    const DirtyBlock next = state.dirty.front();
+    state.dirty.pop_front();
+    if (next.id >= state.catalog->high() || !state.live(next.id) ||
+        state.catalog->key(next.id) != next.key || state.writes.contains(next.id)) {
+      continue;
+    }
+    BlockWrite write{.since = next.since};
+    for (std::uint32_t g = 0; g < state.groups; ++g) {
+      const Placement& placement = state.catalog->placement(next.id, g);
+      if ((placement.flags & kDirty) == 0) continue;
+      taken.push_back({.state = state.shared_from_this(),
+                       .block = {next.id, g},
+                       .dram = placement.dram,
+                       .checksum = placement.checksum,
+                       .has_checksum = (placement.flags & kHasChecksum) != 0});
+      state.begin_io(next.id, g);
+      ++write.writes_left;
+    }
+    if (write.writes_left == 0) continue;
+    state.writes.emplace(next.id, write);
+    ++blocks;
+  }
+  more = !state.dirty.empty();
+  return taken;
+}
+
+void WriteBack::begin(Write write) {
+  NamespaceState& state = *write.state;
+  const auto [block, group] = write.block;
+  std::byte* memory = services_.dram->address(write.dram);
+  if (!write.has_checksum) write.checksum = block_checksum({memory, state.block_bytes[group]});
+  auto slot = services_.nvme_space->allocate(state, group);
+  if (slot) {
+    write.slot = *slot;
+    const MutexLock lock(state.mutex);
+    Placement& placement = state.catalog->placement(block, group);
+    placement.checksum = write.checksum;
+    placement.flags |= kHasChecksum;
+    state.writes.at(block).slots[group] = write.slot;
+  } else {
+    write.status = pass(std::move(slot));
+    const MutexLock lock(mutex_);
+    ended_.push_back(std::move(write));
+    changed_.notify_one();
+    return;
+  }
+  services_.slab_registry->ensure(write.dram.slab);
+  KVFS_SYNC_POINT("write_back:writing");
+  const std::span<const std::byte> bytes(memory, state.slot_bytes[group]);
+  const tiers::TierSlot to = write.slot;
+  services_.nvme->write(to, bytes, [this, write = std::move(write)](Status status) mutable {
+    write.status = std::move(status);
+    const MutexLock lock(mutex_);
+    ended_.push_back(std::move(write));
+    changed_.notify_one();
+  });
+}
+
+void WriteBack::end(Write& write) {
+  NamespaceState& state = *write.state;
+  const auto [block, group] = write.block;
+  if (write.status) {
+    services_.nvme_health.succeeded();
+    state.metrics.written_back_bytes.add(state.block_bytes[group]);
+  } else if (write.status.error().code == Code::kNoSpace) {
+    static std::atomic<std::int64_t> last_said{0};
+    const std::int64_t now = wall_seconds();
+    if (now - last_said.exchange(now) > 60) {
+      spdlog::warn("write-back waits: {}; unpin prefixes or raise the capacity of --nvme",
+                   write.status.error().message);
+    }
+    pause(kPauseWhenFull);
+  } else {
+    pause(kPauseAfterError);
+    if (services_.nvme_health.failed(write.status.error().message)) {
+      fail_flushes({Code::kIo, "the NVMe tier is out of use: " + write.status.error().message});
+    }
+  }
+  Removal removal;
+  {
+    const MutexLock lock(state.mutex);
+    BlockWrite& whole = state.writes.at(block);
+    if (!write.status) {
+      whole.failed = true;
+      if (whole.slots[group].valid()) removal.nvme_now.push_back(whole.slots[group]);
+      whole.slots[group] = {};
+      state.end_io(block, group, removal);
+    }
+    if (--whole.writes_left == 0) written(state, block, removal);
+  }
+  dispose(state, std::move(removal));
+}
+
+void WriteBack::written(NamespaceState& state, BlockId block, Removal& removal) {
+  BlockWrite& write = state.writes.at(block);
+  if (write.failed || !state.live(block)) {
+    abandon(state, block, removal);
+    return;
+  }
+  write.state = BlockWrite::State::kWritten;
+  const BlockId parent = state.catalog->parent(block);
+  const auto before = state.writes.find(parent);
+  const bool parent_first =
+      parent == kNoBlock || state.journaled(parent) ||
+      (before != state.writes.end() && before->second.state == BlockWrite::State::kSubmitted);
+  if (parent_first) {
+    submit(state, block);
+  } else {
+    state.waiting_for_parent.emplace(parent, block);
+  }
+}
+
+// Gives up what was written of the block; while it lives it is dirty still.
+void WriteBack::abandon(NamespaceState& state, BlockId block, Removal& removal) {
+  const auto at = state.writes.find(block);
+  const BlockWrite write = at->second;
+  state.writes.erase(at);
+  const bool live = state.live(block);
+  if (live) add(state, block);
+  for (std::uint32_t g = 0; g < state.groups; ++g) {
+    if (!write.slots[g].valid()) continue;
+    removal.nvme_now.push_back(write.slots[g]);
+    state.end_io(block, g, removal);
+  }
+}
+
+// And the blocks that have waited for this one. Submitted while the namespace is locked: that is
+// what puts a parent's record before its children's, and any record before its erasure.
+void WriteBack::submit(NamespaceState& state, BlockId block) {
+  JournalBatch batch{.after_sync = true};
+  std::vector<BlockId> blocks{block};
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    BlockWrite& write = state.writes.at(blocks[i]);
+    write.state = BlockWrite::State::kSubmitted;
+    batch.ops.push_back(state.journal_record(blocks[i], &write));
+    const auto [begin, end] = state.waiting_for_parent.equal_range(blocks[i]);
+    for (auto at = begin; at != end; ++at) blocks.push_back(at->second);
+    state.waiting_for_parent.erase(begin, end);
+  }
+  batch.done = [this, ptr = state.shared_from_this(), blocks = std::move(blocks)](Status status) {
+    journaled(*ptr, blocks, status);
+  };
+  services_.journal->submit(std::move(batch));
+}
+
+void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks,
+                          const Status& status) {
+  if (!status) {
+    spdlog::error("write-back: {}", status.error().message);
+    pause(std::chrono::milliseconds(1000));
+  }
+  const auto now = Clock::now();
+  Removal removal;
+  {
+    const MutexLock lock(state.mutex);
+    for (const BlockId block : blocks) {
+      if (!status) {
+        abandon(state, block, removal);
+        continue;
+      }
+      const auto at = state.writes.find(block);
+      const BlockWrite write = at->second;
+      state.writes.erase(at);
+      state.catalog->set_journaled(block, true);
+      for (std::uint32_t g = 0; g < state.groups; ++g) {
+        if (!write.slots[g].valid()) continue;
+        state.set_nvme(block, g, write.slots[g]);
+        state.mark_clean(block, g);
+      }
+      state.take_stale_slots(block, removal);
+      state.catalog->refresh(block);
+      if (state.dirty_anywhere(block)) {
+        // A group was added while the others were being written.
+        if (state.live(block)) add(state, block);
+      } else {
+        state.finish_flush_waiters(block, {}, removal);
+      }
+      services_.metrics.writeback_latency.observe(now - write.since);
+      for (std::uint32_t g = 0; g < state.groups; ++g) {
+        if (write.slots[g].valid()) state.end_io(block, g, removal);
+      }
+    }
+  }
+  dispose(state, std::move(removal));
+}
+
+// -- flush
+// -------------------------------------------------------------------------------------------
+
+void WriteBack::flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline,
+                      Done done) {
+  std::vector<BlockId> waiting;
+  {
+    const MutexLock lock(state.mutex);
+    for (const BlockId block : blocks) {
+      if (state.live(block) && (state.dirty_anywhere(block) || state.writes.contains(block))) {
+        waiting.push_back(block);
+      }
+    }
+  }
+  flush_waiting(state, std::move(waiting), deadline, std::move(done));
+}
+
+void WriteBack::flush_all(NamespaceState& state, Deadline deadline, Done done) {
+  std::vector<BlockId> waiting;
+  {
+    const MutexLock lock(state.mutex);
+    for (const auto& [block, write] : state.writes) waiting.push_back(block);
+    for (const DirtyBlock& block : state.dirty) waiting.push_back(block.id);
+  }
+  flush_waiting(state, std::move(waiting), deadline, std::move(done));
+}
+
+void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks, Deadline deadline,
+                              Done done) {
+  if (!blocks.empty() && !services_.nvme_health.in_use()) {
+    done(fail(Code::kIo,
+              "the NVMe tier is out of use after repeated errors: what was stored is in "
+              "DRAM only"));
+    return;
+  }
+  // One thing more than there are blocks, so that it cannot be over before all are in the list.
+  const auto waiter = std::make_shared<Waiter>(std::move(done), blocks.size() + 1);
+  waiter->arm(services_.timer, deadline, "write-back to NVMe");
+  bool over = false;
+  {
+    const MutexLock lock(state.mutex);
+    for (const BlockId block : blocks) {
+      const bool waits = block < state.catalog->high() && state.live(block) &&
+                         (state.dirty_anywhere(block) || state.writes.contains(block));
+      if (waits) {
+        state.flush_waiters.emplace(block, waiter);
+      } else {
+        over = waiter->count_down();
+      }
+    }
+    over = waiter->count_down();
+  }
+  if (over) waiter->finish({});
+}
+
+void WriteBack::fail_flushes(const Error& error) {
+  for (const NamespacePtr& state : services_.registry->states()) {
+    std::vector<WaiterPtr> waiters;
+    {
+      const MutexLock lock(state->mutex);
+      for (auto& [block, waiter] : state->flush_waiters) waiters.push_back(waiter);
+      state->flush_waiters.clear();
+    }
+    for (const WaiterPtr& waiter : waiters) waiter->finish(tl::unexpected(error));
+  }
+}
+
+}  // namespace kvfs::store

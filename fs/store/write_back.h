@@ -1,0 +1,81 @@
+// WriteBack: brings what was committed from DRAM to NVMe and into the journal.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "fs/mutex.h"
+#include "fs/store/namespace_state.h"
+
+namespace kvfs::store {
+
+// A dirty block, in the order of commits: its checksum is computed, a slot is taken (evicting from
+// NVMe if need be), it is written; when all its groups are, and its parent's record is in the
+// journal or before it in its queue, its record is submitted to the journal; when that is durable
+// the block has an NVMe copy, is clean, and those who wait for its flush are called.
+//
+// The block is held from the first write to the journal's answer, so that no slot in use is freed.
+//
+// Threads: all calls from any thread. A few threads of its own compute checksums and take slots.
+// Owns:    the list of namespaces with dirty blocks. Blocks under way are in their `writes`.
+// Blocks:  stop(), for writes at the device.
+// Errors:  a block whose write failed is dirty again and is tried again, later when the tier fails
+// again
+//          and again.
+class WriteBack {
+ public:
+  explicit WriteBack(Services& services);
+  ~WriteBack() { stop(); }
+  WriteBack(const WriteBack&) = delete;
+  WriteBack& operator=(const WriteBack&) = delete;
+
+  // Appends a live block, all of whose groups that need it are marked dirty.
+  void add(NamespaceState& state, BlockId block) REQUIRES(state.mutex);
+  // The namespace has dirty blocks that were put there without add(): recovered ones.
+  void mark_ready(NamespacePtr state);
+  // Waiters for blocks that are dirty or being written; done at once when there are none.
+  void flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline, Done done);
+  void flush_all(NamespaceState& state, Deadline deadline, Done done);
+  [[nodiscard]] std::uint32_t queued() const;  // writes at the device
+  // What is dirty stays so; what is at the device ends. The journal must still run.
+  void stop();
+
+ private:
+  struct Write {
+    NamespacePtr state;
+    BlockOf block;
+    tiers::DramSlot dram;
+    tiers::TierSlot slot;
+    std::uint64_t checksum = 0;
+    bool has_checksum = false;
+    Status status;
+  };
+
+  void run();
+  void serve(const NamespacePtr& state);
+  std::vector<Write> take(NamespaceState& state, bool& more);
+  void begin(Write write);
+  void end(Write& write);
+  void written(NamespaceState& state, BlockId block, Removal& removal) REQUIRES(state.mutex);
+  void abandon(NamespaceState& state, BlockId block, Removal& removal) REQUIRES(state.mutex);
+  void submit(NamespaceState& state, BlockId block) REQUIRES(state.mutex);
+  void journaled(NamespaceState& state, std::span<const BlockId> blocks, const Status& status);
+  void flush_waiting(NamespaceState& state, std::vector<BlockId> blocks, Deadline deadline,
+                     Done done);
+  void fail_flushes(const Error& error);
+  void pause(std::chrono::milliseconds time);
+
+  Services& services_;
+  mutable Mutex mutex_;  // lock order: namespace -> this
+  CondVar changed_;
+  std::deque<NamespacePtr> ready_ GUARDED_BY(mutex_);  // have dirty blocks; each at most once
+  std::vector<Write> ended_ GUARDED_BY(mutex_);
+  std::size_t in_flight_ GUARDED_BY(mutex_) = 0;
+  Clock::time_point paused_until_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace kvfs::store
