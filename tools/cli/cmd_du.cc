@@ -7,6 +7,8 @@
 
 #include "tools/cli/command.h"
 #include "tools/cli/control_client.h"
+#include "tools/cli/json_file.h"
+#include "tools/cli/kv_size.h"
 #include "tools/cli/mount_point.h"
 #include "tools/cli/stats_file.h"
 #include "tools/cli/table.h"
@@ -38,26 +40,28 @@ Result<Usage> usage_of(const std::string& mount, const std::string& name) {
   Usage usage{.name = name};
   Result<json> stats = read_namespace_stats(mount, name);
   if (!stats) return pass(std::move(stats));
-  usage.dram = count_of(*stats, "dram_bytes");
-  usage.nvme = count_of(*stats, "nvme_bytes");
+  usage.dram = tier_bytes(*stats, "dram");
+  usage.nvme = tier_bytes(*stats, "nvme");
+  Result<json> text = read_json(fmt::format("{}/{}/.kvfs/geometry.json", mount, name));
+  if (!text) return pass(std::move(text));
+  const Result<Geometry> geometry = geometry_from_json(*text);
+  if (!geometry) return tl::unexpected(geometry.error());
   Result<ControlClient> control = ControlClient::open_namespace(mount, name);
   if (!control) return pass(std::move(control));
-  std::uint64_t shared_seen = 0;  // counted once for each prefix that has it
   const Status status =
       for_each_page(*control, {{"op", "list"}, {"limit", kPage}}, [&](const json& page) {
         for (const json& entry : page.at("prefixes")) {
           ++usage.prefixes;
           usage.logical += count_of(entry, "file_bytes");
           usage.own += count_of(entry, "own_bytes");
-          shared_seen += count_of(entry, "shared_bytes");
           usage.entries.push_back(entry);
         }
         return true;
       });
   if (!status) return tl::unexpected(status.error());
-  // What is stored but belongs to no prefix alone. Copies in two tiers are counted once.
-  const std::uint64_t stored = std::max(usage.dram, usage.nvme);
-  usage.shared = shared_seen == 0 || stored < usage.own ? 0 : stored - usage.own;
+  // What is stored but goes with no prefix alone; copies in several tiers count once.
+  const std::uint64_t unique = count_of(*stats, "blocks") * bytes_per_block(*geometry);
+  usage.shared = unique - std::min(unique, usage.own);
   std::ranges::stable_sort(usage.entries, std::greater{},
                            [](const json& entry) { return count_of(entry, "own_bytes"); });
   return usage;

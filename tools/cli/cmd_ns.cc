@@ -99,8 +99,8 @@ void show_list(const std::vector<json>& entries, const Terminal& terminal) {
                geometry ? human_bytes(bytes_per_block(*geometry)) : "?",
                human_count(count_of(entry, "blocks")),
                human_count(count_of(entry, "prefixes")),
-               human_bytes(count_of(entry, "dram_bytes")),
-               human_bytes(count_of(entry, "nvme_bytes"))});
+               human_bytes(tier_bytes(entry, "dram")),
+               human_bytes(tier_bytes(entry, "nvme"))});
   }
   print(table.render(terminal));
 }

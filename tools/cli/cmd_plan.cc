@@ -58,7 +58,7 @@ Result<PrefillPoint> parse_point(const std::string& text) {
   if (colon == std::string::npos) {
     return fail(Code::kInvalid, fmt::format("'{}' is not TOKENS:SECONDS, as in 8192:0.213", text));
   }
-  Result<double> tokens = parse_count(text.substr(0, colon));
+  Result<std::uint64_t> tokens = parse_token_count(text.substr(0, colon));
   if (!tokens) return pass(std::move(tokens));
   std::string seconds = text.substr(colon + 1);
   double unit = 1;
@@ -70,7 +70,7 @@ Result<PrefillPoint> parse_point(const std::string& text) {
   }
   Result<double> value = parse_count(seconds);
   if (!value) return pass(std::move(value));
-  return PrefillPoint{.tokens = *tokens, .seconds = *value * unit};
+  return PrefillPoint{.tokens = static_cast<double>(*tokens), .seconds = *value * unit};
 }
 
 Result<PrefillCost> prefill_of_parameters(const Options& options, const ModelShape& shape) {
@@ -171,9 +171,9 @@ Result<Plan> make_plan(const Options& options) {
   if (!prefill) return pass(std::move(prefill));
   plan.prefill = *prefill;
   for (const std::string& text : options.lengths) {
-    Result<double> length = parse_count(text);
+    Result<std::uint64_t> length = parse_token_count(text);
     if (!length) return pass(std::move(length));
-    plan.lengths.push_back(static_cast<std::uint64_t>(*length));
+    plan.lengths.push_back(*length);
   }
   Result<Speed> link = resolve_link(options);
   if (!link) return pass(std::move(link));

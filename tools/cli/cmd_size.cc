@@ -149,11 +149,11 @@ Result<ExitCode> run(const Options& options, const Context& context) {
   }
   Result<ModelShape> shape = resolve_geometry(given, "model");
   if (!shape) return pass(std::move(shape));
-  Result<double> tokens = parse_count(options.tokens);
+  Result<std::uint64_t> tokens = parse_token_count(options.tokens);
   if (!tokens) return pass(std::move(tokens));
   Result<std::vector<Tier>> tiers = tiers_of(options, context.mount);
   if (!tiers) return pass(std::move(tiers));
-  const auto count = static_cast<std::uint64_t>(*tokens);
+  const std::uint64_t count = *tokens;
   if (context.json) {
     print_json(as_json(*shape, count, options.batch, *tiers));
   } else {
@@ -176,7 +176,9 @@ void add_size(CLI::App& app, Context& context) {
       [options, &context] { return run(*options, context); });
   command->add_option("config.json", options->path, "The model's config.json or its directory");
   add_geometry_options(*command, options->geometry);
-  command->add_option("-t,--tokens", options->tokens, "Size for a prompt of so many tokens (32k)")
+  command
+      ->add_option("-t,--tokens", options->tokens,
+                   "Size for a prompt of so many tokens (32k = 32768)")
       ->type_name("N");
   command->add_option("-b,--batch", options->batch, "So many of them")
       ->type_name("N")

@@ -22,11 +22,15 @@ int report(const kvfs::Error& error, const kvfs::cli::Context& context) {
 }
 
 // CLI11's own messages are right but do not say where to go on.
-int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+int report_usage(const CLI::App& app, const CLI::ParseError& error, const char* first) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     return app.exit(error);  // --help
   }
   const CLI::App* command = &app;
+  if (first != nullptr && first[0] != '-' && app.get_subcommands().empty()) {
+    fmt::print(stderr, "kvfs: there is no command {} (see kvfs --help)\n", first);
+    return static_cast<int>(ExitCode::kUsage);
+  }
   std::string name = "kvfs";
   while (!command->get_subcommands().empty()) {
     command = command->get_subcommands().front();
@@ -53,7 +57,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return report_usage(app, error);
+    return report_usage(app, error, argc > 1 ? argv[1] : nullptr);
   }
   const kvfs::Result<ExitCode> result = context.run();
   if (!result) return report(result.error(), context);

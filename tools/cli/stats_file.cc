@@ -23,13 +23,19 @@ std::uint64_t count_of(const json& object, const char* name) {
   return found != object.end() && found->is_number() ? found->get<std::uint64_t>() : 0;
 }
 
+std::uint64_t tier_bytes(const json& namespace_stats, const char* tier) {
+  const auto tiers = namespace_stats.find("tiers");
+  if (tiers == namespace_stats.end() || !tiers->contains(tier)) return 0;
+  return count_of((*tiers)[tier], "bytes");
+}
+
 std::vector<TierRow> tier_rows(const json& store_stats) {
   std::vector<TierRow> rows;
   const auto tiers = store_stats.find("tiers");
   if (tiers == store_stats.end()) return rows;
   for (const char* name : {"gpu", "dram", "nvme", "object"}) {
     const auto tier = tiers->find(name);
-    if (tier == tiers->end() || !tier->value("present", true)) continue;
+    if (tier == tiers->end()) continue;
     rows.push_back({.name = name,
                     .capacity = count_of(*tier, "capacity"),
                     .used = count_of(*tier, "used"),

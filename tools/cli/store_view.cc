@@ -30,16 +30,14 @@ Cell gauge(std::uint64_t used, std::uint64_t capacity) {
 }
 
 std::string headline(const Snapshot& now, const Terminal& terminal) {
+  const json none = json::object();
+  const json& store = now.store.contains("store") ? now.store["store"] : none;
+  const json& fuse = now.store.contains("fuse") ? now.store["fuse"] : none;
   std::string line = terminal.tint(Tint::kBold, now.mount);
-  if (const std::string version = text_of(now.store, "version"); !version.empty())
-    line += fmt::format("  kvfs {}", version);
-  line += fmt::format("  up {}", human_age(now.store.value("uptime_seconds", 0.0)));
-  const auto mapped = now.store.find("passthrough");
-  if (mapped != now.store.end() && mapped->is_boolean()) {
-    line += *mapped
-                ? "  passthrough"
-                : "  " + terminal.tint(Tint::kWarn, "no passthrough: clients copy through read(2)");
-  }
+  line += fmt::format("  up {}", human_age(store.value("uptime_seconds", 0.0)));
+  line += fuse.value("passthrough", false)
+              ? "  passthrough"
+              : terminal.tint(Tint::kWarn, "  no passthrough: clients copy through read(2)");
   return line + "\n";
 }
 
@@ -82,22 +80,20 @@ std::string writeback_line(const Snapshot& now) {
   return line + "\n";
 }
 
-std::string latency_line(const json& now, const json& before) {
+// The daemon's own quantiles, since its start: upper bounds of powers of two.
+std::string latency_line(const json& store) {
+  const auto latency = store.find("latency");
+  if (latency == store.end()) return "";
   std::string line;
-  const auto latencies = now.find("latencies");
-  if (latencies == now.end()) return line;
-  for (const auto& [name, histogram] : latencies->items()) {
-    const json none;
-    const json& earlier = before.is_object() && before.contains("latencies")
-                              ? before["latencies"].value(name, none)
-                              : none;
-    const double p99 = histogram_quantile(histogram, earlier, 0.99);
-    if (p99 <= 0) continue;
-    line +=
-        fmt::format("{}{} p50 ≤ {} p99 ≤ {}", line.empty() ? "" : "   ", name,
-                    human_seconds(histogram_quantile(histogram, earlier, 0.5)), human_seconds(p99));
+  for (const auto& [name, histogram] : latency->items()) {
+    if (count_of(histogram, "count") == 0) continue;
+    const auto bound = [&](const char* quantile) {
+      return human_seconds(static_cast<double>(count_of(histogram, quantile)) * 1e-6);
+    };
+    line += fmt::format("{}{} p50 ≤ {}, p99 ≤ {}", line.empty() ? "" : "   ", name, bound("p50_us"),
+                        bound("p99_us"));
   }
-  return line.empty() ? line : line + "\n";
+  return line.empty() ? line : "\n" + line + "\n";
 }
 
 std::uint64_t evictions_of(const json& stats) {
@@ -126,8 +122,8 @@ std::string namespace_table(const Snapshot& now, const Terminal& terminal) {
     table.add({{text_of(stats, "name"), Tint::kBold},
                human_count(count_of(stats, "blocks")),
                human_count(count_of(stats, "prefixes")),
-               human_bytes(count_of(stats, "dram_bytes")),
-               human_bytes(count_of(stats, "nvme_bytes")),
+               human_bytes(tier_bytes(stats, "dram")),
+               human_bytes(tier_bytes(stats, "nvme")),
                hit_rate(stats),
                human_count(count_of(stats, "leases_open")),
                human_count(count_of(stats, "pinned")),
@@ -244,37 +240,14 @@ std::string hit_rate(const json& stats) {
 
 std::string render_status(const Snapshot& now, const Terminal& terminal) {
   return headline(now, terminal) + "\n" + tier_table(now, terminal) + writeback_line(now) + "\n" +
-         namespace_table(now, terminal) + latency_line(now.store, json());
+         namespace_table(now, terminal) + latency_line(now.store);
 }
 
 std::string render_top(const Snapshot& before, const Snapshot& now, const Terminal& terminal) {
   const double seconds = std::chrono::duration<double>(now.taken - before.taken).count();
   return headline(now, terminal) + "\n" + tier_rates(before, now, seconds, terminal) +
          writeback_line(now) + "\n" + namespace_rates(before, now, seconds, terminal) + "\n" +
-         latency_line(now.store, before.store);
-}
-
-double histogram_quantile(const json& histogram, const json& before, double q) {
-  const auto counts = histogram.find("counts");
-  if (counts == histogram.end() || !counts->is_array()) return 0;
-  std::vector<std::uint64_t> buckets;
-  std::uint64_t total = 0;
-  for (std::size_t i = 0; i < counts->size(); ++i) {
-    std::uint64_t count = (*counts)[i].get<std::uint64_t>();
-    if (before.is_object() && before.contains("counts") && i < before["counts"].size()) {
-      count -= std::min(count, before["counts"][i].get<std::uint64_t>());
-    }
-    buckets.push_back(count);
-    total += count;
-  }
-  if (total == 0) return 0;
-  std::uint64_t seen = 0;
-  for (std::size_t i = 0; i < buckets.size(); ++i) {
-    seen += buckets[i];
-    if (static_cast<double>(seen) >= q * static_cast<double>(total))
-      return std::ldexp(1e-6, static_cast<int>(i));
-  }
-  return std::ldexp(1e-6, static_cast<int>(buckets.size()) - 1);
+         latency_line(now.store);
 }
 
 }  // namespace kvfs::cli

@@ -27,8 +27,4 @@ std::string render_status(const Snapshot& now, const Terminal& terminal);
 // Rates are those between `before` and `now`.
 std::string render_top(const Snapshot& before, const Snapshot& now, const Terminal& terminal);
 
-// Upper bound of the bucket in which quantile `q` of a histogram's observations lies, in seconds; 0
-// when it is empty. `before` is subtracted (null: from the start).
-double histogram_quantile(const nlohmann::json& histogram, const nlohmann::json& before, double q);
-
 }  // namespace kvfs::cli

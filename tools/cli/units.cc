@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -41,6 +42,22 @@ int prefix_power(char c) {
   return 0;
 }
 
+Result<double> parse_scaled(std::string_view text, double thousand) {
+  constexpr std::string_view kExample = "32768, 32k or 8B";
+  Result<Quantity> quantity = split_quantity(text, kExample);
+  if (!quantity) return pass(std::move(quantity));
+  const std::string& unit = quantity->unit;
+  if (unit.empty()) return quantity->value;
+  // "8B": billions.
+  const int power = unit == "b" ? 3 : (unit.size() == 1 ? prefix_power(unit.front()) : 0);
+  if (power == 0) {
+    return fail(
+        Code::kInvalid,
+        fmt::format("'{}' has a unit that is not known: give a count like {}", text, kExample));
+  }
+  return quantity->value * std::pow(thousand, power);
+}
+
 }  // namespace
 
 Result<std::uint64_t> parse_bytes(std::string_view text) {
@@ -68,20 +85,12 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
   return static_cast<std::uint64_t>(std::llround(bytes));
 }
 
-Result<double> parse_count(std::string_view text) {
-  constexpr std::string_view kExample = "32768, 32k or 8B";
-  Result<Quantity> quantity = split_quantity(text, kExample);
-  if (!quantity) return pass(std::move(quantity));
-  const std::string& unit = quantity->unit;
-  if (unit.empty()) return quantity->value;
-  // "8B parameters": billions.
-  const int power = unit == "b" ? 3 : (unit.size() == 1 ? prefix_power(unit.front()) : 0);
-  if (power == 0) {
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' has a unit that is not known: give a count like {}", text, kExample));
-  }
-  return quantity->value * std::pow(1000.0, power);
+Result<double> parse_count(std::string_view text) { return parse_scaled(text, 1000); }
+
+Result<std::uint64_t> parse_token_count(std::string_view text) {
+  Result<double> count = parse_scaled(text, 1024);
+  if (!count) return pass(std::move(count));
+  return static_cast<std::uint64_t>(std::llround(std::min(*count, 1e18)));
 }
 
 std::string human_bytes(std::uint64_t bytes) {

@@ -12,8 +12,10 @@ namespace kvfs::cli {
 // "4096", "10GiB", "10G", "1.5 TB": K, M, G, T, P with or without iB are powers of 1024, with B
 // alone powers of 1000 (as in coreutils).
 Result<std::uint64_t> parse_bytes(std::string_view text);
-// "32768", "32k" and "1M": powers of 1000, as counts of tokens and parameters are written.
+// "900", "1.5k", "8B": powers of 1000, as parameters and FLOPs are written.
 Result<double> parse_count(std::string_view text);
+// "32768", "32k", "1M": powers of 1024, as context lengths are written.
+Result<std::uint64_t> parse_token_count(std::string_view text);
 
 std::string human_bytes(std::uint64_t bytes);  // "1.5 GiB", "512 B"
 std::string human_rate(

@@ -1,0 +1,40 @@
+// The measurements, each in its file bench_<name>.cc; README.md says what each row means.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "lib/format/result.h"
+#include "tools/benchmarks/daemon.h"
+#include "tools/benchmarks/row.h"
+
+namespace kvfs::bench {
+
+using Emit = std::function<void(const Row&)>;
+
+struct Target {
+  std::string mount;
+  std::string nvme_directory;  // where fio measures the same disk; empty: no NVMe tier
+  bool quick = false;
+};
+
+Status bench_match(const Target& target, const std::string& row, std::uint64_t blocks,
+                   const Emit& emit);
+Status bench_lease_load(const Target& target, const Emit& emit);
+Status bench_cpu_load(const Target& target, const Emit& emit);
+Status bench_cpu_store(const Target& target, const Emit& emit);
+Status bench_read_prefix(const Target& target,
+                         const Emit& emit);  // read_prefix_first and read_prefix
+Status bench_stat_missing(const Target& target, const Emit& emit);
+Status bench_nvme_promote(const Target& target, const Emit& emit);
+Status bench_nvme_writeback(const Target& target, const Emit& emit);
+
+// On a daemon whose namespace `million` was filled by fill_million().
+inline constexpr const char* kMillion = "bench-million";
+inline constexpr std::uint64_t kMillionBlocks = std::uint64_t{1} << 20;
+Status fill_million(const Target& target);
+Status bench_match_million(const Target& target, const Emit& emit);
+Status bench_metadata(const Target& target, const Emit& emit);
+Status bench_restart(Daemon& daemon, const Target& target, const Emit& emit);
+
+}  // namespace kvfs::bench

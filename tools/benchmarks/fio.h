@@ -1,0 +1,37 @@
+// fio: what the disk itself gives, O_DIRECT, in the directory of the NVMe tier.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/format/result.h"
+
+namespace kvfs::bench {
+
+enum class Direction { kRead, kWrite };
+
+// Threads: one. Owns: one file in `directory`, removed at the end. Blocks: while fio runs.
+// Errors: kNotFound where fio is not installed, kIo with fio's own words.
+class Fio {
+ public:
+  // Lays the file out and finds the fastest of a few settings for it (request size, queue depth).
+  static Result<Fio> prepare(const std::string& directory, std::uint64_t bytes,
+                             Direction direction);
+  // Bytes per second of one pass over the whole file; of writes with the fdatasync at the end.
+  Result<double> run() const;
+
+ private:
+  struct Setting {
+    std::string request;
+    int depth;
+  };
+  Result<double> run(const Setting& setting) const;
+
+  std::string file_;
+  std::uint64_t bytes_ = 0;
+  Direction direction_ = Direction::kRead;
+  Setting best_{"1m", 8};
+};
+
+}  // namespace kvfs::bench
