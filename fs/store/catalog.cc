@@ -42,7 +42,7 @@ class CatalogFiles final : public Catalog {
         resident_(options.geometry.groups.size()) {
     ids_.grow(index_.capacity());
     leaf_set_.grow(index_.capacity());
-    nodes_.set_complete();
+    nodes_.set_complete(true);
   }
 
   static Result<Files> create_files(const std::string& directory, const Geometry& geometry,
@@ -382,7 +382,8 @@ class CatalogFiles final : public Catalog {
     for (BlockId id = 0; id < high(); ++id) {
       if ((nodes_.node(id).flags & kNodeLive) != 0) files.index.publish(id);
     }
-    files.nodes.set_complete();
+    files.nodes.set_complete(true);
+    nodes_.set_complete(false);  // should its file stay, nobody may believe it
     return {};
   }
 

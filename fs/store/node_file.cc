@@ -93,9 +93,10 @@ Status NodeFile::copy_from(const NodeFile& old, BlockId count) {
   return {};
 }
 
-void NodeFile::set_complete() {
+void NodeFile::set_complete(bool complete) {
   crash_order();
-  header_of(file_).complete = 1;
+  header_of(file_).complete = complete ? 1 : 0;
+  crash_order();
 }
 
 }  // namespace kvfs::store

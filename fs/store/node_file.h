@@ -31,7 +31,7 @@ class NodeFile {
   // Before node(id) is written.
   Status provide(BlockId id);
   Status copy_from(const NodeFile& old, BlockId count);
-  void set_complete();
+  void set_complete(bool complete);
 
   [[nodiscard]] Node& node(BlockId id) const { return *reinterpret_cast<Node*>(at(id)); }
   [[nodiscard]] Placement& placement(BlockId id, std::uint32_t group) const {
