@@ -1,0 +1,83 @@
+#include "fs/mount/control_handle.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "fs/mount/control_json.h"
+#include "fs/mount/file_system.h"
+
+namespace kvfs::mount {
+namespace {
+
+constexpr std::size_t kMaxRequest = 1 << 20;
+
+}  // namespace
+
+void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t, std::span<const char> bytes) {
+  nlohmann::json request;
+  {
+    const MutexLock lock(mutex_);
+    if (!answer_.empty()) {  // the next request drops what was not read of the last answer
+      request_.clear();
+      answer_.clear();
+      answered_ = 0;
+    }
+    if (request_.size() + bytes.size() > kMaxRequest) {
+      request_.clear();
+      return reply(req, Refusal::kTooLarge);
+    }
+    request_.append(bytes.data(), bytes.size());
+    request = nlohmann::json::parse(request_, nullptr, /*allow_exceptions=*/false);
+  }
+  if (request.is_discarded()) {  // the rest is still to come, or a read will say what is wrong
+    fuse_reply_write(req, bytes.size());
+    return;
+  }
+  fs.jobs().post([&fs, self = std::static_pointer_cast<ControlHandle>(shared_from_this()), request = std::move(request),
+                  size = bytes.size(), pending = fs.parked().park(req)] {
+    self->carry_out(fs, request);
+    pending.answer([size](fuse_req_t waiting) { fuse_reply_write(waiting, size); });
+  });
+}
+
+void ControlHandle::carry_out(FileSystem& fs, const nlohmann::json& request) {
+  std::function<void()> after;
+  const nlohmann::json answer = run_(fs, *inode(), request, after);
+  if (!answer.value("ok", false)) spdlog::debug("control: {}: {}", request.dump(), answer.dump());
+  const MutexLock lock(mutex_);
+  answer_ = answer.dump() + "\n";
+  answered_ = 0;
+  after_ = std::move(after);
+}
+
+void ControlHandle::read(FileSystem&, fuse_req_t req, std::uint64_t, std::size_t size) {
+  std::string piece;
+  bool ended = false;
+  {
+    const MutexLock lock(mutex_);
+    if (answer_.empty() && !request_.empty()) {
+      answer_ = failure(Error{Code::kInvalid, "the request is not one JSON object: write {\"op\": ...}"}).dump() + "\n";
+    }
+    piece = answer_.substr(std::min(answered_, answer_.size()), size);
+    answered_ += piece.size();
+    ended = !answer_.empty() && answered_ == answer_.size();
+  }
+  fuse_reply_buf(req, piece.data(), piece.size());
+  if (ended) finish();
+}
+
+void ControlHandle::released(FileSystem&, fuse_req_t) { finish(); }
+
+void ControlHandle::finish() {
+  std::function<void()> after;
+  {
+    const MutexLock lock(mutex_);
+    after.swap(after_);
+  }
+  if (after) after();
+}
+
+}  // namespace kvfs::mount

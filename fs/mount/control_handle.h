@@ -1,0 +1,45 @@
+// ControlHandle: an open control file (lib/format/control.md).
+#pragma once
+
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "fs/mount/handle.h"
+#include "fs/mount/pending_reply.h"
+#include "fs/mutex.h"
+
+namespace kvfs::mount {
+
+// States: collecting -> answering, when what was written is one JSON value: it is carried out before
+// the write returns; -> collecting again by the next write. A read while collecting answers that the
+// request is not JSON.
+//
+// Threads: as Handle.
+// Owns:    the request and the answer.
+// Blocks:  never: requests run as jobs.
+// Errors:  as JSON; a request over 1 MiB as E2BIG.
+class ControlHandle final : public Handle {
+ public:
+  // Carries out a request. May set `after`, to be run when the answer was read or the file closed.
+  using Run = nlohmann::json (*)(FileSystem&, const Inode&, const nlohmann::json& request,
+                                 std::function<void()>& after);
+  ControlHandle(InodePtr inode, Run run) : Handle(std::move(inode)), run_(run) {}
+
+  void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
+  void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) override;
+  void released(FileSystem& fs, fuse_req_t req) override;
+
+ private:
+  void carry_out(FileSystem& fs, const nlohmann::json& request);
+  void finish();
+
+  const Run run_;
+  Mutex mutex_;
+  std::string request_ GUARDED_BY(mutex_);
+  std::string answer_ GUARDED_BY(mutex_);
+  std::size_t answered_ GUARDED_BY(mutex_) = 0;  // bytes of it that were read
+  std::function<void()> after_ GUARDED_BY(mutex_);
+};
+
+}  // namespace kvfs::mount

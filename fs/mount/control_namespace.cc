@@ -1,0 +1,219 @@
+#include "fs/mount/control_namespace.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "fs/mount/control_json.h"
+#include "fs/mount/file_system.h"
+
+namespace kvfs::mount {
+namespace {
+
+using nlohmann::json;
+
+// Everything an operation needs.
+struct Call {
+  FileSystem& fs;
+  store::Namespace& ns;
+  const json& request;
+};
+
+constexpr std::uint64_t kDefaultPage = 1000;
+constexpr std::uint64_t kMaxPage = 10000;
+
+struct Page {
+  std::uint64_t cursor;
+  std::size_t limit;
+};
+
+Result<Page> page_fields(const json& request, std::uint64_t default_limit, std::uint64_t max_limit) {
+  auto cursor = number_field(request, "cursor", 0);
+  if (!cursor) return pass(std::move(cursor));
+  auto limit = number_field(request, "limit", default_limit);
+  if (!limit) return pass(std::move(limit));
+  if (*limit == 0 || *limit > max_limit) return fail(Code::kInvalid, fmt::format("'limit' is not within 1..{}", max_limit));
+  return Page{*cursor, static_cast<std::size_t>(*limit)};
+}
+
+// The cursor for the next page, when this one was full.
+json next_of(std::size_t filled, std::size_t limit, std::uint64_t cookie) {
+  return filled < limit ? json() : json(cookie);
+}
+
+Answer list(const Call& call) {
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  auto page = page_fields(call.request, kDefaultPage, kMaxPage);
+  if (!page) return pass(std::move(page));
+  std::vector<store::PrefixEntry> entries;
+  call.ns.list(page->cursor, page->limit, entries);
+  json prefixes = json::array();
+  for (const auto& entry : entries) {
+    if (const auto info = call.ns.find(entry.key)) prefixes.push_back(prefix_json(call.ns, *info));
+  }
+  return json{{"prefixes", std::move(prefixes)},
+              {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().cookie)}};
+}
+
+json node_json(const store::Namespace& ns, const store::PrefixInfo& info) {
+  std::uint64_t block_bytes = 0;
+  for (std::size_t group = 0; group < ns.geometry().groups.size(); ++group) block_bytes += ns.geometry().block_bytes(group);
+  return {{"key", to_hex(info.key)},
+          {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
+          {"blocks", info.blocks},
+          {"own_blocks", info.own_bytes / block_bytes},
+          {"tiers", {{"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
+          {"hits", info.hits},
+          {"pinned", info.pinned},
+          {"names", ns.names_of(info.key)}};
+}
+
+Answer tree(const Call& call) {
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  auto page = page_fields(call.request, kDefaultPage, kMaxPage);
+  if (!page) return pass(std::move(page));
+  std::vector<std::pair<store::PrefixInfo, std::uint64_t>> entries;
+  call.ns.tree(page->cursor, page->limit, entries);
+  json nodes = json::array();
+  for (const auto& [info, cookie] : entries) nodes.push_back(node_json(call.ns, info));
+  return json{{"nodes", std::move(nodes)},
+              {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().second)}};
+}
+
+Answer stat(const Call& call) {
+  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  auto key = key_field(call.request, call.ns);
+  if (!key) return pass(std::move(key));
+  const auto info = call.ns.find(*key);
+  if (!info) return fail(Code::kNotFound, fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
+  return prefix_json(call.ns, *info);
+}
+
+Answer tokens(const Call& call) {
+  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  auto key = key_field(call.request, call.ns);
+  if (!key) return pass(std::move(key));
+  auto tokens = call.ns.tokens(*key);
+  if (!tokens) return pass(std::move(tokens));
+  return json{{"tokens", std::move(*tokens)}};
+}
+
+Answer set_pinned(const Call& call, bool pinned) {
+  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  auto key = key_field(call.request, call.ns);
+  if (!key) return pass(std::move(key));
+  if (auto status = call.ns.set_pinned(*key, pinned); !status) return pass(std::move(status));
+  return json::object();
+}
+Answer pin(const Call& call) { return set_pinned(call, true); }
+Answer unpin(const Call& call) { return set_pinned(call, false); }
+
+Result<store::Evicted> evict_what(const Call& call) {
+  const json& request = call.request;
+  if (request.contains("all")) {
+    auto all = bool_field(request, "all", false);
+    if (!all) return pass(std::move(all));
+    if (*all) return call.ns.evict_all();
+    return fail(Code::kInvalid, "'all' can only be true");
+  }
+  if (request.contains("tier")) {
+    auto tier = text_field(request, "tier");
+    if (!tier) return pass(std::move(tier));
+    auto bytes = number_field(request, "bytes");
+    if (!bytes) return pass(std::move(bytes));
+    return call.ns.evict_bytes(*tier, *bytes);
+  }
+  auto key = key_field(request, call.ns);
+  if (!key) return fail(key.error().code, key.error().message + " (evict takes 'key', 'tier' and 'bytes', or 'all')");
+  return call.ns.evict(*key);
+}
+
+Answer evict(const Call& call) {
+  if (auto status = only_fields(call.request, {"key", "name", "tier", "bytes", "all"}); !status) return pass(std::move(status));
+  auto evicted = evict_what(call);
+  if (!evicted) return pass(std::move(evicted));
+  return evicted_json(*evicted);
+}
+
+Answer prefetch(const Call& call) {
+  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  auto key = key_field(call.request, call.ns);
+  if (!key) return pass(std::move(key));
+  const auto info = call.ns.find(*key);
+  if (!info) return fail(Code::kNotFound, fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
+  if (auto status = call.ns.prefetch(*key); !status) return pass(std::move(status));
+  return json{{"blocks", info->blocks - std::min(info->blocks, info->dram_blocks)}};
+}
+
+Answer verify(const Call& call) {
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  auto page = page_fields(call.request, 256, 1 << 16);
+  if (!page) return pass(std::move(page));
+  auto verified = call.ns.verify(page->cursor, page->limit);
+  if (!verified) return pass(std::move(verified));
+  json bad = json::array();
+  for (const auto& block : verified->bad) {
+    bad.push_back({{"key", to_hex(block.key)}, {"tier", block.tier}, {"group", block.group}});
+  }
+  return json{{"checked", verified->checked},
+              {"bytes", verified->bytes},
+              {"total", verified->total},
+              {"bad", std::move(bad)},
+              {"next", verified->next == 0 ? json() : json(verified->next)}};
+}
+
+Answer flush_prefix(const Call& call, store::Deadline deadline) {
+  auto key = key_field(call.request, call.ns);
+  if (!key) return pass(std::move(key));
+  auto lease = call.ns.lease(*key, /*quiet=*/true);
+  if (!lease) return pass(std::move(lease));
+  auto status = wait_for([&](store::Done done) { (*lease)->flush(deadline, std::move(done)); });
+  if (!status) return pass(std::move(status));
+  return json::object();
+}
+
+Answer flush(const Call& call) {
+  if (auto status = only_fields(call.request, {"key", "name", "timeout_s"}); !status) return pass(std::move(status));
+  auto deadline = deadline_field(call.request, call.fs.config().flush_timeout);
+  if (!deadline) return pass(std::move(deadline));
+  if (call.request.contains("key") || call.request.contains("name")) return flush_prefix(call, *deadline);
+  auto status = wait_for([&](store::Done done) { call.ns.flush(*deadline, std::move(done)); });
+  if (!status) return pass(std::move(status));
+  return json::object();
+}
+
+struct Operation {
+  std::string_view name;
+  Answer (*run)(const Call&);
+};
+constexpr std::array<Operation, 10> kOperations{{{"list", list},
+                                                 {"tree", tree},
+                                                 {"stat", stat},
+                                                 {"tokens", tokens},
+                                                 {"pin", pin},
+                                                 {"unpin", unpin},
+                                                 {"evict", evict},
+                                                 {"prefetch", prefetch},
+                                                 {"verify", verify},
+                                                 {"flush", flush}}};
+
+Answer run(const Call& call) {
+  auto op = text_field(call.request, "op");
+  if (!op) return pass(std::move(op));
+  std::string known;
+  for (const Operation& operation : kOperations) {
+    if (operation.name == *op) return operation.run(call);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", operation.name);
+  }
+  return fail(Code::kInvalid, fmt::format("a namespace has no operation '{}': {}", *op, known));
+}
+
+}  // namespace
+
+json control_namespace(FileSystem& fs, const Inode& inode, const json& request, std::function<void()>&) {
+  if (!request.is_object()) return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
+  return as_answer(run({fs, *inode.ns, request}));
+}
+
+}  // namespace kvfs::mount

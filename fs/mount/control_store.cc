@@ -1,0 +1,95 @@
+#include "fs/mount/control_store.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <toml++/toml.h>
+
+#include "fs/mount/control_json.h"
+#include "fs/mount/file_system.h"
+#include "fs/mount/names.h"
+
+namespace kvfs::mount {
+namespace {
+
+using nlohmann::json;
+
+Result<store::Ownership> ownership_fields(FileSystem& fs, const json& request) {
+  auto uid = number_field(request, "uid", fs.owner().uid);
+  if (!uid) return pass(std::move(uid));
+  auto gid = number_field(request, "gid", fs.owner().gid);
+  if (!gid) return pass(std::move(gid));
+  auto mode = number_field(request, "mode", 0755);
+  if (!mode) return pass(std::move(mode));
+  if (*mode > 0777) return fail(Code::kInvalid, "'mode' is over 0777 (511)");
+  return store::Ownership{static_cast<uid_t>(*uid), static_cast<gid_t>(*gid), static_cast<mode_t>(*mode)};
+}
+
+Answer ns_create(FileSystem& fs, const json& request) {
+  if (auto status = only_fields(request, {"name", "geometry", "uid", "gid", "mode"}); !status) return pass(std::move(status));
+  auto name = text_field(request, "name");
+  if (!name) return pass(std::move(name));
+  if (auto status = check_namespace_name(*name); !status) return pass(std::move(status));
+  if (!request.contains("geometry")) return fail(Code::kInvalid, "'geometry' is missing");
+  auto geometry = geometry_from_json(request["geometry"]);
+  if (!geometry) return pass(std::move(geometry));
+  auto owner = ownership_fields(fs, request);
+  if (!owner) return pass(std::move(owner));
+  auto created = fs.store().create_namespace(*name, *geometry, *owner);
+  if (!created) return pass(std::move(created));
+  return json{{"created", created->second}};
+}
+
+Answer ns_remove(FileSystem& fs, const json& request) {
+  if (auto status = only_fields(request, {"name", "force"}); !status) return pass(std::move(status));
+  auto name = text_field(request, "name");
+  if (!name) return pass(std::move(name));
+  auto force = bool_field(request, "force", false);
+  if (!force) return pass(std::move(force));
+  auto evicted = fs.store().remove_namespace(*name, *force);
+  if (!evicted) return pass(std::move(evicted));
+  return evicted_json(*evicted);
+}
+
+Answer shutdown(FileSystem& fs, const json& request, std::function<void()>& after) {
+  if (auto status = only_fields(request, {"drop_dram"}); !status) return pass(std::move(status));
+  auto drop = bool_field(request, "drop_dram", false);
+  if (!drop) return pass(std::move(drop));
+  after = [&fs, drop = *drop] { fs.shut_down({drop}); };
+  return json::object();
+}
+
+Answer flush(FileSystem& fs, const json& request) {
+  if (auto status = only_fields(request, {"timeout_s"}); !status) return pass(std::move(status));
+  auto deadline = deadline_field(request, fs.config().flush_timeout);
+  if (!deadline) return pass(std::move(deadline));
+  auto status = wait_for([&](store::Done done) { fs.store().flush(*deadline, std::move(done)); });
+  if (!status) return pass(std::move(status));
+  return json::object();
+}
+
+Answer config(FileSystem& fs) {
+  std::ostringstream text;
+  text << toml::json_formatter{toml::parse(config_toml(fs.config()))};
+  return json{{"config", json::parse(text.str())}};
+}
+
+Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
+  auto op = text_field(request, "op");
+  if (!op) return pass(std::move(op));
+  if (*op == "ns_create") return ns_create(fs, request);
+  if (*op == "ns_remove") return ns_remove(fs, request);
+  if (*op == "shutdown") return shutdown(fs, request, after);
+  if (*op == "flush") return flush(fs, request);
+  if (*op == "config") return config(fs);
+  return fail(Code::kInvalid, fmt::format("the store has no operation '{}': ns_create, ns_remove, shutdown, flush, config", *op));
+}
+
+}  // namespace
+
+json control_store(FileSystem& fs, const Inode&, const json& request, std::function<void()>& after) {
+  if (!request.is_object()) return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
+  return as_answer(run(fs, request, after));
+}
+
+}  // namespace kvfs::mount

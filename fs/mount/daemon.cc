@@ -1,0 +1,177 @@
+#include "fs/mount/daemon.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <future>
+#include <optional>
+
+#include "fs/mount/file_system.h"
+#include "fs/mount/instance_lock.h"
+#include "fs/mount/log_setup.h"
+#include "fs/mount/sd_notify.h"
+#include "fs/mount/session.h"
+#include "fs/mount/shutdown.h"
+#include "fs/mount/size_text.h"
+#include "fs/mount/stale_mount.h"
+#include "fs/mount/version.h"
+#include "fs/store/store.h"
+#include "fs/tiers/tmpfs.h"
+
+namespace kvfs::mount {
+namespace {
+
+// Index, nodes and LMDB's lock share the tmpfs with the slabs; pages are taken as they are used.
+std::uint64_t tmpfs_bytes(const Config& config) { return config.dram + config.dram / 4 + (1ULL << 30); }
+
+Result<tiers::PrivateTmpfs> prepare_run_directory(const Config& config) {
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(config.run_dir).parent_path(), error);
+  if (error) return fail(Code::kIo, fmt::format("run_dir: {}: {}", config.run_dir, error.message()));
+  tiers::TmpfsOptions options;
+  options.mount_point = config.run_dir;
+  options.fallback = config.run_dir.starts_with("/dev/shm/")
+                         ? config.run_dir
+                         : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(), std::filesystem::path(config.run_dir).filename().string());
+  options.bytes = tmpfs_bytes(config);
+  return tiers::prepare_private_tmpfs(options);
+}
+
+store::StoreOptions store_options(const Config& config, const std::string& run_directory) {
+  store::StoreOptions options;
+  options.dram.directory = run_directory + "/slabs";
+  options.dram.capacity = config.dram;
+  options.dram.slab_bytes = config.slab;
+  options.dram.pretouch = config.pretouch;
+  options.dram.progress = [last = -1](std::uint64_t done, std::uint64_t total) mutable {
+    const int tenth = total == 0 ? 10 : static_cast<int>(done * 10 / total);
+    if (tenth == last) return;
+    last = tenth;
+    spdlog::info("DRAM tier: {} of {} touched", size_text(done), size_text(total));
+  };
+  options.nvme.directories = config.nvme;
+  options.nvme.segment_bytes = config.segment;
+  options.nvme.queue_depth = config.nvme_queue_depth;
+  options.nvme.io_timeout_ms = static_cast<std::uint32_t>(config.nvme_timeout.count());
+  options.run_directory = run_directory + "/store";
+  options.state_directory = config.state_dir == config.run_dir ? run_directory + "/state" : config.state_dir;
+  options.writeback_backlog = config.writeback_backlog;
+  options.quarantine_ms = static_cast<std::uint32_t>(config.quarantine.count());
+  options.promote_depth = config.promote_depth;
+  return options;
+}
+
+// What it takes to run, in the order in which it is built up; torn down backwards.
+struct Daemon {
+  Config config;
+  std::optional<InstanceLock> state_lock, run_lock;
+  tiers::PrivateTmpfs tmpfs;
+  Shutdown shutdown;
+  std::optional<FileSystem> fs;
+  std::unique_ptr<store::Store> store;
+  std::unique_ptr<Session> session;
+
+  Status lock();
+  Status open_store();
+  Status mount();
+  void last_steps();
+  void close_store();
+};
+
+// Before the tmpfs is touched: it may be another daemon's.
+Status Daemon::lock() {
+  auto run = InstanceLock::take(config.run_dir + ".lock", config.run_dir);
+  if (!run) return pass(std::move(run));
+  run_lock = std::move(*run);
+  if (config.state_dir != config.run_dir) {
+    auto state = InstanceLock::take(config.state_dir + "/kvfsd.lock", config.state_dir);
+    if (!state) return pass(std::move(state));
+    state_lock = std::move(*state);
+  }
+  auto prepared = prepare_run_directory(config);
+  if (!prepared) return pass(std::move(prepared));
+  tmpfs = *prepared;
+  return {};
+}
+
+Status Daemon::open_store() {
+  spdlog::info("{}: DRAM {} in {}{}, {} NVMe directories, state in {}", version_text(), size_text(config.dram), tmpfs.path,
+               tmpfs.huge ? " (huge pages)" : "", config.nvme.size(), config.state_dir);
+  fs.emplace(config, [this](ShutdownRequest request) { shutdown.request(request); });
+  const store::StoreOptions options = store_options(config, tmpfs.path);
+  for (const std::string& directory : {options.run_directory, options.state_directory, options.dram.directory}) {
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) return fail(Code::kIo, fmt::format("creating {}: {}", directory, error.message()));
+  }
+  auto opened = store::Store::open(options, &*fs);
+  if (!opened) return pass(std::move(opened));
+  store = std::move(*opened);
+  return {};
+}
+
+Status Daemon::mount() {
+  auto mounted = Session::mount(config, *fs);
+  if (!mounted) return pass(std::move(mounted));
+  session = std::move(*mounted);
+  fs->serve(*store, session->get());
+  return {};
+}
+
+// Requests are still served here.
+void Daemon::last_steps() {
+  sd_notify("STOPPING=1");
+  spdlog::info("ending: write-back within {}", duration_text(config.shutdown_timeout));
+  std::promise<Status> flushed;
+  store->flush(store::Clock::now() + config.shutdown_timeout, [&](Status status) { flushed.set_value(std::move(status)); });
+  if (auto status = flushed.get_future().get(); !status) spdlog::warn("write-back: {}", status.error().message);
+  fs->stop_notifying();
+  session->end();
+}
+
+void Daemon::close_store() {
+  const bool keep = config.keep_dram && !shutdown.drop_dram();
+  if (auto status = store->close(store::Clock::now() + config.shutdown_timeout, keep); !status) {
+    spdlog::warn("closing the store: {}", status.error().message);
+  }
+  store.reset();
+  if (keep) return;
+  if (auto status = tiers::remove_private_tmpfs(tmpfs); !status) spdlog::warn("{}", status.error().message);
+}
+
+Status serve(Daemon& daemon, Background& background) {
+  if (auto status = set_up_log(daemon.config); !status) return status;
+  if (auto status = clear_mountpoint(daemon.config.mountpoint); !status) return status;
+  if (auto status = check_machine(daemon.config); !status) return status;
+  if (auto status = daemon.lock(); !status) return status;
+  if (auto status = daemon.open_store(); !status) return status;
+  if (auto status = daemon.mount(); !status) return status;
+  daemon.shutdown.start([&daemon] { daemon.last_steps(); });
+  spdlog::info("mounted on {}", daemon.config.mountpoint);
+  background.ready();
+  sd_notify("READY=1");
+
+  const Status served = daemon.session->serve();
+  daemon.fs->stop_notifying();
+  daemon.session->unmount();
+  daemon.fs->drain();
+  daemon.close_store();
+  spdlog::info("unmounted {}", daemon.config.mountpoint);
+  return served;
+}
+
+}  // namespace
+
+int run_daemon(Config config, Background background) {
+  block_ending_signals();
+  Daemon daemon;
+  daemon.config = std::move(config);
+  const Status status = serve(daemon, background);
+  if (status) return 0;
+  background.failed(status.error().message);
+  return 1;
+}
+
+}  // namespace kvfs::mount

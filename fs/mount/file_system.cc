@@ -1,0 +1,73 @@
+#include "fs/mount/file_system.h"
+
+#include <unistd.h>
+
+namespace kvfs::mount {
+namespace {
+
+constexpr std::size_t kCompletionThreads = 2;
+constexpr std::size_t kJobThreads = 4;
+
+}  // namespace
+
+FileSystem::FileSystem(const Config& config, std::function<void(ShutdownRequest)> shut_down)
+    : config_(config),
+      shut_down_(std::move(shut_down)),
+      owner_{::geteuid(), ::getegid(), 0755},
+      started_at_(std::time(nullptr)),
+      completions_("kvfs-complete", kCompletionThreads),
+      jobs_("kvfs-jobs", kJobThreads) {}
+
+void FileSystem::serve(store::Store& store, fuse_session* session) {
+  store_ = &store;
+  notifier_.start(session);
+}
+
+void FileSystem::drain() {
+  parked_.fail_all(Refusal::kShuttingDown);
+  jobs_.stop();
+  completions_.stop();
+  parked_.fail_all(Refusal::kShuttingDown);  // what the last jobs parked
+  handles_.clear();
+  imports_.clear();
+}
+
+void FileSystem::attributes_changed(std::uint32_t namespace_id, const Key& key) {
+  if (const auto inode = inodes_.find({InodeKind::kPrefix, namespace_id, key, {}})) {
+    notifier_.forget_attributes(inode->nodeid);
+  }
+}
+
+void FileSystem::ownership_changed(std::uint32_t namespace_id) {
+  for (const auto& inode : inodes_.of_namespace(namespace_id)) notifier_.forget_attributes(inode->nodeid);
+}
+
+void FileSystem::entry_changed(fuse_ino_t directory, std::string name) {
+  notifier_.forget_entry(directory, std::move(name));
+}
+
+void FileSystem::forget_child(const InodeId& directory, const InodeId& child, std::string name) {
+  if (inodes_.detach(child) == nullptr) return;  // the kernel never saw it
+  if (const auto parent = inodes_.find(directory)) notifier_.forget_entry(parent->nodeid, std::move(name));
+}
+
+void FileSystem::on_prefix_removed(std::uint32_t namespace_id, const Key& key) {
+  forget_child({InodeKind::kNamespace, namespace_id, {}, {}}, {InodeKind::kPrefix, namespace_id, key, {}},
+               prefix_file_name(key));
+}
+
+void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
+  // Each generation is an inode of its own, and the entry is looked up each time.
+}
+
+void FileSystem::on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) {
+  forget_child({InodeKind::kSlabs, namespace_id, {}, {}}, {InodeKind::kSlab, namespace_id, {slab, 0}, {}},
+               std::to_string(slab));
+}
+
+void FileSystem::on_namespace_removed(std::uint32_t namespace_id) {
+  const auto directory = inodes_.detach({InodeKind::kNamespace, namespace_id, {}, {}});
+  if (directory != nullptr) notifier_.forget_entry(FUSE_ROOT_ID, directory->ns->name());
+}
+
+}  // namespace kvfs::mount

@@ -1,0 +1,96 @@
+// FileSystem: what all operations share.
+#pragma once
+
+#include <atomic>
+#include <ctime>
+#include <functional>
+#include <string>
+
+#include "fs/mount/backing_table.h"
+#include "fs/mount/config.h"
+#include "fs/mount/handle_table.h"
+#include "fs/mount/import_table.h"
+#include "fs/mount/inode_table.h"
+#include "fs/mount/notifier.h"
+#include "fs/mount/op_metrics.h"
+#include "fs/mount/pending_reply.h"
+#include "fs/mount/worker.h"
+#include "fs/store/store.h"
+
+namespace kvfs::mount {
+
+struct ShutdownRequest {
+  bool drop_dram = false;
+};
+
+// Threads: everything from any thread.
+// Owns:    tables and workers; the store is the daemon's and outlives it.
+// Blocks:  drain().
+// Errors:  none of its own.
+class FileSystem final : public store::StoreListener {
+ public:
+  FileSystem(const Config& config, std::function<void(ShutdownRequest)> shut_down);
+
+  // Once, before the first request.
+  void serve(store::Store& store, fuse_session* session);
+  // While requests are still served: no notification is sent any more.
+  void stop_notifying() { notifier_.stop(); }
+  // After the last request: answers what waits, ends the workers, drops all handles.
+  void drain();
+
+  [[nodiscard]] const Config& config() const { return config_; }
+  [[nodiscard]] store::Store& store() { return *store_; }
+  [[nodiscard]] InodeTable& inodes() { return inodes_; }
+  [[nodiscard]] HandleTable& handles() { return handles_; }
+  [[nodiscard]] ParkedRequests& parked() { return parked_; }
+  [[nodiscard]] BackingTable& backings() { return backings_; }
+  [[nodiscard]] ImportTable& imports() { return imports_; }
+  [[nodiscard]] Notifier& notifier() { return notifier_; }
+  [[nodiscard]] OpMetrics& op_metrics() { return op_metrics_; }
+  // Continuations of parked requests: short.
+  [[nodiscard]] Worker& completions() { return completions_; }
+  // Work that reads or checks much: imports, control requests.
+  [[nodiscard]] Worker& jobs() { return jobs_; }
+
+  // Whether slabs and index can be mapped; settled at INIT.
+  [[nodiscard]] bool passthrough() const { return passthrough_.load(std::memory_order_relaxed); }
+  void set_passthrough(bool on) { passthrough_.store(on, std::memory_order_relaxed); }
+
+  [[nodiscard]] const store::Ownership& owner() const { return owner_; }  // of the root directory
+  [[nodiscard]] std::time_t started_at() const { return started_at_; }
+  void shut_down(ShutdownRequest request) { shut_down_(request); }
+
+  // A prefix's attributes changed (a hit, a pin): the kernel asks again.
+  void attributes_changed(std::uint32_t namespace_id, const Key& key);
+  // The directory's owner or mode changed: so did everything below it.
+  void ownership_changed(std::uint32_t namespace_id);
+  // `name` in the directory means something else now.
+  void entry_changed(fuse_ino_t directory, std::string name);
+
+  void on_prefix_removed(std::uint32_t namespace_id, const Key& key) override;
+  void on_index_replaced(std::uint32_t namespace_id) override;
+  void on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) override;
+  void on_namespace_removed(std::uint32_t namespace_id) override;
+
+ private:
+  void forget_child(const InodeId& directory, const InodeId& child, std::string name);
+
+  const Config& config_;
+  const std::function<void(ShutdownRequest)> shut_down_;
+  store::Store* store_ = nullptr;
+  store::Ownership owner_;
+  std::time_t started_at_;
+  std::atomic<bool> passthrough_{false};
+
+  InodeTable inodes_;
+  HandleTable handles_;
+  ParkedRequests parked_;
+  BackingTable backings_;
+  ImportTable imports_;
+  OpMetrics op_metrics_;
+  Notifier notifier_;
+  Worker completions_;
+  Worker jobs_;
+};
+
+}  // namespace kvfs::mount

@@ -1,0 +1,65 @@
+// Import: a prefix file being copied in. Its bytes are spooled; at close they are checked in full and
+// stored like any other prefix.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "fs/mutex.h"
+#include "fs/store/store.h"
+#include "fs/unique_fd.h"
+
+namespace kvfs::mount {
+
+// States: spooling -> stored, by finish() on bytes that are right; bytes that are wrong leave it
+// spooling, so that the next close may find them complete (a shell closes a file before it has
+// written it, when it moves the descriptor). Bytes changed after that are checked again.
+//
+// Threads: calls from any thread; finish() one at a time.
+// Owns:    the spool, which has no name: nothing is left of it when the daemon or the writer dies.
+// Blocks:  finish() reads everything; the others as a local file does.
+// Errors:  finish(): kInvalid with what is wrong; kNoSpace.
+class Import {
+ public:
+  static Result<std::shared_ptr<Import>> create(const std::string& spool_directory, mode_t mode);
+
+  [[nodiscard]] std::uint64_t serial() const { return serial_; }  // of this daemon's imports
+  Result<std::size_t> write(std::uint64_t offset, std::span<const char> bytes);
+  Result<std::size_t> read(std::uint64_t offset, std::span<char> bytes) const;
+  Status truncate(std::uint64_t bytes);
+  Status allocate(int mode, std::uint64_t offset, std::uint64_t bytes);
+  void set_mode(mode_t mode);
+  void set_modified(const timespec& time);
+
+  struct Facts {
+    std::uint64_t bytes;
+    mode_t mode;
+    timespec modified;
+  };
+  [[nodiscard]] Facts facts() const;
+
+  // The key under which `ns` has the prefix now; nothing while the file is empty.
+  Result<std::optional<Key>> finish(store::Namespace& ns);
+  [[nodiscard]] bool stored() const;
+
+ private:
+  Import(UniqueFd spool, mode_t mode);
+
+  const UniqueFd spool_;
+  const std::uint64_t serial_;
+  Mutex finishing_;  // outermost
+  mutable Mutex mutex_;
+  mode_t mode_ GUARDED_BY(mutex_);
+  std::optional<timespec> modified_ GUARDED_BY(mutex_);
+  std::uint64_t changes_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t stored_changes_ GUARDED_BY(mutex_) = 0;
+  std::optional<Key> key_ GUARDED_BY(mutex_);
+};
+
+}  // namespace kvfs::mount

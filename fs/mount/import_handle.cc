@@ -1,0 +1,94 @@
+#include "fs/mount/import_handle.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <vector>
+
+#include "fs/mount/file_system.h"
+#include "fs/mount/import.h"
+
+namespace kvfs::mount {
+namespace {
+
+// A name that looks like a key's file must be that key's.
+Status give_name(store::Namespace& ns, const std::string& name, const Key& key) {
+  const auto named = key_from_file_name(name);
+  if (!named) return ns.add_name(name, key, /*replace=*/true);
+  if (*named == key) return {};
+  return fail(Code::kInvalid, fmt::format("its key is {}, its name says {}: call it {}", to_hex(key), to_hex(*named),
+                                          prefix_file_name(key)));
+}
+
+// Whatever is wrong with the bytes is the caller's EINVAL.
+Error as_import_error(Error error) {
+  if (error.code == Code::kMismatch || error.code == Code::kCorrupt) error.code = Code::kInvalid;
+  return error;
+}
+
+}  // namespace
+
+void ImportHandle::read(FileSystem&, fuse_req_t req, std::uint64_t offset, std::size_t size) {
+  std::vector<char> bytes(size);
+  const auto got = inode()->import->read(offset, bytes);
+  if (!got) return reply(req, got.error());
+  fuse_reply_buf(req, bytes.data(), *got);
+}
+
+void ImportHandle::write(FileSystem&, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) {
+  const auto written = inode()->import->write(offset, bytes);
+  if (!written) return reply(req, written.error());
+  fuse_reply_write(req, *written);
+}
+
+void ImportHandle::allocate(FileSystem&, fuse_req_t req, int mode, std::uint64_t offset, std::uint64_t length) {
+  reply(req, inode()->import->allocate(mode, offset, length));
+}
+
+Status ImportHandle::finish(FileSystem& fs) {
+  store::Namespace& ns = *inode()->ns;
+  Import& import = *inode()->import;
+  const std::string name = fs.imports().name_of(ns.id(), import);
+  if (name.empty() && !import.stored()) return {};  // unlinked meanwhile: nothing to store
+  const bool was_stored = import.stored();
+  auto key = import.finish(ns);
+  Status status;
+  if (!key) {
+    status = tl::unexpected(as_import_error(key.error()));
+  } else if (*key && !was_stored) {
+    status = give_name(ns, name, **key);
+    if (status) fs.imports().remove(ns.id(), import);
+  }
+  if (!status) spdlog::warn("import of {}/{}: {}", ns.name(), name, status.error().message);
+  return status;
+}
+
+void ImportHandle::flush(FileSystem& fs, fuse_req_t req) {
+  fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
+                  pending = fs.parked().park(req)] { pending.finish(self->finish(fs)); });
+}
+
+void ImportHandle::sync(FileSystem& fs, fuse_req_t req) {
+  // Before the file is complete there is nothing that could be made durable; its close will tell.
+  fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
+                  pending = fs.parked().park(req)] {
+    if (auto status = self->finish(fs); !status && status.error().code != Code::kInvalid) {
+      pending.refuse(status.error());
+      return;
+    }
+    self->inode()->ns->flush(store::Clock::now() + fs.config().flush_timeout,
+                             [pending](const Status& status) { pending.finish(status); });
+  });
+}
+
+void ImportHandle::released(FileSystem& fs, fuse_req_t) {
+  const Import& import = *inode()->import;
+  if (import.stored()) return;
+  const std::string name = fs.imports().name_of(inode()->id.namespace_id, import);
+  if (name.empty()) return;
+  spdlog::warn("import of {}/{}: dropped: it was closed with {} bytes that are no whole prefix file",
+               inode()->ns->name(), name, import.facts().bytes);
+  fs.imports().remove(inode()->id.namespace_id, import);
+}
+
+}  // namespace kvfs::mount

@@ -1,0 +1,48 @@
+// InodeTable: the inodes the kernel knows, by node id and by what they are.
+#pragma once
+
+#include <atomic>
+#include <unordered_map>
+#include <vector>
+
+#include "fs/mount/inode.h"
+#include "fs/mutex.h"
+
+namespace kvfs::mount {
+
+// An inode lives from the first lookup that finds it until the kernel has forgotten every lookup.
+// detach() takes it out of the finding side before: the next lookup of the same thing makes a new
+// inode, so nothing that the kernel cached for the old one can be seen again.
+//
+// Threads: all calls from any thread; one mutex, innermost.
+// Owns:    the inodes; others hold them by shared pointer for the length of a request or a handle.
+// Blocks:  never.
+// Errors:  get() gives null for a node id the kernel should not know.
+class InodeTable {
+ public:
+  InodeTable();
+
+  [[nodiscard]] InodePtr get(fuse_ino_t nodeid) const;
+  // Finds or makes, and counts one lookup. A prefix that was stored anew counts as another one.
+  InodePtr look_up(Inode wanted);
+  void forget(fuse_ino_t nodeid, std::uint64_t lookups);
+
+  // The inode the kernel knows for `id`, or null. Does not count a lookup.
+  [[nodiscard]] InodePtr find(const InodeId& id) const;
+  InodePtr detach(const InodeId& id);
+  // All inodes of a namespace: when its owner or mode changes, or when it is removed.
+  [[nodiscard]] std::vector<InodePtr> of_namespace(std::uint32_t namespace_id) const;
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Entry {
+    InodePtr inode;
+    std::uint64_t lookups = 0;
+  };
+  mutable Mutex mutex_;
+  std::unordered_map<fuse_ino_t, Entry> by_node_ GUARDED_BY(mutex_);
+  std::unordered_map<InodeId, fuse_ino_t, InodeIdHash> by_id_ GUARDED_BY(mutex_);
+  fuse_ino_t next_ GUARDED_BY(mutex_) = FUSE_ROOT_ID + 1;
+};
+
+}  // namespace kvfs::mount

@@ -1,0 +1,25 @@
+// InstanceLock: one daemon per store.
+#pragma once
+
+#include <string>
+
+#include "fs/unique_fd.h"
+#include "lib/format/result.h"
+
+namespace kvfs::mount {
+
+// Threads: one.
+// Owns:    the locked file; the kernel lets go of the lock when the daemon dies.
+// Blocks:  never.
+// Errors:  kBusy names the other daemon's process id.
+class InstanceLock {
+ public:
+  // `path` is the lock file; its directory is made if missing. `what` it stands for goes into the error.
+  static Result<InstanceLock> take(const std::string& path, const std::string& what);
+
+ private:
+  explicit InstanceLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+}  // namespace kvfs::mount

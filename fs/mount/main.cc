@@ -1,0 +1,33 @@
+#include <cstdio>
+
+#include "fs/mount/background.h"
+#include "fs/mount/config.h"
+#include "fs/mount/daemon.h"
+
+namespace {
+
+int fail_with(const kvfs::Error& error) {
+  std::fprintf(stderr, "kvfsd: %s\n", error.message.c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace kvfs::mount;
+  auto command = parse_command(argc, argv);
+  if (!command) return fail_with(command.error());
+  if (command->exit_early) {
+    std::fputs(command->early.text.c_str(), stdout);
+    return command->early.status;
+  }
+  Config& config = command->config;
+  if (auto status = complete_config(config); !status) return fail_with(status.error());
+  if (auto status = check_config(config); !status) return fail_with(status.error());
+  if (config.check_only) {
+    if (auto status = check_machine(config); !status) return fail_with(status.error());
+    std::fputs(config_toml(config).c_str(), stdout);
+    return 0;
+  }
+  return run_daemon(config, config.background ? Background::fork_to_background() : Background());
+}

@@ -1,0 +1,82 @@
+#include <fcntl.h>
+
+#include "fs/mount/control_handle.h"
+#include "fs/mount/control_namespace.h"
+#include "fs/mount/control_store.h"
+#include "fs/mount/file_system.h"
+#include "fs/mount/import.h"
+#include "fs/mount/import_handle.h"
+#include "fs/mount/open_passthrough.h"
+#include "fs/mount/ops.h"
+#include "fs/mount/prefix_handle.h"
+#include "fs/mount/reservation_handle.h"
+#include "fs/mount/snapshot_handle.h"
+#include "fs/mount/snapshots.h"
+
+namespace kvfs::mount {
+namespace {
+
+bool wants_to_write(const fuse_file_info& fi) {
+  return (fi.flags & O_ACCMODE) != O_RDONLY || (fi.flags & O_TRUNC) != 0;
+}
+
+void give(FileSystem& fs, fuse_req_t req, fuse_file_info fi, HandlePtr handle) {
+  fi.fh = fs.handles().add(std::move(handle));
+  if (fuse_reply_open(req, &fi) != 0) fs.handles().take(fi.fh);  // the caller is gone
+}
+
+void open_prefix(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
+  if (wants_to_write(fi)) return reply(req, Refusal::kReadOnlyFile);
+  auto lease = inode->ns->lease(inode->id.key, /*quiet=*/true);
+  if (!lease) return reply(req, lease.error());
+  fi.keep_cache = 1;  // another content is another inode
+  fi.noflush = 1;
+  give(fs, req, fi, std::make_shared<PrefixHandle>(inode, std::move(*lease)));
+}
+
+void open_snapshot(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
+  if (wants_to_write(fi)) return reply(req, Refusal::kReadOnlyFile);
+  fi.direct_io = 1;  // its length is known only now
+  fi.noflush = 1;
+  give(fs, req, fi, std::make_shared<SnapshotHandle>(inode, snapshot(fs, *inode)));
+}
+
+void open_control(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi, ControlHandle::Run run) {
+  fi.direct_io = 1;
+  fi.nonseekable = 1;
+  fi.noflush = 1;
+  give(fs, req, fi, std::make_shared<ControlHandle>(inode, run));
+}
+
+void open_reserve(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
+  fi.direct_io = 1;
+  fi.noflush = 1;
+  give(fs, req, fi, std::make_shared<ReservationHandle>(inode));
+}
+
+void open_import(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
+  if ((fi.flags & O_TRUNC) != 0) {
+    if (auto status = inode->import->truncate(0); !status) return reply(req, status.error());
+  }
+  give(fs, req, fi, std::make_shared<ImportHandle>(inode));
+}
+
+}  // namespace
+
+void op_open(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi) {
+  const InodePtr inode = fs.inodes().get(ino);
+  if (inode == nullptr) return reply(req, Refusal::kStale);
+  switch (inode->kind()) {
+    case InodeKind::kPrefix: return open_prefix(fs, req, inode, *fi);
+    case InodeKind::kSlab:
+    case InodeKind::kIndex: return open_passthrough(fs, req, inode, *fi);
+    case InodeKind::kReserve: return open_reserve(fs, req, inode, *fi);
+    case InodeKind::kControl: return open_control(fs, req, inode, *fi, control_namespace);
+    case InodeKind::kStoreControl: return open_control(fs, req, inode, *fi, control_store);
+    case InodeKind::kImport: return open_import(fs, req, inode, *fi);
+    case InodeKind::kName: return reply(req, Refusal::kBadMessage);
+    default: return is_directory(inode->kind()) ? reply(req, Refusal::kIsDirectory) : open_snapshot(fs, req, inode, *fi);
+  }
+}
+
+}  // namespace kvfs::mount
