@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -40,6 +41,12 @@ NvmeSegments::NvmeSegments(std::vector<OpenNvmeDirectory> directories, std::uint
 
 // Spares hold nothing, and a store that is not running need not hold the disk.
 NvmeSegments::~NvmeSegments() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  spare_wanted_.notify_one();
+  if (maker_.joinable()) maker_.join();
   const MutexLock lock(mutex_);
   for (const Directory& directory : directories_) {
     for (const Segment* spare : directory.spares) {
@@ -57,6 +64,7 @@ Result<std::unique_ptr<NvmeSegments>> NvmeSegments::open(std::vector<OpenNvmeDir
   for (std::uint32_t d = 0; d < segments->directories_.size(); ++d) {
     if (auto scanned = segments->scan(d); !scanned) return pass(std::move(scanned));
   }
+  segments->maker_ = std::thread([&maker = *segments] { maker.make_ahead(); });
   return segments;
 }
 
@@ -108,7 +116,11 @@ NvmeSegments::SizeClass& NvmeSegments::size_class(std::uint64_t slot_bytes) {
 void NvmeSegments::put_in_use(Segment& segment, std::uint64_t slot_bytes) {
   segment.slot_bytes = slot_bytes;
   segment.slots = SlotBitmap(static_cast<std::uint32_t>(segment.bytes / slot_bytes));
-  size_class(slot_bytes).with_free[directory_of(segment.id)].push_back(&segment);
+  const std::uint32_t d = directory_of(segment.id);
+  size_class(slot_bytes).with_free[d].push_back(&segment);
+  if (claiming_ || !directories_[d].spares.empty()) return;
+  directories_[d].spare_wanted = true;
+  spare_wanted_.notify_one();
 }
 
 void NvmeSegments::make_spare(Segment& segment) {
@@ -299,9 +311,41 @@ Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
   segment->id = growth.id;
   segment->bytes = growth.bytes;
   segment->file = *std::move(file);
-  put_in_use(*segment, slot_bytes);
+  if (slot_bytes == 0) {
+    directory.spares.push_back(segment.get());
+  } else {
+    put_in_use(*segment, slot_bytes);
+  }
   segments_.emplace(growth.id, std::move(segment));
   return {};
+}
+
+void NvmeSegments::make_spare_ahead(std::uint32_t d) {
+  const MutexLock growing(grow_mutex_);
+  Growth growth;
+  {
+    const MutexLock lock(mutex_);
+    // Only whole segments: what is left at the end waits for whoever needs it.
+    if (!directories_[d].spares.empty() || room_for(directories_[d], segment_bytes_) == 0) return;
+    growth = plan_growth(d, segment_bytes_);
+  }
+  ignore_error(grow(growth, 0), "logged; allocate() tries again when it needs one");
+}
+
+void NvmeSegments::make_ahead() {
+  ::pthread_setname_np(::pthread_self(), "kvfs-segments");
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    const auto wanted = std::ranges::find(directories_, true, &Directory::spare_wanted);
+    if (wanted == directories_.end()) {
+      spare_wanted_.wait(lock);
+      continue;
+    }
+    wanted->spare_wanted = false;
+    lock.unlock();
+    make_spare_ahead(static_cast<std::uint32_t>(wanted - directories_.begin()));
+    lock.lock();
+  }
 }
 
 Result<TierSlot> NvmeSegments::allocate(std::uint64_t slot_bytes) {

@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -31,9 +33,10 @@ struct SlotLocation {
 //                                            -> spare or gone  by the first allocate()
 //   in use  some of its slots are taken      -> spare   by free() of the last one
 //   spare   a preallocated file, no slots    -> in use  by allocate(), of any slot size that fits
+//           (one a directory is made ahead: preallocating waits for the file system's journal)
 //                                            -> gone    to make room for a larger one, or at close
 //
-// Threads: all calls from any thread.
+// Threads: all calls from any thread; one of its own that makes spares.
 // Owns:    the segment files. A file taken off the disk is told to `on_gone`, since a ring may hold
 // it. Blocks:  allocate() when it has to preallocate a file: only callers that need one wait.
 // Errors:  kNoSpace, kInvalid, kNotFound, kExists, kMismatch, kIo.
@@ -74,6 +77,7 @@ class NvmeSegments {
     std::uint32_t next_id = 0;     // divided by the number of directories
     Clock::time_point grow_again;  // the disk was full: not before then
     bool unsynced_names = false;
+    bool spare_wanted = false;
   };
   // The segments of one slot size that have free slots.
   struct SizeClass {
@@ -99,7 +103,11 @@ class NvmeSegments {
   [[nodiscard]] std::uint64_t room_for(const Directory& directory, std::uint64_t slot_bytes) const
       REQUIRES(mutex_);
   Growth plan_growth(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);
-  Status grow(const Growth& growth, std::uint64_t slot_bytes) EXCLUDES(mutex_);
+  // Makes the file; a spare for slot_bytes == 0.
+  Status grow(const Growth& growth, std::uint64_t slot_bytes) REQUIRES(grow_mutex_)
+      EXCLUDES(mutex_);
+  void make_ahead() EXCLUDES(mutex_);
+  void make_spare_ahead(std::uint32_t directory) EXCLUDES(mutex_);
   void put_in_use(Segment& segment, std::uint64_t slot_bytes) REQUIRES(mutex_);
   void make_spare(Segment& segment) REQUIRES(mutex_);
   void remove_spare(std::uint32_t directory, Segment& segment) REQUIRES(mutex_);
@@ -119,6 +127,9 @@ class NvmeSegments {
   std::map<std::uint64_t, SizeClass> classes_ GUARDED_BY(mutex_);
   std::uint64_t used_ GUARDED_BY(mutex_) = 0;
   bool claiming_ GUARDED_BY(mutex_) = true;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  CondVar spare_wanted_;
+  std::thread maker_;
 };
 
 }  // namespace kvfs::tiers

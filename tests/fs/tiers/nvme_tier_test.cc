@@ -3,19 +3,24 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <set>
 
+#include "fs/unique_fd.h"
 #include "tests/fs/tiers/block_io.h"
 #include "tests/support/temp_directory.h"
 
@@ -325,6 +330,64 @@ TEST_F(NvmeTierTest, RefusesAFileSystemWithoutDirectIo) {
               testing::AllOf(testing::HasSubstr(point), testing::HasSubstr("O_DIRECT")));
   EXPECT_TRUE(std::filesystem::is_empty(point));
   ::umount(point.c_str());
+}
+
+// An ext4 of its own in a file, frozen so that writes hang in the kernel where no cancel reaches
+// them.
+class FrozenFileSystem {
+ public:
+  explicit FrozenFileSystem(const std::string& directory) : point_(directory + "/ext4") {
+    const std::string image = directory + "/image";
+    std::filesystem::create_directory(point_);
+    mounted_ = std::system(("truncate -s 128M " + image + " && mkfs.ext4 -q " + image +
+                            " && mount -o loop " + image + " " + point_ + " 2>/dev/null")
+                               .c_str()) == 0;
+    if (mounted_) fd_ = UniqueFd(::open(point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+  ~FrozenFileSystem() {
+    thaw();
+    fd_.reset();
+    if (mounted_) ::umount2(point_.c_str(), MNT_DETACH);
+  }
+  [[nodiscard]] bool freeze() { return frozen_ = ::ioctl(fd_.get(), FIFREEZE, 0) == 0; }
+  void thaw() {
+    if (std::exchange(frozen_, false)) ::ioctl(fd_.get(), FITHAW, 0);
+  }
+  [[nodiscard]] bool mounted() const { return mounted_; }
+  [[nodiscard]] const std::string& point() const { return point_; }
+
+ private:
+  std::string point_;
+  bool mounted_ = false;
+  bool frozen_ = false;
+  UniqueFd fd_;
+};
+
+TEST_F(NvmeTierTest, DoneWaitsUntilTheKernelLetsGoOfTheMemory) {
+  FrozenFileSystem ext4(directory_.path().string());
+  if (!ext4.mounted()) GTEST_SKIP() << "needs the right to mount, loop devices and mkfs.ext4";
+  NvmeOptions frozen = options(32 * kMiB);
+  frozen.directories.front().path = ext4.point();  // with its lost+found
+  frozen.io_timeout_ms = 200;
+  auto tier = open(frozen);
+  Memory memory(4 * kMiB);
+  const TierSlot slot = *tier->allocate(2 * kMiB);
+  const TierSlot other = *tier->allocate(2 * kMiB);
+  memory.fill(0, 2 * kMiB, 1);
+  ASSERT_TRUE(wait_write(*tier, other, memory.at(0, 2 * kMiB)));
+  ASSERT_TRUE(ext4.freeze());
+  test::Completions write;
+  tier->write(slot, memory.at(0, 2 * kMiB), write.expect());
+  // Reads go on meanwhile; well beyond the deadline the write is still not done.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(600);
+  while (std::chrono::steady_clock::now() < until) {
+    ASSERT_TRUE(wait_read(*tier, other, memory.at(2 * kMiB, 2 * kMiB)));
+  }
+  EXPECT_TRUE(memory.holds(2 * kMiB, 2 * kMiB, 1));
+  EXPECT_EQ(write.left(), 1);
+  ext4.thaw();
+  EXPECT_EQ(write.wait_all().error().code, Code::kTimeout);
+  EXPECT_TRUE(wait_write(*tier, slot, memory.at(0, 2 * kMiB))) << "and all is well again";
 }
 
 // A read submits the next from its `done`, on the queue's thread, while slabs come and go.
