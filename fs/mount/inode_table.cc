@@ -7,7 +7,7 @@ InodeTable::InodeTable() {
   root->nodeid = FUSE_ROOT_ID;
   root->number = inode_number(root->id);
   by_id_.emplace(root->id, root->nodeid);
-  by_node_.emplace(root->nodeid, Entry{std::move(root), 1});  // never forgotten
+  by_node_.emplace(fuse_ino_t{FUSE_ROOT_ID}, Entry{std::move(root), 1});  // never forgotten
 }
 
 InodePtr InodeTable::get(fuse_ino_t nodeid) const {
