@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "fs/mutex.h"
 #include "fs/tiers/dram_directory.h"
 #include "fs/tiers/slab_file.h"
 #include "fs/tiers/slab_record.h"
@@ -82,27 +83,25 @@ struct DramTier::Impl {
   SlotAddresses addresses;
   std::optional<SlabToucher> toucher;
 
-  mutable std::mutex mutex;  // guards all below
-  std::map<SlabId, Slab> slabs;
-  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<Slab*>> by_owner;
-  std::vector<PooledSlab> pool;  // the next one to use last
-  SlabId next_id = 0;            // ids are never used again
-  std::uint64_t budgeted = 0;    // bytes of all slabs that exist
-  std::uint64_t used = 0;        // bytes of slots handed out
+  mutable Mutex mutex;
+  std::map<SlabId, Slab> slabs GUARDED_BY(mutex);
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<Slab*>> by_owner GUARDED_BY(mutex);
+  std::vector<PooledSlab> pool GUARDED_BY(mutex);  // the next one to use last
+  SlabId next_id GUARDED_BY(mutex) = 0;            // ids are never used again
+  std::uint64_t budgeted GUARDED_BY(mutex) = 0;    // bytes of all slabs that exist
+  std::uint64_t used GUARDED_BY(mutex) = 0;        // bytes of slots handed out
 
   static std::pair<std::uint32_t, std::uint32_t> key(SlabOwner owner) {
     return {owner.namespace_id, owner.group};
   }
 
-  // The functions below are called with the mutex held, or before anybody else knows of this.
-
-  Slab* find(SlabId id) {
+  Slab* find(SlabId id) REQUIRES(mutex) {
     const auto at = slabs.find(id);
     return at == slabs.end() || at->second.going ? nullptr : &at->second;
   }
 
-  Slab& adopt(SlabId id, std::shared_ptr<SlabFile> file, SlabOwner owner,
-              std::uint64_t slot_bytes) {
+  Slab& adopt(SlabId id, std::shared_ptr<SlabFile> file, SlabOwner owner, std::uint64_t slot_bytes)
+      REQUIRES(mutex) {
     const auto slots = static_cast<std::uint32_t>(file->bytes() / slot_bytes);
     addresses.set(id, file->base(), slot_bytes);
     Slab& slab = slabs
@@ -116,21 +115,21 @@ struct DramTier::Impl {
     return slab;
   }
 
-  void disown(const Slab& slab) {
+  void disown(const Slab& slab) REQUIRES(mutex) {
     auto& owned = by_owner[key(slab.owner)];
     std::erase(owned, &slab);
     if (owned.empty()) by_owner.erase(key(slab.owner));
     addresses.clear(slab.id);
   }
 
-  Result<PooledSlab> make_slab() {
+  Result<PooledSlab> make_slab() REQUIRES(mutex) {
     auto file = SlabFile::create(directory.fd(), slab_file_name(next_id), slab_bytes);
     if (!file) return pass(std::move(file));
     budgeted += slab_bytes;
     return PooledSlab{next_id++, *std::move(file)};
   }
 
-  Result<PooledSlab> take_from_pool() {
+  Result<PooledSlab> take_from_pool() REQUIRES(mutex) {
     if (!pool.empty()) {
       PooledSlab slab = std::move(pool.back());
       pool.pop_back();
@@ -145,7 +144,7 @@ struct DramTier::Impl {
     return slab;
   }
 
-  Result<Slab*> own_new(SlabOwner owner, std::uint64_t slot_bytes) {
+  Result<Slab*> own_new(SlabOwner owner, std::uint64_t slot_bytes) REQUIRES(mutex) {
     auto fresh = take_from_pool();
     if (!fresh) return pass(std::move(fresh));
     auto written = write_slab_record(
@@ -158,14 +157,15 @@ struct DramTier::Impl {
     return &adopt(fresh->id, std::move(fresh->file), owner, slot_bytes);
   }
 
-  std::size_t hand_out(const Slab& slab, SlotRun run, std::span<DramSlot> out) {
+  std::size_t hand_out(const Slab& slab, SlotRun run, std::span<DramSlot> out) REQUIRES(mutex) {
     for (std::uint32_t i = 0; i < run.count; ++i) out[i] = {slab.id, run.first + i};
     used += run.count * slab.slot_bytes;
     return run.count;
   }
 
   // From slabs the owner has: one run for all if there is one, else whatever is free.
-  std::size_t allocate_owned(std::span<Slab* const> owned, std::span<DramSlot> out) {
+  std::size_t allocate_owned(std::span<Slab* const> owned, std::span<DramSlot> out)
+      REQUIRES(mutex) {
     const auto want = static_cast<std::uint32_t>(out.size());
     for (Slab* slab : owned) {
       if (!slab->allocatable()) continue;
@@ -183,13 +183,18 @@ struct DramTier::Impl {
     return filled;
   }
 
-  void take_survivors(std::vector<FoundSlab> found);
-  Status fill_pool();
-  Status discard(SlabId id);
+  void take_survivors(std::vector<FoundSlab> found) EXCLUDES(mutex);
+  Status fill_pool() EXCLUDES(mutex);
+  Status discard(SlabId id) EXCLUDES(mutex);
+  [[nodiscard]] std::uint64_t missing() const EXCLUDES(mutex) {
+    const MutexLock lock(mutex);
+    return options.capacity - budgeted;
+  }
 };
 
 // Those that do not fit the budget any more, or whose record cannot be believed, go at once.
 void DramTier::Impl::take_survivors(std::vector<FoundSlab> found) {
+  const MutexLock lock(mutex);
   for (FoundSlab& slab : found) {
     next_id = std::max(next_id, slab.id + 1);
     const std::uint64_t bytes = slab.file->bytes();
@@ -214,14 +219,17 @@ void DramTier::Impl::take_survivors(std::vector<FoundSlab> found) {
 }
 
 Status DramTier::Impl::fill_pool() {
-  while (budgeted + slab_bytes <= options.capacity) {
-    auto slab = make_slab();
-    if (!slab) return pass(std::move(slab));
-    pool.push_back(*std::move(slab));
-  }
-  std::ranges::sort(pool, std::ranges::greater{}, &PooledSlab::id);
   std::vector<std::shared_ptr<SlabFile>> files;
-  for (const PooledSlab& slab : pool) files.push_back(slab.file);
+  {
+    const MutexLock lock(mutex);
+    while (budgeted + slab_bytes <= options.capacity) {
+      auto slab = make_slab();
+      if (!slab) return pass(std::move(slab));
+      pool.push_back(*std::move(slab));
+    }
+    std::ranges::sort(pool, std::ranges::greater{}, &PooledSlab::id);
+    for (const PooledSlab& slab : pool) files.push_back(slab.file);
+  }
   return touch_all(files, options.progress);
 }
 
@@ -229,14 +237,14 @@ Status DramTier::Impl::fill_pool() {
 Status DramTier::Impl::discard(SlabId id) {
   std::shared_ptr<SlabFile> file;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     file = slabs.at(id).file;
   }
   Status discarded = file->discard();
   remove_slab_record(directory.fd(), id);
   const std::uint64_t bytes = file->bytes();
   file.reset();
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   disown(slabs.at(id));
   slabs.erase(id);
   budgeted -= bytes;
@@ -260,8 +268,7 @@ Result<std::unique_ptr<DramTier>> DramTier::open(const DramOptions& options) {
   if (!found) return pass(std::move(found));
   impl->take_survivors(*std::move(found));
 
-  const std::uint64_t missing = options.capacity - impl->budgeted;
-  if (auto room = impl->directory.check_room(missing, options.pretouch); !room) {
+  if (auto room = impl->directory.check_room(impl->missing(), options.pretouch); !room) {
     return pass(std::move(room));
   }
   if (options.pretouch) {
@@ -272,7 +279,7 @@ Result<std::unique_ptr<DramTier>> DramTier::open(const DramOptions& options) {
 }
 
 Status DramTier::claim(DramSlot slot) {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   Slab* slab = impl_->find(slot.slab);
   if (slab == nullptr || !slab->survivor) {
     return fail(Code::kNotFound, fmt::format("slab {} did not survive", slot.slab));
@@ -292,7 +299,7 @@ Status DramTier::claim(DramSlot slot) {
 void DramTier::forget_survivors() {
   std::vector<SlabId> unclaimed;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     for (auto& [id, slab] : impl_->slabs) {
       if (!std::exchange(slab.survivor, false) || slab.slots.used() != 0) continue;
       slab.going = slab.retiring = true;
@@ -314,7 +321,7 @@ Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes
                             slot_bytes, impl_->slab_bytes, kSlotAlignment));
   }
   if (out.empty()) return std::size_t{0};
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   std::size_t filled = 0;
   if (const auto owned = impl_->by_owner.find(Impl::key(owner)); owned != impl_->by_owner.end()) {
     if (owned->second.front()->slot_bytes != slot_bytes) {
@@ -337,7 +344,7 @@ Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes
 }
 
 void DramTier::free(DramSlot slot) {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   Slab* slab = impl_->find(slot.slab);
   if (slab == nullptr || !slab->slots.release(slot.slot)) {
     spdlog::critical("slot {} of DRAM slab {} was freed but is not taken", slot.slot, slot.slab);
@@ -349,7 +356,7 @@ void DramTier::free(DramSlot slot) {
 std::byte* DramTier::address(DramSlot slot) const { return impl_->addresses.of(slot); }
 
 std::vector<SlabView> DramTier::slabs() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   std::vector<SlabView> views;
   views.reserve(impl_->slabs.size());
   for (const auto& [id, slab] : impl_->slabs) {
@@ -359,14 +366,14 @@ std::vector<SlabView> DramTier::slabs() const {
 }
 
 Result<SlabView> DramTier::slab(SlabId id) const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   const Slab* slab = impl_->find(id);
   if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
   return slab->view();
 }
 
 Status DramTier::retire(SlabId id) {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   Slab* slab = impl_->find(id);
   if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
   slab->retiring = true;
@@ -375,7 +382,7 @@ Status DramTier::retire(SlabId id) {
 
 Status DramTier::remove(SlabId id) {
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     Slab* slab = impl_->find(id);
     if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
     if (!slab->retiring || slab->slots.used() != 0 || slab->opens != 0) {
@@ -393,7 +400,7 @@ void DramTier::discard_all() {
   std::vector<SlabId> owned;
   std::vector<PooledSlab> pooled;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     for (auto& [id, slab] : impl_->slabs) {
       if (!std::exchange(slab.going, true)) owned.push_back(id);
     }
@@ -408,14 +415,14 @@ void DramTier::discard_all() {
 }
 
 void DramTier::count_open(SlabId id, int delta) {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (Slab* slab = impl_->find(id); slab != nullptr) {
     slab->opens += static_cast<std::uint32_t>(delta);
   }
 }
 
 std::uint32_t DramTier::opens(SlabId id) const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   const Slab* slab = impl_->find(id);
   return slab == nullptr ? 0 : slab->opens;
 }
@@ -424,12 +431,12 @@ std::uint64_t DramTier::capacity() const { return impl_->options.capacity; }
 std::uint64_t DramTier::slab_bytes() const { return impl_->slab_bytes; }
 
 std::uint64_t DramTier::used_bytes() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->used;
 }
 
 std::uint64_t DramTier::owned_bytes() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   std::uint64_t bytes = 0;
   for (const auto& [id, slab] : impl_->slabs) bytes += slab.file->bytes();
   return bytes;

@@ -294,6 +294,7 @@ Result<std::vector<OpenNvmeDirectory>> open_nvme_directories(const NvmeOptions& 
     if (auto opened = open_segments(candidate.directory); !opened) return pass(std::move(opened));
   }
   std::vector<OpenNvmeDirectory> directories;
+  directories.reserve(candidates.size());
   for (Candidate& candidate : candidates) directories.push_back(std::move(candidate.directory));
   return directories;
 }

@@ -286,24 +286,28 @@ NvmeSegments::Growth NvmeSegments::plan_growth(std::uint32_t d, std::uint64_t sl
   return growth;
 }
 
-Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
+Result<std::shared_ptr<IoFile>> NvmeSegments::make_file(const Growth& growth) const {
   auto file = open_file(growth.id, O_CREAT | O_EXCL);
-  Status made;
-  if (!file) {
-    made = pass(std::move(file));
-  } else if (::fallocate((*file)->fd.get(), 0, 0, static_cast<off_t>(growth.bytes)) != 0) {
-    made = fail_errno(errno,
-                      fmt::format("preallocating {} bytes for {}", growth.bytes, (*file)->path));
+  if (!file) return file;
+  if (::fallocate((*file)->fd.get(), 0, 0, static_cast<off_t>(growth.bytes)) != 0) {
+    const int error = errno;
     ::unlink((*file)->path.c_str());
+    return fail_errno(error,
+                      fmt::format("preallocating {} bytes for {}", growth.bytes, (*file)->path));
   }
+  return file;
+}
+
+Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
+  auto file = make_file(growth);
   const MutexLock lock(mutex_);
   Directory& directory = directories_[growth.directory];
-  if (!made) {
-    spdlog::warn("{}; the directory is not used for new segments for {} s", made.error().message,
+  if (!file) {
+    spdlog::warn("{}; the directory is not used for new segments for {} s", file.error().message,
                  kGrowPause.count());
     directory.file_bytes -= growth.bytes;
     directory.grow_again = Clock::now() + kGrowPause;
-    return made;
+    return pass(std::move(file));
   }
   (*file)->unsynced = true;
   directory.unsynced_names = true;

@@ -103,9 +103,10 @@ class NvmeSegments {
   [[nodiscard]] std::uint64_t room_for(const Directory& directory, std::uint64_t slot_bytes) const
       REQUIRES(mutex_);
   Growth plan_growth(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);
-  // Makes the file; a spare for slot_bytes == 0.
+  // Makes the segment that was planned; a spare for slot_bytes == 0.
   Status grow(const Growth& growth, std::uint64_t slot_bytes) REQUIRES(grow_mutex_)
       EXCLUDES(mutex_);
+  [[nodiscard]] Result<std::shared_ptr<IoFile>> make_file(const Growth& growth) const;
   void make_ahead() EXCLUDES(mutex_);
   void make_spare_ahead(std::uint32_t directory) EXCLUDES(mutex_);
   void put_in_use(Segment& segment, std::uint64_t slot_bytes) REQUIRES(mutex_);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -67,7 +68,7 @@ SlabToucher::SlabToucher() : thread_([this] { run(); }) {}
 
 SlabToucher::~SlabToucher() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_one();
@@ -76,16 +77,16 @@ SlabToucher::~SlabToucher() {
 
 void SlabToucher::add(std::shared_ptr<SlabFile> slab) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     waiting_.push_back(std::move(slab));
   }
   changed_.notify_one();
 }
 
 void SlabToucher::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    while (!stopping_ && waiting_.empty()) changed_.wait(lock);
     if (stopping_) return;
     const std::shared_ptr<SlabFile> slab = std::move(waiting_.front());
     waiting_.pop_front();

@@ -2,15 +2,14 @@
 // MiB.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <thread>
 
+#include "fs/mutex.h"
 #include "fs/tiers/slab_file.h"
 #include "lib/format/result.h"
 
@@ -38,12 +37,12 @@ class SlabToucher {
   void add(std::shared_ptr<SlabFile> slab);
 
  private:
-  void run();
+  void run() EXCLUDES(mutex_);
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::shared_ptr<SlabFile>> waiting_;  // guarded by mutex_
-  bool stopping_ = false;                          // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::shared_ptr<SlabFile>> waiting_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 
