@@ -8,6 +8,18 @@
 #include "fs/store/write_back.h"
 
 namespace kvfs::store {
+namespace {
+
+// Blocks that a lease reads ahead when its prefix takes more than half of DRAM, else 0.
+std::uint32_t stream_window(const NamespaceState& state, std::size_t blocks) {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t g = 0; g < state.groups; ++g) bytes += state.slot_bytes[g];
+  const std::uint64_t capacity = state.services.dram->capacity();
+  if (state.services.nvme == nullptr || blocks * bytes <= capacity / 2) return 0;
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, capacity / 8 / bytes));
+}
+
+}  // namespace
 
 LeaseImpl::LeaseImpl(NamespacePtr state, const Key& key, std::vector<BlockId> ids,
                      const PrefixLayout& layout)
@@ -15,13 +27,20 @@ LeaseImpl::LeaseImpl(NamespacePtr state, const Key& key, std::vector<BlockId> id
       key_(key),
       ids_(std::move(ids)),
       layout_(layout),
-      alive_(std::make_shared<char>()) {}
+      alive_(std::make_shared<char>()),
+      window_(stream_window(*state_, ids_.size())),
+      used_end_(window_ == 0 ? blocks() : 0) {
+  if (window_ == 0) return;
+  const MutexLock lock(state_->mutex);
+  set_idle(0, blocks(), true);
+}
 
 LeaseImpl::~LeaseImpl() {
   Removal removal;
   {
     const MutexLock lock(state_->mutex);
-    want(0);
+    set_idle(0, used_begin_, false);
+    set_idle(used_end_, blocks(), false);
     state_->release(ids_, removal);
   }
   state_->metrics.leases_open.sub();
@@ -54,17 +73,46 @@ void LeaseImpl::count_hit() {
   state_->metrics.hit_blocks.add(blocks());
 }
 
-void LeaseImpl::want(std::uint32_t first) {
-  while (done_before_ > first) {
-    const auto at = state_->streamed.find(ids_[--done_before_]);
-    if (--at->second == 0) state_->streamed.erase(at);
+void LeaseImpl::set_idle(std::uint32_t first, std::uint32_t last, bool idle) {
+  for (std::uint32_t i = first; i < last; ++i) {
+    if (idle) {
+      ++state_->idle_holds[ids_[i]];
+    } else if (const auto at = state_->idle_holds.find(ids_[i]); --at->second == 0) {
+      state_->idle_holds.erase(at);
+    }
+  }
+}
+
+void LeaseImpl::use(std::uint32_t first, std::uint32_t count) {
+  if (count == 0) return;
+  if (used_begin_ == used_end_) used_begin_ = used_end_ = first;
+  if (first < used_begin_) {
+    set_idle(first, used_begin_, false);
+    used_begin_ = first;
+  }
+  if (first + count > used_end_) {
+    set_idle(used_end_, first + count, false);
+    used_end_ = first + count;
   }
 }
 
 void LeaseImpl::done_before(std::uint32_t block) {
   const MutexLock lock(state_->mutex);
-  for (const std::uint32_t end = std::min(block, blocks()); done_before_ < end; ++done_before_) {
-    ++state_->streamed[ids_[done_before_]];
+  const std::uint32_t end = std::min(block, used_end_);
+  if (end <= used_begin_) return;
+  set_idle(used_begin_, end, true);
+  used_begin_ = end;
+  read_ahead();
+}
+
+void LeaseImpl::read_ahead() {
+  if (window_ == 0) return;
+  for (std::uint32_t g = 0; g < state_->groups; ++g) {
+    const std::uint32_t end = std::min(wanted_end_[g], used_begin_ + window_);
+    const std::uint32_t first = std::max(used_begin_, layout_.first_block[g]);
+    if (first >= end) continue;
+    use(first, end - first);
+    request(g, first, end - first, nullptr);
   }
 }
 
@@ -76,11 +124,11 @@ Result<std::uint32_t> LeaseImpl::extents(std::uint32_t group, std::uint32_t firs
   std::uint32_t filled = 0;
   {
     const MutexLock lock(state_->mutex);
-    want(first);
     while (filled < most && state_->resident(ids_[first + filled], group)) {
       const tiers::DramSlot slot = state_->catalog->placement(ids_[first + filled], group).dram;
       out[filled++] = {slot.slab, slot.slot};
     }
+    use(first, filled);
   }
   state_->metrics.loaded_bytes.add(filled * state_->block_bytes[group]);
   return filled;
@@ -101,8 +149,15 @@ Status LeaseImpl::promote(std::uint32_t group, std::uint32_t first, std::uint32_
   if (auto valid = check(group, first, count); !valid) return valid;
   if (state_->services.promoter == nullptr) return {};
   const MutexLock lock(state_->mutex);
-  want(first);
-  request(group, first, count, nullptr);
+  if (window_ == 0) {
+    use(first, count);
+    request(group, first, count, nullptr);
+  } else {
+    wanted_end_[group] = std::max(wanted_end_[group], first + count);
+    const std::uint32_t ahead = std::min(count, window_);
+    use(first, ahead);
+    request(group, first, ahead, nullptr);
+  }
   return {};
 }
 
@@ -114,7 +169,7 @@ void LeaseImpl::when_resident(std::uint32_t group, std::uint32_t first, std::uin
   Status lost;
   {
     const MutexLock lock(state_->mutex);
-    want(first);
+    use(first, count);
     const auto ids = std::span(ids_).subspan(first, count);
     const auto missing = static_cast<std::size_t>(std::ranges::count_if(
         ids, [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS { return !state_->resident(id, group); }));

@@ -1,6 +1,7 @@
 // LeaseImpl: an open prefix.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,9 +11,13 @@
 
 namespace kvfs::store {
 
-// Owns: its hold on every block of the prefix. What it says to be done with may be taken out of
-// DRAM by eviction all the same (NamespaceState::streamed), and is read in again when it is asked
-// for again.
+// A lease uses a range of its blocks: those keep their place in DRAM. The others are held, too, but
+// may be demoted to NVMe (NamespaceState::idle_holds). An ordinary lease uses all of them but those
+// that its holder is done with. A prefix that takes more than half of DRAM streams through: its
+// lease uses what its holder has asked for and is not done with, and reads ahead no further than a
+// window.
+//
+// Owns: its hold on every block of the prefix.
 class LeaseImpl final : public Lease {
  public:
   // The blocks are held already.
@@ -44,8 +49,11 @@ class LeaseImpl final : public Lease {
   // Asks for what is missing of [first, first + count); returns how many blocks that is.
   std::size_t request(std::uint32_t group, std::uint32_t first, std::uint32_t count,
                       const WaiterPtr& waiter) REQUIRES(state_->mutex);
-  // Blocks from `first` on are wanted (again).
-  void want(std::uint32_t first) REQUIRES(state_->mutex);
+  // The range that is used takes in [first, first + count).
+  void use(std::uint32_t first, std::uint32_t count) REQUIRES(state_->mutex);
+  void set_idle(std::uint32_t first, std::uint32_t last, bool idle) REQUIRES(state_->mutex);
+  // Reads on for a lease that streams, as its holder goes on.
+  void read_ahead() REQUIRES(state_->mutex);
   const std::string& header();
 
   const NamespacePtr state_;
@@ -53,7 +61,10 @@ class LeaseImpl final : public Lease {
   const std::vector<BlockId> ids_;
   const PrefixLayout layout_;
   const std::shared_ptr<const void> alive_;  // promotions that only this lease wants end with it
-  std::uint32_t done_before_ GUARDED_BY(state_->mutex) = 0;
+  const std::uint32_t window_;               // blocks to read ahead; 0: it does not stream
+  std::uint32_t used_begin_ GUARDED_BY(state_->mutex) = 0;
+  std::uint32_t used_end_ GUARDED_BY(state_->mutex);
+  std::array<std::uint32_t, kMaxGroups> wanted_end_ GUARDED_BY(state_->mutex){};  // by promote()
   std::string header_;  // made when it is first read
 };
 

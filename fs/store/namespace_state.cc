@@ -163,8 +163,8 @@ bool NamespaceState::movable(BlockId block, std::uint32_t group) const {
   if (!placement.dram.valid() || (placement.flags & kPromoting) != 0) return false;
   if (placement.io_pins != 0 || !live(block)) return false;
   if (catalog->node(block).leases == 0) return true;
-  const auto at = streamed.find(block);
-  return held_by_others(block) == (at == streamed.end() ? 0 : at->second);
+  const auto at = idle_holds.find(block);
+  return held_by_others(block) == (at == idle_holds.end() ? 0 : at->second);
 }
 
 bool NamespaceState::dirty_anywhere(BlockId block) const {

@@ -98,8 +98,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   std::unordered_map<BlockOf, Promotion, BlockOfHash> promotions GUARDED_BY(mutex);
   // NVMe slots that a block's record names still, though their bytes proved bad.
   std::unordered_multimap<BlockId, tiers::TierSlot> stale_slots GUARDED_BY(mutex);
-  // How many of a block's leases have said that they are done with it for now.
-  std::unordered_map<BlockId, std::uint32_t> streamed GUARDED_BY(mutex);
+  // How many of a block's leases do not use it: its place in DRAM may be taken.
+  std::unordered_map<BlockId, std::uint32_t> idle_holds GUARDED_BY(mutex);
 
   [[nodiscard]] const std::string& name() const REQUIRES(mutex) { return name_history.back(); }
   [[nodiscard]] NamespaceRecord record() const REQUIRES(mutex);

@@ -109,7 +109,7 @@ class PlanBuilder {
     const auto first_block = static_cast<std::uint32_t>(layout.first_block[group] + first);
     const auto blocks = static_cast<std::uint32_t>(last - first);
     const MutexLock lock(state_.mutex);
-    lease_.want(first_block);
+    lease_.use(first_block, blocks);
     for (std::uint32_t i = 0; i < blocks; ++i) {
       const BlockId id = lease_.ids_[first_block + i];
       if (!state_.resident(id, group)) {

@@ -182,8 +182,11 @@ class StoreTest : public ::testing::Test {
   }
   // With faults() between the store and the real NVMe tier.
   void open_with_faults(const StoreOptions& options) {
+    open(options);  // for the store's id
+    tiers::NvmeOptions nvme_options = options.nvme;
+    nvme_options.store_id = store_->id();
     store_.reset();
-    auto nvme = tiers::open_nvme_tier(options.nvme);
+    auto nvme = tiers::open_nvme_tier(nvme_options);
     ASSERT_TRUE(nvme.has_value()) << nvme.error().message;
     auto faulty = std::make_unique<test::FaultTier>(*std::move(nvme));
     faults_ = faulty.get();

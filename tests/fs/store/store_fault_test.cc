@@ -1,0 +1,259 @@
+#include <fstream>
+#include <thread>
+
+#include "tests/fs/store/store_fixture.h"
+
+namespace kvfs::store {
+namespace {
+
+TEST_F(StoreTest, ABlockWithBadBytesIsDroppedWithWhatFollowsIt) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  auto branch = tokens;
+  branch.back() += 1;
+  const auto keys = keys_of(ns->geometry(), tokens);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(put(*ns, branch));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().flip_bit(3, 12345);
+  auto lease = ns->lease(keys.back(), true);
+  ASSERT_OK(lease);
+  Status resident;
+  // One at a time, so that the third read is the third block's.
+  std::uint32_t bad = 0;
+  for (; bad < 6 && resident; ++bad) {
+    resident = wait_done(
+        [&](Done done) { (*lease)->when_resident(0, bad, 1, in_seconds(20), std::move(done)); });
+  }
+  EXPECT_EQ(bad, 3U);
+  EXPECT_EQ(resident.error().code, Code::kCorrupt);
+  EXPECT_EQ(ns->match(keys), 2U);
+  EXPECT_FALSE(cached(*ns, branch));
+  EXPECT_EQ(ns->stats().evictions.corrupt, 5U);
+  lease->reset();
+  EXPECT_OK(check_prefix(*ns, std::span(tokens).first(16)));
+  EXPECT_EQ(store_->stats().dram.used, 2U * 65536);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, BytesThatChangedOnTheDiskAreNotServed) {
+  const auto with = options(2 * kSlab, 64 << 20);
+  open(with);
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*space(), tokens));
+  ASSERT_OK(store_->close(in_seconds(20), false));
+  store_.reset();
+  for (const auto& entry : std::filesystem::directory_iterator(disk_.file("nvme") + "/segments")) {
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    for (int slot = 0; slot < 6; ++slot) {
+      file.seekp(slot * 65536 + 777);
+      file.put('x');
+    }
+  }
+  open(with);
+  const auto ns = store_->find_namespace("ns");
+  EXPECT_EQ(ns->match(keys_of(ns->geometry(), tokens)), 6U);
+  const Status served = check_prefix(*ns, tokens);
+  EXPECT_EQ(served.error().code, Code::kCorrupt);
+  EXPECT_NE(served.error().message.find("checksum"), std::string::npos) << served.error().message;
+  EXPECT_EQ(ns->stats().blocks, 0U);
+  ASSERT_OK(put(*ns, tokens));
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, VerifyFindsBadCopiesAndUsesTheGoodOnes) {
+  open(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  auto verified = ns->verify(0, 100);
+  ASSERT_OK(verified);
+  EXPECT_EQ(verified->checked, 6U);
+  EXPECT_EQ(verified->next, 0U);
+  EXPECT_EQ(verified->bytes, 12U * 65536);
+  EXPECT_TRUE(verified->bad.empty());
+  verified = ns->verify(0, 4);
+  EXPECT_EQ(verified->checked, 4U);
+  EXPECT_EQ(ns->verify(verified->next, 4)->checked, 2U);
+
+  // NVMe copies go bad behind the store's back.
+  for (const auto& entry : std::filesystem::directory_iterator(disk_.file("nvme") + "/segments")) {
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(5);
+    file.put('x');
+    file.seekp(65536 * 3 + 5);
+    file.put('x');
+  }
+  verified = ns->verify(0, 100);
+  ASSERT_EQ(verified->bad.size(), 2U);
+  EXPECT_EQ(verified->bad[0].tier, "nvme");
+  EXPECT_EQ(ns->stats().blocks, 6U);
+  ASSERT_OK(flush(*ns));
+  EXPECT_TRUE(ns->verify(0, 100)->bad.empty());
+  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+
+  // And one in DRAM.
+  const Key third = keys_of(ns->geometry(), tokens)[2];
+  {
+    auto lease = ns->lease(third, true);
+    ReadPlan plan;
+    Lease::Missing missing;
+    ASSERT_OK((*lease)->read((*lease)->layout().kv[0] + 2 * 65536, 1, plan, missing));
+    *static_cast<char*>(plan.pieces[0].iov_base) ^= 1;
+  }
+  verified = ns->verify(0, 100);
+  ASSERT_EQ(verified->bad.size(), 1U);
+  EXPECT_EQ(verified->bad[0].tier, "dram");
+  EXPECT_EQ(verified->bad[0].key, third);
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, AFailedWriteIsTriedAgain) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  faults().fail_write(1, Code::kIo);
+  faults().fail_write(3, Code::kIo);
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  EXPECT_EQ(ns->stats().nvme_blocks, 6U);
+  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, AFailedSyncLeavesBlocksDirty) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  faults().fail_sync(Code::kIo);
+  ASSERT_OK(put(*ns, prompt(1, 6)));
+  const Status early = wait_done([&](Done done) {
+    ns->flush(Clock::now() + std::chrono::milliseconds(200), std::move(done));
+  });
+  EXPECT_EQ(early.error().code, Code::kTimeout);
+  EXPECT_EQ(ns->stats().nvme_blocks, 0U);
+  faults().fail_sync({});
+  ASSERT_OK(flush(*ns));
+  EXPECT_EQ(ns->stats().nvme_blocks, 6U);
+  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+}
+
+TEST_F(StoreTest, ATierThatFailsIsTakenOutOfUseAndNothingHangs) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto safe = prompt(1, 6);
+  ASSERT_OK(put(*ns, safe));
+  ASSERT_OK(flush(*ns));
+  faults().fail_all(Code::kIo);
+  const auto tokens = prompt(2, 12);
+  ASSERT_OK(put(*ns, tokens));
+  const Status flushed = flush(*ns);
+  EXPECT_EQ(flushed.error().code, Code::kIo) << flushed.error().message;
+  EXPECT_EQ(flush(*ns).error().code, Code::kIo);  // at once
+  EXPECT_OK(check_prefix(*ns, tokens));           // DRAM still serves
+  EXPECT_OK(check_prefix(*ns, safe));
+  ASSERT_OK(ns->evict_bytes("dram", 6 * 65536));
+  const auto start = Clock::now();
+  EXPECT_FALSE(check_prefix(*ns, safe).has_value());
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
+  EXPECT_TRUE(cached(*ns, safe));  // the tier may come back
+  faults().fail_all({});
+  std::this_thread::sleep_for(std::chrono::milliseconds(5600));  // TierHealth::kRetryAfter
+  ASSERT_OK(flush(*ns));
+  EXPECT_OK(check_prefix(*ns, safe));
+  EXPECT_EQ(ns->stats().nvme_blocks, 18U);
+}
+
+TEST_F(StoreTest, ASlowTierIsATimeoutNotAHang) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 4);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().freeze();
+  auto lease = ns->lease(keys_of(ns->geometry(), tokens).back(), true);
+  const auto start = Clock::now();
+  const Status resident = wait_done([&](Done done) {
+    (*lease)->when_resident(0, 0, 4, Clock::now() + std::chrono::milliseconds(100),
+                            std::move(done));
+  });
+  EXPECT_EQ(resident.error().code, Code::kTimeout);
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
+  faults().thaw();
+  EXPECT_OK(check_blocks(*ns, **lease, keys_of(ns->geometry(), tokens)));
+}
+
+// The last lease goes while its blocks are being read; the prefix is removed meanwhile.
+TEST_F(StoreTest, ARemovedPrefixIsFreedWhenItsReadsEnd) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 4);
+  const auto keys = keys_of(ns->geometry(), tokens);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().freeze();
+  {
+    auto lease = ns->lease(keys.back(), true);
+    ASSERT_OK((*lease)->promote(0, 0, 4));
+    const auto give_up = in_seconds(5);
+    while (faults().held() < 4 && Clock::now() < give_up) std::this_thread::yield();
+  }
+  ASSERT_OK(ns->evict(keys.back()));
+  EXPECT_EQ(ns->match(keys), 0U);
+  EXPECT_EQ(store_->stats().nvme.used, 4U * 65536);
+  faults().thaw();
+  const auto give_up = in_seconds(5);
+  while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(store_->stats().nvme.used, 0U);
+  EXPECT_EQ(store_->stats().dram.used, 0U);
+}
+
+TEST_F(StoreTest, APrefixRemovedDuringWriteBackLeavesNothing) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 4);
+  faults().freeze();
+  ASSERT_OK(put(*ns, tokens));
+  const auto give_up = in_seconds(5);
+  while (faults().held() < 4 && Clock::now() < give_up) std::this_thread::yield();
+  ASSERT_OK(ns->evict(keys_of(ns->geometry(), tokens).back()));
+  faults().thaw();
+  while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(store_->stats().nvme.used, 0U);
+  EXPECT_EQ(store_->stats().dram.used, 0U);
+  EXPECT_EQ(store_->stats().dirty_bytes, 0U);
+  const auto with = options(2 * kSlab, 64 << 20);
+  ASSERT_OK(store_->close(in_seconds(20), false));
+  open(with);
+  EXPECT_EQ(store_->find_namespace("ns")->stats().blocks, 0U);
+}
+
+// More than the backlog may wait, and then the oldest of what waits is dropped.
+TEST_F(StoreTest, ABacklogThatIsTooLongIsDroppedFromItsEnd) {
+  auto with = options(2 * kSlab, 64 << 20);
+  with.writeback_backlog = 16 * 65536;
+  open_with_faults(with);
+  const auto ns = space();
+  faults().no_space(true);
+  for (std::uint32_t i = 0; i < 12; ++i) ASSERT_OK(put(*ns, prompt(i, 8)));
+  EXPECT_LE(store_->stats().dirty_bytes, 64U * 65536);
+  EXPECT_GT(ns->stats().evictions.capacity, 0U);
+  EXPECT_OK(check_prefix(*ns, prompt(11, 8)));
+  faults().no_space(false);
+  ASSERT_OK(flush(*ns));
+}
+
+}  // namespace
+}  // namespace kvfs::store
