@@ -63,6 +63,20 @@ class HeaderText {
   bool metadata_seen_ = false;
 };
 
+// Where data starts. Most headers fit into one page however large their numbers are: then it need
+// not be written out to be measured (a stat of every file of a directory would pay for it).
+std::uint64_t header_bytes(const Geometry& geometry, std::uint32_t blocks) {
+  // Names and numbers at their longest; a quoted character of a string takes up to 4 bytes, as the
+  // geometry is JSON text within JSON.
+  constexpr std::uint64_t kFixedBytes = 700;
+  constexpr std::uint64_t kGroupBytes = 500;
+  const std::uint64_t most = kFixedBytes + kGroupBytes * geometry.groups.size() +
+                             4 * (geometry.model.size() + geometry.salt.size()) +
+                             geometry.layout.size();
+  if (most <= kDataAlignment) return kDataAlignment;
+  return prefix_header(geometry, blocks, Key{}).size();  // the key's value does not change it
+}
+
 std::string position(std::size_t offset, std::string_view expected) {
   // Names the place by the JSON around it, as far as it is text.
   const std::size_t begin = offset < 24 ? kLengthBytes : std::max(kLengthBytes, offset - 16);
@@ -172,8 +186,7 @@ PrefixLayout prefix_layout(const Geometry& geometry, std::uint32_t blocks) {
   PrefixLayout layout;
   layout.blocks = blocks;
   layout.groups = static_cast<std::uint32_t>(geometry.groups.size());
-  // The header's length does not depend on the key's value.
-  layout.header_bytes = prefix_header(geometry, blocks, Key{}).size();
+  layout.header_bytes = header_bytes(geometry, blocks);
   std::uint64_t offset = layout.header_bytes;
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     const std::uint64_t stored = stored_blocks(geometry, g, blocks);

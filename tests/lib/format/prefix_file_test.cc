@@ -81,6 +81,25 @@ TEST(PrefixFile, IsValidSafetensors) {
   }
 }
 
+TEST(PrefixFile, TheLongestHeadersHaveTheSizeTheLayoutSays) {
+  for (const std::size_t groups : {1U, 2U, 3U, 4U, 5U, 6U, 7U, 8U, 16U}) {
+    for (const std::size_t characters : {1U, 100U, 255U}) {
+      Geometry geometry = hybrid_geometry();
+      geometry.model = std::string(characters, '\\');  // the worst to quote
+      geometry.salt = std::string(characters - 1, '"');
+      geometry.layout = "opaque:" + std::string(64, 't');
+      geometry.block_tokens = kMaxBlockTokens;
+      geometry.groups.assign(
+          groups,
+          {.layers = 1U << 19, .kv_heads = 1, .head_dim = 1, .kv_factor = 1, .window = 0xffffffff});
+      ASSERT_TRUE(validate(geometry)) << validate(geometry).error().message;
+      const std::string header = prefix_header(geometry, kMaxPrefixBlocks, kKey);
+      EXPECT_EQ(prefix_layout(geometry, kMaxPrefixBlocks).header_bytes, header.size())
+          << groups << " groups, " << characters << " characters";
+    }
+  }
+}
+
 TEST(PrefixFile, LayoutAgreesWithTheTensorsOffsets) {
   for (const Geometry& geometry : {small_geometry(), hybrid_geometry()}) {
     const bool several = geometry.groups.size() > 1;
