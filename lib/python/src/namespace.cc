@@ -18,9 +18,8 @@ std::uint32_t prompt_blocks(const ClientHandle& handle, const Prompt& prompt) {
   return static_cast<std::uint32_t>(prompt.get()->token_count / handle.geometry.block_tokens);
 }
 
-std::unique_ptr<Namespace> open(std::string mount, std::string name, nb::handle geometry,
-                                bool read_only, bool force_fallback, std::uint32_t copy_threads,
-                                std::optional<double> timeout) {
+Namespace open(std::string mount, std::string name, nb::handle geometry, bool read_only,
+               bool force_fallback, std::uint32_t copy_threads, std::optional<double> timeout) {
   std::optional<GeometryArgument> expected;
   if (!geometry.is_none()) {
     expected.emplace(geometry);
@@ -36,8 +35,7 @@ std::unique_ptr<Namespace> open(std::string mount, std::string name, nb::handle 
     return kvfs_open(mount.c_str(), name.c_str(), expected ? expected->get() : nullptr, &options,
                      &client);
   }));
-  return std::make_unique<Namespace>(std::make_shared<ClientHandle>(client), std::move(mount),
-                                     std::move(name));
+  return {std::make_shared<ClientHandle>(client), std::move(mount), std::move(name)};
 }
 
 void create_namespace(const std::string& mount, const std::string& name, nb::handle geometry) {
