@@ -1,0 +1,94 @@
+"""kvfs mount and kvfs umount; a mount whose daemon died; other users."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def place():
+    """A directory on a disk for a mount of the test's own; nothing stays mounted in it."""
+    with tempfile.TemporaryDirectory(
+        prefix="kvfs-tools.", dir=os.environ.get("TMPDIR", "/var/tmp")
+    ) as root:
+        root = Path(root)
+        try:
+            yield root
+        finally:
+            for name in ("mount", "run"):
+                if os.path.ismount(root / name):
+                    subprocess.run(["umount", "-l", root / name], check=False)
+
+
+def mount(kvfs, place, *flags, **options):
+    return kvfs(
+        "mount", place / "mount", "--dram", "32MiB", "--nvme", f"{place / 'disk'}:128MiB",
+        "--run-dir", place / "run", "--log-file", place / "log", *flags, **options,
+    )  # fmt: skip
+
+
+def daemon_pids(place):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"kvfsd") and str(place / "mount").encode() in words:
+            found.append(int(pid))
+    return found
+
+
+def test_mount_and_umount(kvfs, place):
+    (place / "disk").mkdir()
+    done = mount(kvfs, place)
+    assert done.out == f"mounted on {place / 'mount'}\n"
+    assert (
+        kvfs("status", "--mount", place / "mount", "--json").json["tiers"]["dram"]["capacity"]
+        == 32 << 20
+    )
+    assert kvfs("umount", place / "mount", "--drop-dram", "--json").json["daemon_was_dead"] is False
+    assert not os.path.ismount(place / "mount")
+    deadline = time.monotonic() + 10
+    while daemon_pids(place) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert daemon_pids(place) == []
+
+
+def test_mount_says_why_not(kvfs, place):
+    done = mount(kvfs, place, "--dram", "lots", status=None)
+    assert done.status in (2, 6)
+    assert "dram" in done.err
+    assert "was not mounted" in done.err
+
+
+def test_dead_daemon(kvfs, place):
+    (place / "disk").mkdir()
+    mount(kvfs, place)
+    for pid in daemon_pids(place):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while daemon_pids(place) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    line = kvfs.fails(3, "status", "--mount", place / "mount")
+    assert "the daemon of" in line
+    assert "kvfs umount" in line
+    assert "its daemon was dead" in kvfs("umount", place / "mount").out
+    assert not os.path.ismount(place / "mount")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_other_users(kvfs, daemon, stored):
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    assert (
+        "may not be opened"
+        in kvfs("ns", "rm", stored.name, "--mount", daemon.mount, status=4, **nobody).err
+    )
+    os.chmod(daemon.mount / stored.name, 0o700)
+    assert kvfs("ls", stored.name, "--mount", daemon.mount, status=4, **nobody).err
+    assert stored.name not in kvfs("ns", "list", "--names", "--mount", daemon.mount, **nobody).out

@@ -1,0 +1,79 @@
+"""kvfs plan: load or recompute, against the formulas."""
+
+import math
+
+MODEL = ["--layers", 32, "--kv-heads", 8, "--head-dim", 128]  # 128 KiB a token
+GIVEN = ["--link", "50GB/s", "--disk", "5GB/s"]
+TOKEN = 128 << 10
+
+
+def plan(kvfs, *arguments, status=0):
+    return kvfs("plan", *MODEL, *arguments, "--json", status=status).json
+
+
+def tiers(result):
+    return {tier["tier"]: tier for tier in result["tiers"]}
+
+
+def test_break_even_of_a_constant_speed(kvfs):
+    result = plan(kvfs, *GIVEN, "--prefill-speed", 30000)
+    nvme = tiers(result)["nvme"]
+    gain = 1 / 30000 - TOKEN / 5e9
+    tokens = nvme["latency_seconds"] / gain
+    assert nvme["break_even_tokens"] == math.ceil(tokens / 16) * 16
+    assert nvme["bytes_per_second"] == 5e9
+
+
+def test_a_disk_slower_than_prefill_never_pays_but_attention_grows(kvfs):
+    slow = ["--link", "50GB/s", "--disk", "1GB/s"]
+    result = plan(kvfs, *slow, "--prefill-speed", 30000)
+    assert tiers(result)["nvme"]["break_even_tokens"] is None
+    # Measured at two lengths, prefill has a quadratic part, and long prompts pay even so.
+    quadratic = plan(kvfs, *slow, "--prefill", "8192:213ms", "--prefill", "131072:10.313s")
+    tokens = tiers(quadratic)["nvme"]["break_even_tokens"]
+    prefill = quadratic["prefill"]
+    cost = prefill["seconds_per_token"] * tokens + prefill["seconds_per_token_squared"] * tokens**2
+    load = tiers(quadratic)["nvme"]["latency_seconds"] + tokens * TOKEN / 1e9
+    assert load <= cost < load * 1.01
+
+
+def test_fit_goes_through_two_measurements(kvfs):
+    prefill = plan(kvfs, *GIVEN, "--prefill", "8192:0.213", "--prefill", "131072:10.313")["prefill"]
+    a, b = prefill["seconds_per_token"], prefill["seconds_per_token_squared"]
+    assert math.isclose(a * 8192 + b * 8192**2, 0.213, rel_tol=1e-6)
+    assert math.isclose(a * 131072 + b * 131072**2, 10.313, rel_tol=1e-6)
+
+
+def test_model_flops(kvfs):
+    prefill = plan(kvfs, *GIVEN, "--params", "8B", "--flops", "400T", "--attention-width", 4096)[
+        "prefill"
+    ]
+    assert math.isclose(prefill["seconds_per_token"], 2 * 8e9 / 400e12)
+    assert math.isclose(prefill["seconds_per_token_squared"], 2 * 32 * 4096 / 400e12)
+
+
+def test_nothing_pays_is_exit_code_1(kvfs):
+    slow = ["--link", "1MB/s", "--disk", "1MB/s", "--prefill-speed", 30000]
+    result = plan(kvfs, *slow, status=1)
+    assert all(tier["break_even_tokens"] is None for tier in result["tiers"])
+    assert all(row["choose"] == "recompute" for tier in result["tiers"] for row in tier["lengths"])
+
+
+def test_this_machine_is_measured(kvfs, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("disk")
+    result = plan(kvfs, "--dir", directory, "--prefill-speed", 1, "--lengths", "1k,4k")
+    for tier in result["tiers"]:
+        assert tier["source"].startswith("measured")
+        assert tier["bytes_per_second"] > 1e6
+        assert [row["tokens"] for row in tier["lengths"]] == [1024, 4096]
+    assert list(directory.iterdir()) == []
+
+
+def test_bad_options(kvfs):
+    assert "in one way" in kvfs.fails(2, "plan", *MODEL, *GIVEN)
+    assert "in one way" in kvfs.fails(2, "plan", *MODEL, "--prefill-speed", 1, "--params", "8B")
+    assert "TOKENS:SECONDS" in kvfs.fails(2, "plan", *MODEL, *GIVEN, "--prefill", "8192")
+    assert "belong together" in kvfs.fails(2, "plan", *MODEL, *GIVEN, "--params", "8B")
+    assert "no directory" in kvfs.fails(
+        3, "plan", *MODEL, "--prefill-speed", 1, "--dir", "/nowhere"
+    )
