@@ -19,13 +19,13 @@ class Eviction {
   // not follow it into lambdas.
   std::size_t demote(std::size_t want) NO_THREAD_SAFETY_ANALYSIS {
     return until_enough(
-        want, [&] { return state_.catalog->resident(group_); },
-        [&](BlockId id) {
+        want, [&]() NO_THREAD_SAFETY_ANALYSIS { return state_.catalog->resident(group_); },
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
           const Placement& placement = state_.catalog->placement(id, group_);
           return placement.nvme.valid() && (placement.flags & kDirty) == 0 &&
                  state_.movable(id, group_);
         },
-        [&](BlockId id) {
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
           removal_.dram.push_back(state_.clear_dram(id, group_));
           state_.metrics.evicted_demoted.add();
           return std::uint64_t{1};
@@ -44,9 +44,11 @@ class Eviction {
       }
     }
     return until_enough(
-        want, [&] { return state_.catalog->resident(group_); },
-        [&](BlockId id) { return !needed[id] && state_.movable(id, group_) && may_lose(id); },
-        [&](BlockId id) {
+        want, [&]() NO_THREAD_SAFETY_ANALYSIS { return state_.catalog->resident(group_); },
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
+          return !needed[id] && state_.live(id) && state_.movable(id, group_) && may_lose(id);
+        },
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
           removal_.dram.push_back(state_.clear_dram(id, group_));
           if (!state_.dirty_anywhere(id)) state_.finish_flush_waiters(id, {}, removal_);
           state_.metrics.evicted_capacity.add();
@@ -56,9 +58,9 @@ class Eviction {
 
   std::size_t drop_leaves(std::size_t want) NO_THREAD_SAFETY_ANALYSIS {
     return until_enough(
-        want, [&] { return state_.catalog->leaf_list(); },
-        [&](BlockId id) { return state_.removable(id) && may_lose(id); },
-        [&](BlockId id) { return drop_leaf(id); });
+        want, [&]() NO_THREAD_SAFETY_ANALYSIS { return state_.catalog->leaf_list(); },
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS { return state_.removable(id) && may_lose(id); },
+        [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS { return drop_leaf(id); });
   }
 
  private:

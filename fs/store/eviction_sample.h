@@ -19,6 +19,7 @@ struct Candidate {
   double value;
   BlockId id;
   friend auto operator<=>(const Candidate&, const Candidate&) = default;
+  friend bool operator==(const Candidate&, const Candidate&) = default;
 };
 
 // Those of a sample of `ids` (of all of them: `all`) that are eligible, lowest value first.
@@ -37,8 +38,8 @@ std::vector<Candidate> sample(std::span<const BlockId> ids, bool all, Eligible e
     for (std::size_t i = 0; i < kEvictionSample; ++i) look_at(ids[pick(random)]);
   }
   std::ranges::sort(chosen);
-  const auto repeated = std::ranges::unique(chosen, {}, &Candidate::id);
-  chosen.erase(repeated.begin(), repeated.end());
+  // A sample may hit the same block twice.
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return chosen;
 }
 

@@ -161,7 +161,7 @@ bool NamespaceState::resident(BlockId block, std::uint32_t group) const {
 bool NamespaceState::movable(BlockId block, std::uint32_t group) const {
   const Placement& placement = catalog->placement(block, group);
   if (!placement.dram.valid() || (placement.flags & kPromoting) != 0) return false;
-  if (placement.io_pins != 0 || !live(block)) return false;
+  if (placement.io_pins != 0) return false;
   if (catalog->node(block).leases == 0) return true;
   const auto at = idle_holds.find(block);
   return held_by_others(block) == (at == idle_holds.end() ? 0 : at->second);

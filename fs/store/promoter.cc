@@ -201,9 +201,9 @@ void Promoter::end(Read& read) {
   {
     const MutexLock lock(state.mutex);
     if (read.status) {
-      publish(read, removal);
+      publish(state, read.block, removal);
     } else {
-      drop(read, removal);
+      drop(state, read.block, read.status.error(), removal);
     }
   }
   KVFS_SYNC_POINT("promoter:published");
@@ -211,34 +211,29 @@ void Promoter::end(Read& read) {
   left_device(1);
 }
 
-void Promoter::publish(Read& read, Removal& removal) {
-  NamespaceState& state = *read.state;
-  const auto [block, group] = read.block;
-  Placement& placement = state.catalog->placement(block, group);
+void Promoter::publish(NamespaceState& state, BlockOf block, Removal& removal) {
+  Placement& placement = state.catalog->placement(block.id, block.group);
   placement.flags = static_cast<std::uint16_t>(placement.flags & ~kPromoting);
-  state.catalog->refresh(block);
-  state.metrics.promoted_bytes.add(state.block_bytes[group]);
-  services_.metrics.promote_latency.observe(Clock::now() - state.promotions.at(read.block).since);
-  finish(state, read.block, {}, removal);
+  state.catalog->refresh(block.id);
+  state.metrics.promoted_bytes.add(state.block_bytes[block.group]);
+  services_.metrics.promote_latency.observe(Clock::now() - state.promotions.at(block).since);
+  finish(state, block, {}, removal);
 }
 
 // A block that cannot be read is of no use, nor is what follows it. While the whole tier fails,
 // though, its blocks may well come back with it.
-void Promoter::drop(Read& read, Removal& removal) {
-  NamespaceState& state = *read.state;
-  const auto [block, group] = read.block;
-  const Error error = read.status.error();
-  const std::string what = state.describe(block);
-  removal.dram.push_back(state.clear_dram(block, group));
+void Promoter::drop(NamespaceState& state, BlockOf block, const Error& error, Removal& removal) {
+  const std::string what = state.describe(block.id);
+  removal.dram.push_back(state.clear_dram(block.id, block.group));
   const bool corrupt = error.code == Code::kCorrupt;
-  if (state.live(block) &&
-      (corrupt || (error.code == Code::kIo && services_.nvme_health.in_use()))) {
-    const std::uint64_t dropped = state.remove_with_followers({&block, 1}, removal);
+  const bool lost = corrupt || (error.code == Code::kIo && services_.nvme_health.in_use());
+  if (lost && state.live(block.id)) {
+    const std::uint64_t dropped = state.remove_with_followers({&block.id, 1}, removal);
     (corrupt ? state.metrics.evicted_corrupt : state.metrics.evicted_io_error).add(dropped);
     spdlog::error("{}: {}; dropped with the {} blocks that follow it", what, error.message,
                   dropped - 1);
   }
-  finish(state, read.block, fail(error.code, what + ": " + error.message), removal);
+  finish(state, block, fail(error.code, what + ": " + error.message), removal);
 }
 
 void Promoter::finish(NamespaceState& state, BlockOf block, const Status& status,

@@ -59,8 +59,9 @@ class Promoter {
   [[nodiscard]] std::vector<Read> still_wanted(std::vector<Request>& requests);
   void fail_reads(std::span<const Read> reads, const Error& error);
   void end(Read& read);
-  void publish(Read& read, Removal& removal) REQUIRES(read.state->mutex);
-  void drop(Read& read, Removal& removal) REQUIRES(read.state->mutex);
+  void publish(NamespaceState& state, BlockOf block, Removal& removal) REQUIRES(state.mutex);
+  void drop(NamespaceState& state, BlockOf block, const Error& error, Removal& removal)
+      REQUIRES(state.mutex);
   void finish(NamespaceState& state, BlockOf block, const Status& status, Removal& removal)
       REQUIRES(state.mutex);
   void left_device(std::size_t reads);
