@@ -1,5 +1,6 @@
 """What Python tests of several folders share: the built programs and daemons of their own."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -22,22 +23,22 @@ def bin_dir() -> Path:
 @pytest.fixture(scope="module")
 def make_daemon(bin_dir):
     """make_daemon(dram=..., nvme=..., flags=[...]) -> a running Daemon of this module's own."""
-    daemons, roots = [], []
+    with contextlib.ExitStack() as at_end:  # each of them, also where another's end fails
 
-    def make(**options) -> Daemon:
-        root = Path(tempfile.mkdtemp(prefix="kvfs-test.", dir=os.environ.get("TMPDIR", "/var/tmp")))
-        roots.append(root)
-        daemons.append(Daemon(bin_dir, root, **options))
-        return daemons[-1].start()
+        def make(**options) -> Daemon:
+            parent = os.environ.get("TMPDIR", "/var/tmp")
+            root = Path(tempfile.mkdtemp(prefix="kvfs-test.", dir=parent))
+            at_end.callback(remove_root, root)
+            daemon = Daemon(bin_dir, root, **options)
+            at_end.callback(daemon.remove)
+            return daemon.start()
 
-    yield make
-    try:
-        for daemon in daemons:
-            daemon.remove()
-    finally:
-        for root in roots:
-            if not os.path.ismount(root / "mount"):
-                shutil.rmtree(root, ignore_errors=True)
+        yield make
+
+
+def remove_root(root: Path) -> None:
+    if not os.path.ismount(root / "mount"):
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

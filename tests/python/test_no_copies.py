@@ -51,7 +51,7 @@ def store_and_load(mount: str, name: str, library: str) -> None:
             reservation.commit()
         with namespace.acquire(tokens) as lease:
             lease.load(kvfs.Pages(as_given(loaded), kv_data.PLAIN))
-        assert (loaded == kv).all(axis=(1, 2, 3, 4)).all()
+        assert all(np.array_equal(a, b) for a, b in zip(loaded, kv, strict=True))
 
 
 def match_tokens(mount: str, name: str, library: str) -> None:

@@ -47,8 +47,9 @@ class Daemon:
         return self
 
     def alive(self) -> bool:
+        """Whether a daemon answers; a dead one's names may live on in the kernel's cache."""
         try:
-            return (self.mount / ".kvfs/version").exists()
+            return bool((self.mount / ".kvfs/version").read_text())
         except OSError:
             return False
 
