@@ -6,8 +6,8 @@ import pytest
 
 COMMANDS = [
     "mount", "umount", "status", "top", "ns create", "ns list", "ns rm", "ls", "stat", "du",
-    "match", "prefetch", "pin", "unpin", "evict", "verify", "size", "plan", "bench", "doctor", "completion",
-    "version",
+    "match", "prefetch", "pin", "unpin", "evict", "verify", "size", "plan", "bench", "doctor",
+    "completion", "version",
 ]  # fmt: skip
 NEED_A_MOUNT = [
     ["status"], ["top", "--once"], ["ns", "list"], ["ls"], ["du"], ["verify"], ["match", "x", "1"],

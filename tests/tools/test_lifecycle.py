@@ -84,6 +84,7 @@ def test_dead_daemon(kvfs, place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_other_users(kvfs, daemon, stored):
+    os.chmod(daemon.root, 0o755)
     nobody = {"user": 65534, "group": 65534, "extra_groups": []}
     assert (
         "may not be opened"

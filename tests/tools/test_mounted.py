@@ -271,7 +271,7 @@ def test_top_live_quits_on_q(kvfs, daemon, stored):
         seen += piece
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)
-    assert stored.name.encode() in seen
+    assert b"ns-test" in seen  # the name may be cut to the terminal
     assert seen.endswith(b"\x1b[?25h\x1b[?1049l")  # the screen is given back
 
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "lib/format/prefix_file.h"
 #include "tools/cli/mount_point.h"
 
 namespace kvfs::cli {
@@ -119,14 +120,14 @@ Result<json> ControlClient::call(const json& request) {
 }
 
 Result<json> stat_prefix(ControlClient& control, const PrefixRef& ref) {
-  const bool whole_key = key_from_hex(ref.prefix).has_value();
-  Result<json> stat = control.call({{"op", "stat"}, {whole_key ? "key" : "name", ref.prefix}});
-  const bool maybe_abbreviated =
-      !whole_key && ref.prefix.size() >= kShortestKey && is_hex(ref.prefix);
-  if (!stat && stat.error().code == Code::kNotFound && maybe_abbreviated) {
-    return stat_abbreviated(control, ref);
-  }
-  return stat;
+  if (key_from_hex(ref.prefix)) return control.call({{"op", "stat"}, {"key", ref.prefix}});
+  // A name is a directory entry: mostly one with the suffix, which people leave out.
+  const std::string entry = ref.prefix + std::string(kPrefixSuffix);
+  Result<json> stat = control.call({{"op", "stat"}, {"name", entry}});
+  const auto missing = [&] { return !stat && stat.error().code == Code::kNotFound; };
+  if (missing()) stat = control.call({{"op", "stat"}, {"name", ref.prefix}});
+  const bool maybe_key = ref.prefix.size() >= kShortestKey && is_hex(ref.prefix);
+  return missing() && maybe_key ? stat_abbreviated(control, ref) : stat;
 }
 
 Status for_each_page(ControlClient& control, json request,
