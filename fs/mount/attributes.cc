@@ -35,10 +35,16 @@ struct stat of_store(FileSystem& fs, const Inode& inode) {
   attr.st_gid = fs.owner().gid;
   set_times(attr, fs.started_at(), fs.started_at());
   switch (inode.kind()) {
-    case InodeKind::kStoreControl: attr.st_mode = S_IFREG | 0600; break;
+    case InodeKind::kStoreControl:
+      attr.st_mode = S_IFREG | 0600;
+      break;
     case InodeKind::kRoot:
-    case InodeKind::kStoreMeta: attr.st_mode = S_IFDIR | 0755; break;
-    default: attr.st_mode = S_IFREG | 0444; break;
+    case InodeKind::kStoreMeta:
+      attr.st_mode = S_IFDIR | 0755;
+      break;
+    default:
+      attr.st_mode = S_IFREG | 0444;
+      break;
   }
   set_size(attr, static_snapshot_bytes(fs, inode), 0);
   return attr;
@@ -80,15 +86,21 @@ mode_t mode_below(InodeKind kind, mode_t directory) {
   const mode_t read = directory & kReadBits;
   const mode_t write = directory & kWriteBits;
   switch (kind) {
-    case InodeKind::kNamespace: return S_IFDIR | directory;
+    case InodeKind::kNamespace:
+      return S_IFDIR | directory;
     case InodeKind::kMeta:
-    case InodeKind::kSlabs: return S_IFDIR | (directory & ~kWriteBits);
-    case InodeKind::kSlab: return S_IFREG | read | write;
+    case InodeKind::kSlabs:
+      return S_IFDIR | (directory & ~kWriteBits);
+    case InodeKind::kSlab:
+      return S_IFREG | read | write;
     // Talking to the daemon takes both directions; it changes things, so it takes the write bit.
     case InodeKind::kReserve:
-    case InodeKind::kControl: return S_IFREG | write | (write << 1);
-    case InodeKind::kName: return S_IFLNK | 0777;
-    default: return S_IFREG | read;
+    case InodeKind::kControl:
+      return S_IFREG | write | (write << 1);
+    case InodeKind::kName:
+      return S_IFLNK | 0777;
+    default:
+      return S_IFREG | read;
   }
 }
 
@@ -106,7 +118,8 @@ Result<struct stat> attributes(FileSystem& fs, const Inode& inode) {
     case InodeKind::kSlabs:
     case InodeKind::kReserve:
     case InodeKind::kControl:
-    case InodeKind::kNamespaceStats: return of_namespace(inode);
+    case InodeKind::kNamespaceStats:
+      return of_namespace(inode);
     case InodeKind::kGeometry: {
       struct stat attr = of_namespace(inode);
       set_size(attr, static_snapshot_bytes(fs, inode), 0);
@@ -117,13 +130,15 @@ Result<struct stat> attributes(FileSystem& fs, const Inode& inode) {
       set_size(attr, inode.file_bytes, 0);
       return attr;
     }
-    case InodeKind::kSlab: return of_slab(inode);
+    case InodeKind::kSlab:
+      return of_slab(inode);
     case InodeKind::kName: {
       struct stat attr = of_namespace(inode);
       set_size(attr, prefix_file_name(inode.id.key).size(), 0);
       return attr;
     }
-    case InodeKind::kImport: return of_import(inode);
+    case InodeKind::kImport:
+      return of_import(inode);
     case InodeKind::kPrefix: {
       if (const auto info = inode.ns->find(inode.id.key)) return prefix_attributes(inode, *info);
       // Evicted while somebody holds it open: like an unlinked file.
@@ -133,7 +148,8 @@ Result<struct stat> attributes(FileSystem& fs, const Inode& inode) {
       attr.st_nlink = 0;
       return attr;
     }
-    default: return of_store(fs, inode);
+    default:
+      return of_store(fs, inode);
   }
 }
 
@@ -144,8 +160,10 @@ Timeouts timeouts(const FileSystem& fs, InodeKind kind) {
     // A name may come to mean another prefix, an import a name; an index has a successor.
     case InodeKind::kName:
     case InodeKind::kImport:
-    case InodeKind::kIndex: return {0, 0};
-    default: return {entry, attr};
+    case InodeKind::kIndex:
+      return {0, 0};
+    default:
+      return {entry, attr};
   }
 }
 

@@ -26,6 +26,7 @@ struct Timeouts {
 Timeouts timeouts(const FileSystem& fs, InodeKind kind);
 
 // Attributes and timeouts for a reply to lookup, create, symlink.
-fuse_entry_param entry_param(const FileSystem& fs, const Inode& inode, const struct stat& attributes);
+fuse_entry_param entry_param(const FileSystem& fs, const Inode& inode,
+                             const struct stat& attributes);
 
 }  // namespace kvfs::mount

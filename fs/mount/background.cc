@@ -63,7 +63,8 @@ void Background::ready() {
 
 void Background::failed(const std::string& error) {
   if (parent_.valid()) {
-    if (::write(parent_.get(), error.data(), error.size()) < 0) std::fprintf(stderr, "kvfsd: %s\n", error.c_str());
+    if (::write(parent_.get(), error.data(), error.size()) < 0)
+      std::fprintf(stderr, "kvfsd: %s\n", error.c_str());
     parent_.reset();
   } else {
     std::fprintf(stderr, "kvfsd: %s\n", error.c_str());

@@ -17,7 +17,7 @@ class Background {
   static Background fork_to_background();
   Background() = default;  // foreground: reports go nowhere
 
-  void ready();                           // the parent exits 0; standard descriptors go to /dev/null
+  void ready();  // the parent exits 0; standard descriptors go to /dev/null
   void failed(const std::string& error);  // the parent prints it and exits 1
 
  private:

@@ -9,7 +9,8 @@ Result<int> BackingTable::acquire(fuse_req_t req, fuse_ino_t nodeid, int fd) {
     return found->second.id;
   }
   const int id = fuse_passthrough_open(req, fd);
-  if (id <= 0) return fail(Code::kUnavailable, "the kernel does not take this file for passthrough");
+  if (id <= 0)
+    return fail(Code::kUnavailable, "the kernel does not take this file for passthrough");
   backings_.emplace(nodeid, Backing{id, 1});
   return id;
 }

@@ -36,11 +36,13 @@ Status apply(const Given& given, Config& config) {
   if (given.option->count() == 0) return {};
   std::vector<std::string> values = given.values;
   // A boolean flag alone says true.
-  if (given.key->type == KeyType::kBool && (values.empty() || values.front().empty())) values = {"true"};
+  if (given.key->type == KeyType::kBool && (values.empty() || values.front().empty()))
+    values = {"true"};
   if (given.key->clear) given.key->clear(config);
   for (const std::string& value : values) {
     if (auto status = given.key->set(config, value); !status) {
-      return fail(Code::kInvalid, fmt::format("{}: {}", flag_of(*given.key), status.error().message));
+      return fail(Code::kInvalid,
+                  fmt::format("{}: {}", flag_of(*given.key), status.error().message));
     }
   }
   return {};
@@ -73,8 +75,10 @@ Result<ParsedCommand> parse_command(int argc, const char* const* argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", version_text());
   std::string config_file;
-  app.add_option("--config", config_file, "a TOML file with any of the keys below")->type_name("FILE");
-  app.add_flag("--check-config", config.check_only, "check the configuration against this machine, print it and exit");
+  app.add_option("--config", config_file, "a TOML file with any of the keys below")
+      ->type_name("FILE");
+  app.add_flag("--check-config", config.check_only,
+               "check the configuration against this machine, print it and exit");
   bool foreground = false;
   app.add_flag("--foreground", foreground, "the opposite of --background (the default)");
   std::deque<Given> flags;
@@ -109,10 +113,13 @@ Status complete_config(Config& config) {
   config.run_dir = absolute(config.run_dir);
   config.log_file = absolute(config.log_file);
   for (auto& directory : config.nvme) directory.path = absolute(directory.path);
-  if (config.state_dir.empty() && !config.nvme.empty()) config.state_dir = config.nvme.front().path + ".state";
+  if (config.state_dir.empty() && !config.nvme.empty())
+    config.state_dir = config.nvme.front().path + ".state";
   if (config.run_dir.empty()) {
-    const std::string id = short_hash(config.state_dir.empty() ? config.mountpoint : config.state_dir);
-    config.run_dir = ::geteuid() == 0 ? "/run/kvfs/" + id : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(), id);
+    const std::string id =
+        short_hash(config.state_dir.empty() ? config.mountpoint : config.state_dir);
+    config.run_dir =
+        ::geteuid() == 0 ? "/run/kvfs/" + id : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(), id);
   }
   if (config.state_dir.empty()) config.state_dir = config.run_dir;
   return {};

@@ -18,7 +18,7 @@ struct Config {
 
   // Tiers.
   std::uint64_t dram = 0;
-  std::uint64_t slab = 0;     // 0: chosen from dram
+  std::uint64_t slab = 0;  // 0: chosen from dram
   std::vector<tiers::NvmeDirectory> nvme;
   std::uint64_t segment = 0;  // 0: chosen from the smallest directory
   std::uint32_t nvme_queue_depth = 64;
@@ -26,12 +26,12 @@ struct Config {
   std::uint32_t promote_depth = 64;
   std::uint64_t writeback_backlog = 0;  // 0: half of dram
   std::chrono::milliseconds quarantine{2000};
-  bool keep_dram = true;   // at the end, for the next daemon
+  bool keep_dram = true;  // at the end, for the next daemon
   bool pretouch = true;
 
   // Places.
-  std::string state_dir;   // empty: <first NVMe directory>.state, or run_dir without one
-  std::string run_dir;     // empty: /run/kvfs/<hash of state_dir> or below /dev/shm
+  std::string state_dir;  // empty: <first NVMe directory>.state, or run_dir without one
+  std::string run_dir;    // empty: /run/kvfs/<hash of state_dir> or below /dev/shm
 
   // The mount.
   bool allow_other = false;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "fs/mount/config.h"
+#include "fs/mount/privilege.h"
 #include "fs/mount/size_text.h"
 
 namespace kvfs::mount {
@@ -32,7 +33,8 @@ Status check_nvme_list(const Config& config) {
       return refuse("nvme: {} is given twice: name each directory once", directory.path);
     }
     if (directory.capacity < (64ULL << 20)) {
-      return refuse("nvme: {}:{} is too small: give at least 64MiB", directory.path, size_text(directory.capacity));
+      return refuse("nvme: {}:{} is too small: give at least 64MiB", directory.path,
+                    size_text(directory.capacity));
     }
   }
   return {};
@@ -44,7 +46,8 @@ std::uint64_t segment_bytes(const std::string& directory) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory + "/segments", error)) {
     struct stat status {};
-    if (::stat(entry.path().c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (::stat(entry.path().c_str(), &status) == 0)
+      bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
   }
   return bytes;
 }
@@ -55,50 +58,66 @@ Status check_nvme_space(const tiers::NvmeDirectory& directory) {
   while (!std::filesystem::exists(probe) && probe.has_relative_path()) probe = probe.parent_path();
   struct statvfs space {};
   if (::statvfs(probe.c_str(), &space) != 0) {
-    return refuse("nvme: {} cannot be looked at: create it or name another directory", directory.path);
+    return refuse("nvme: {} cannot be looked at: create it or name another directory",
+                  directory.path);
   }
-  const std::uint64_t available = std::uint64_t{space.f_bavail} * space.f_frsize + segment_bytes(directory.path);
+  const std::uint64_t available =
+      std::uint64_t{space.f_bavail} * space.f_frsize + segment_bytes(directory.path);
   if (directory.capacity > available) {
-    return refuse("nvme: {}:{} is more than the {} that are free there: give a smaller size or free space",
-                  directory.path, size_text(directory.capacity), human(available));
+    return refuse(
+        "nvme: {}:{} is more than the {} that are free there: give a smaller size or free space",
+        directory.path, size_text(directory.capacity), human(available));
   }
   return {};
 }
 
 std::uint64_t machine_memory() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace
 
 Status check_config(const Config& config) {
-  if (config.mountpoint.empty()) return refuse("mountpoint: missing: name the directory to mount on");
-  if (config.dram == 0) return refuse("dram: missing: give the DRAM tier a size, as in --dram 8GiB");
-  if (config.dram < 4 * kHugePage) return refuse("dram: {} is too small: give at least 8MiB", size_text(config.dram));
-  if (config.slab % kHugePage != 0) return refuse("slab: {} is not a multiple of 2MiB", size_text(config.slab));
+  if (config.mountpoint.empty())
+    return refuse("mountpoint: missing: name the directory to mount on");
+  if (config.dram == 0)
+    return refuse("dram: missing: give the DRAM tier a size, as in --dram 8GiB");
+  if (config.dram < 4 * kHugePage)
+    return refuse("dram: {} is too small: give at least 8MiB", size_text(config.dram));
+  if (config.slab % kHugePage != 0)
+    return refuse("slab: {} is not a multiple of 2MiB", size_text(config.slab));
   if (config.slab > config.dram) {
-    return refuse("slab: {} is more than dram ({}): make it smaller", size_text(config.slab), size_text(config.dram));
-  }
-  if (config.writeback_backlog > config.dram) {
-    return refuse("writeback_backlog: {} is more than dram ({}): make it smaller", size_text(config.writeback_backlog),
+    return refuse("slab: {} is more than dram ({}): make it smaller", size_text(config.slab),
                   size_text(config.dram));
   }
-  if (config.max_read < 4096 || config.max_read > (16ULL << 20) || config.max_read % 4096 != 0) {
-    return refuse("max_read: {} is not a multiple of 4KiB from 4KiB to 16MiB", size_text(config.max_read));
+  if (config.writeback_backlog > config.dram) {
+    return refuse("writeback_backlog: {} is more than dram ({}): make it smaller",
+                  size_text(config.writeback_backlog), size_text(config.dram));
   }
-  if (config.readahead > (1ULL << 30)) return refuse("readahead: {} is over 1GiB", size_text(config.readahead));
+  if (config.max_read < 4096 || config.max_read > (16ULL << 20) || config.max_read % 4096 != 0) {
+    return refuse("max_read: {} is not a multiple of 4KiB from 4KiB to 16MiB",
+                  size_text(config.max_read));
+  }
+  if (config.readahead > (1ULL << 30))
+    return refuse("readahead: {} is over 1GiB", size_text(config.readahead));
   return check_nvme_list(config);
 }
 
 Status check_machine(const Config& config) {
   if (const std::uint64_t memory = machine_memory(); config.dram > memory) {
-    return refuse("dram: {} is more than this machine's {} of memory: give less", size_text(config.dram), human(memory));
+    return refuse("dram: {} is more than this machine's {} of memory: give less",
+                  size_text(config.dram), human(memory));
   }
   for (const auto& directory : config.nvme) {
     if (auto status = check_nvme_space(directory); !status) return status;
   }
+  if (config.passthrough == Passthrough::kOn && !may_pass_through()) {
+    return refuse("passthrough: on needs CAP_SYS_ADMIN: run as root, or use auto");
+  }
   std::error_code error;
-  if (!std::filesystem::is_directory(config.mountpoint, error) && error != std::errc::not_connected) {
+  if (!std::filesystem::is_directory(config.mountpoint, error) &&
+      error != std::errc::not_connected) {
     return refuse("mountpoint: {} is not a directory: create it first", config.mountpoint);
   }
   return {};

@@ -13,9 +13,9 @@ namespace kvfs::mount {
 enum class KeyType : std::uint8_t { kText, kBool, kInteger, kList };
 
 struct ConfigKey {
-  std::string_view name;     // in TOML; the flag is --name with '-' for '_'
+  std::string_view name;  // in TOML; the flag is --name with '-' for '_'
   KeyType type;
-  std::string_view value;    // what the help calls the value
+  std::string_view value;  // what the help calls the value
   std::string_view help;
   // From text, once per element of a list. The error is about the value alone.
   std::function<Status(Config&, const std::string&)> set;

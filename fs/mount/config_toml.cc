@@ -1,9 +1,9 @@
 // The TOML side of the configuration.
 #include <fmt/format.h>
 
+#include <toml++/toml.h>
 #include <fstream>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "fs/mount/config_keys.h"
 
@@ -19,7 +19,8 @@ const ConfigKey* find_key(std::string_view name) {
 
 std::string known_keys() {
   std::string names;
-  for (const ConfigKey& key : config_keys()) names += fmt::format("{}{}", names.empty() ? "" : ", ", key.name);
+  for (const ConfigKey& key : config_keys())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", key.name);
   return names;
 }
 
@@ -31,7 +32,8 @@ std::optional<std::string> as_text(const toml::node& node) {
   return std::nullopt;
 }
 
-Status apply(const ConfigKey& key, const toml::node& node, Config& config, const std::string& where) {
+Status apply(const ConfigKey& key, const toml::node& node, Config& config,
+             const std::string& where) {
   const auto refuse = [&](const std::string& why) {
     return fail(Code::kInvalid, fmt::format("{}: {}: {}", where, key.name, why));
   };
@@ -42,7 +44,8 @@ Status apply(const ConfigKey& key, const toml::node& node, Config& config, const
     return {};
   };
   const toml::array* list = node.as_array();
-  if (key.type != KeyType::kList) return list == nullptr ? set(node) : refuse("one value, not a list");
+  if (key.type != KeyType::kList)
+    return list == nullptr ? set(node) : refuse("one value, not a list");
   key.clear(config);
   if (list == nullptr) return set(node);
   for (const toml::node& element : *list) {
@@ -70,7 +73,8 @@ Status load_toml(const std::string& path, Config& config) {
     const std::string where = fmt::format("{}: line {}", path, node.source().begin.line);
     const ConfigKey* key = find_key(name.str());
     if (key == nullptr) {
-      return fail(Code::kInvalid, fmt::format("{}: unknown key '{}'; known are {}", where, name.str(), known_keys()));
+      return fail(Code::kInvalid, fmt::format("{}: unknown key '{}'; known are {}", where,
+                                              name.str(), known_keys()));
     }
     if (auto status = apply(*key, node, config, where); !status) return status;
   }
@@ -79,7 +83,8 @@ Status load_toml(const std::string& path, Config& config) {
 
 std::string config_toml(const Config& config) {
   std::string text;
-  for (const ConfigKey& key : config_keys()) text += fmt::format("{} = {}\n", key.name, key.get(config));
+  for (const ConfigKey& key : config_keys())
+    text += fmt::format("{} = {}\n", key.name, key.get(config));
   return text;
 }
 

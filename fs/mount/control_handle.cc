@@ -16,7 +16,8 @@ constexpr std::size_t kMaxRequest = 1 << 20;
 
 }  // namespace
 
-void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t, std::span<const char> bytes) {
+void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
+                          std::span<const char> bytes) {
   nlohmann::json request;
   {
     const MutexLock lock(mutex_);
@@ -25,10 +26,7 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t, std::sp
       answer_.clear();
       answered_ = 0;
     }
-    if (request_.size() + bytes.size() > kMaxRequest) {
-      request_.clear();
-      return reply(req, Refusal::kTooLarge);
-    }
+    if (request_.size() + bytes.size() > kMaxRequest) return reply(req, Refusal::kTooLarge);
     request_.append(bytes.data(), bytes.size());
     request = nlohmann::json::parse(request_, nullptr, /*allow_exceptions=*/false);
   }
@@ -36,8 +34,9 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t, std::sp
     fuse_reply_write(req, bytes.size());
     return;
   }
-  fs.jobs().post([&fs, self = std::static_pointer_cast<ControlHandle>(shared_from_this()), request = std::move(request),
-                  size = bytes.size(), pending = fs.parked().park(req)] {
+  fs.jobs().post([&fs, self = std::static_pointer_cast<ControlHandle>(shared_from_this()),
+                  request = std::move(request), size = bytes.size(),
+                  pending = fs.parked().park(req)] {
     self->carry_out(fs, request);
     pending.answer([size](fuse_req_t waiting) { fuse_reply_write(waiting, size); });
   });
@@ -59,11 +58,14 @@ void ControlHandle::read(FileSystem&, fuse_req_t req, std::uint64_t, std::size_t
   {
     const MutexLock lock(mutex_);
     if (answer_.empty() && !request_.empty()) {
-      answer_ = failure(Error{Code::kInvalid, "the request is not one JSON object: write {\"op\": ...}"}).dump() + "\n";
+      answer_ =
+          failure(Error{Code::kInvalid, "the request is not one JSON object: write {\"op\": ...}"})
+              .dump() +
+          "\n";
     }
     piece = answer_.substr(std::min(answered_, answer_.size()), size);
     answered_ += piece.size();
-    ended = !answer_.empty() && answered_ == answer_.size();
+    ended = !answer_.empty() && piece.empty();  // he knows that there is no more
   }
   fuse_reply_buf(req, piece.data(), piece.size());
   if (ended) finish();

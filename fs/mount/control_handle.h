@@ -11,9 +11,9 @@
 
 namespace kvfs::mount {
 
-// States: collecting -> answering, when what was written is one JSON value: it is carried out before
-// the write returns; -> collecting again by the next write. A read while collecting answers that the
-// request is not JSON.
+// States: collecting -> answering, when what was written is one JSON value: it is carried out
+// before the write returns; -> collecting again by the next write. A read while collecting answers
+// that the request is not JSON.
 //
 // Threads: as Handle.
 // Owns:    the request and the answer.
@@ -21,13 +21,15 @@ namespace kvfs::mount {
 // Errors:  as JSON; a request over 1 MiB as E2BIG.
 class ControlHandle final : public Handle {
  public:
-  // Carries out a request. May set `after`, to be run when the answer was read or the file closed.
+  // Carries out a request. May set `after`, to be run when the answer was read to its end or the
+  // file closed.
   using Run = nlohmann::json (*)(FileSystem&, const Inode&, const nlohmann::json& request,
                                  std::function<void()>& after);
   ControlHandle(InodePtr inode, Run run) : Handle(std::move(inode)), run_(run) {}
 
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
-  void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) override;
+  void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset,
+             std::span<const char> bytes) override;
   void released(FileSystem& fs, fuse_req_t req) override;
 
  private:

@@ -47,7 +47,8 @@ Result<std::uint64_t> number_field(const json& request, const char* name, std::u
 Result<bool> bool_field(const json& request, const char* name, bool absent) {
   const auto field = request.find(name);
   if (field == request.end()) return absent;
-  if (!field->is_boolean()) return fail(Code::kInvalid, fmt::format("'{}' is neither true nor false", name));
+  if (!field->is_boolean())
+    return fail(Code::kInvalid, fmt::format("'{}' is neither true nor false", name));
   return field->get<bool>();
 }
 
@@ -64,7 +65,8 @@ Status only_fields(const json& request, std::initializer_list<const char*> known
   for (const auto& [name, value] : request.items()) {
     if (name == "op") continue;
     if (std::ranges::none_of(known, [&](const char* field) { return name == field; })) {
-      return fail(Code::kInvalid, fmt::format("'{}' is no field of '{}'", name, request["op"].get<std::string>()));
+      return fail(Code::kInvalid,
+                  fmt::format("'{}' is no field of '{}'", name, request["op"].get<std::string>()));
     }
   }
   return {};
@@ -106,7 +108,10 @@ json prefix_json(const store::Namespace& ns, const store::PrefixInfo& info) {
 json evicted_json(const store::Evicted& evicted) {
   return {{"blocks", evicted.blocks},
           {"bytes", evicted.bytes},
-          {"kept", {{"leased", evicted.kept_leased}, {"pinned", evicted.kept_pinned}, {"shared", evicted.kept_shared}}}};
+          {"kept",
+           {{"leased", evicted.kept_leased},
+            {"pinned", evicted.kept_pinned},
+            {"shared", evicted.kept_shared}}}};
 }
 
 Status wait_for(const std::function<void(store::Done)>& start) {

@@ -18,10 +18,12 @@ nlohmann::json as_answer(Answer&& answer);
 // A field of the request: kInvalid, naming it, when it is missing or of another type.
 Result<std::string> text_field(const nlohmann::json& request, const char* name);
 Result<std::uint64_t> number_field(const nlohmann::json& request, const char* name);
-Result<std::uint64_t> number_field(const nlohmann::json& request, const char* name, std::uint64_t absent);
+Result<std::uint64_t> number_field(const nlohmann::json& request, const char* name,
+                                   std::uint64_t absent);
 Result<bool> bool_field(const nlohmann::json& request, const char* name, bool absent);
 // "timeout_s": a deadline that far away, or `absent` from now.
-Result<store::Deadline> deadline_field(const nlohmann::json& request, std::chrono::milliseconds absent);
+Result<store::Deadline> deadline_field(const nlohmann::json& request,
+                                       std::chrono::milliseconds absent);
 // Fields that the operation does not have: kInvalid names the first.
 Status only_fields(const nlohmann::json& request, std::initializer_list<const char*> known);
 

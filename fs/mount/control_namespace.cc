@@ -28,12 +28,14 @@ struct Page {
   std::size_t limit;
 };
 
-Result<Page> page_fields(const json& request, std::uint64_t default_limit, std::uint64_t max_limit) {
+Result<Page> page_fields(const json& request, std::uint64_t default_limit,
+                         std::uint64_t max_limit) {
   auto cursor = number_field(request, "cursor", 0);
   if (!cursor) return pass(std::move(cursor));
   auto limit = number_field(request, "limit", default_limit);
   if (!limit) return pass(std::move(limit));
-  if (*limit == 0 || *limit > max_limit) return fail(Code::kInvalid, fmt::format("'limit' is not within 1..{}", max_limit));
+  if (*limit == 0 || *limit > max_limit)
+    return fail(Code::kInvalid, fmt::format("'limit' is not within 1..{}", max_limit));
   return Page{*cursor, static_cast<std::size_t>(*limit)};
 }
 
@@ -43,7 +45,8 @@ json next_of(std::size_t filled, std::size_t limit, std::uint64_t cookie) {
 }
 
 Answer list(const Call& call) {
-  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status)
+    return pass(std::move(status));
   auto page = page_fields(call.request, kDefaultPage, kMaxPage);
   if (!page) return pass(std::move(page));
   std::vector<store::PrefixEntry> entries;
@@ -52,13 +55,15 @@ Answer list(const Call& call) {
   for (const auto& entry : entries) {
     if (const auto info = call.ns.find(entry.key)) prefixes.push_back(prefix_json(call.ns, *info));
   }
-  return json{{"prefixes", std::move(prefixes)},
-              {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().cookie)}};
+  return json{
+      {"prefixes", std::move(prefixes)},
+      {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().cookie)}};
 }
 
 json node_json(const store::Namespace& ns, const store::PrefixInfo& info) {
   std::uint64_t block_bytes = 0;
-  for (std::size_t group = 0; group < ns.geometry().groups.size(); ++group) block_bytes += ns.geometry().block_bytes(group);
+  for (std::size_t group = 0; group < ns.geometry().groups.size(); ++group)
+    block_bytes += ns.geometry().block_bytes(group);
   return {{"key", to_hex(info.key)},
           {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
           {"blocks", info.blocks},
@@ -70,28 +75,34 @@ json node_json(const store::Namespace& ns, const store::PrefixInfo& info) {
 }
 
 Answer tree(const Call& call) {
-  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status)
+    return pass(std::move(status));
   auto page = page_fields(call.request, kDefaultPage, kMaxPage);
   if (!page) return pass(std::move(page));
   std::vector<std::pair<store::PrefixInfo, std::uint64_t>> entries;
   call.ns.tree(page->cursor, page->limit, entries);
   json nodes = json::array();
   for (const auto& [info, cookie] : entries) nodes.push_back(node_json(call.ns, info));
-  return json{{"nodes", std::move(nodes)},
-              {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().second)}};
+  return json{
+      {"nodes", std::move(nodes)},
+      {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().second)}};
 }
 
 Answer stat(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name"}); !status)
+    return pass(std::move(status));
   auto key = key_field(call.request, call.ns);
   if (!key) return pass(std::move(key));
   const auto info = call.ns.find(*key);
-  if (!info) return fail(Code::kNotFound, fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
+  if (!info)
+    return fail(Code::kNotFound,
+                fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
   return prefix_json(call.ns, *info);
 }
 
 Answer tokens(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name"}); !status)
+    return pass(std::move(status));
   auto key = key_field(call.request, call.ns);
   if (!key) return pass(std::move(key));
   auto tokens = call.ns.tokens(*key);
@@ -100,7 +111,8 @@ Answer tokens(const Call& call) {
 }
 
 Answer set_pinned(const Call& call, bool pinned) {
-  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name"}); !status)
+    return pass(std::move(status));
   auto key = key_field(call.request, call.ns);
   if (!key) return pass(std::move(key));
   if (auto status = call.ns.set_pinned(*key, pinned); !status) return pass(std::move(status));
@@ -125,29 +137,36 @@ Result<store::Evicted> evict_what(const Call& call) {
     return call.ns.evict_bytes(*tier, *bytes);
   }
   auto key = key_field(request, call.ns);
-  if (!key) return fail(key.error().code, key.error().message + " (evict takes 'key', 'tier' and 'bytes', or 'all')");
+  if (!key)
+    return fail(key.error().code,
+                key.error().message + " (evict takes 'key', 'tier' and 'bytes', or 'all')");
   return call.ns.evict(*key);
 }
 
 Answer evict(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name", "tier", "bytes", "all"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name", "tier", "bytes", "all"}); !status)
+    return pass(std::move(status));
   auto evicted = evict_what(call);
   if (!evicted) return pass(std::move(evicted));
   return evicted_json(*evicted);
 }
 
 Answer prefetch(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name"}); !status)
+    return pass(std::move(status));
   auto key = key_field(call.request, call.ns);
   if (!key) return pass(std::move(key));
   const auto info = call.ns.find(*key);
-  if (!info) return fail(Code::kNotFound, fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
+  if (!info)
+    return fail(Code::kNotFound,
+                fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
   if (auto status = call.ns.prefetch(*key); !status) return pass(std::move(status));
   return json{{"blocks", info->blocks - std::min(info->blocks, info->dram_blocks)}};
 }
 
 Answer verify(const Call& call) {
-  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"cursor", "limit"}); !status)
+    return pass(std::move(status));
   auto page = page_fields(call.request, 256, 1 << 16);
   if (!page) return pass(std::move(page));
   auto verified = call.ns.verify(page->cursor, page->limit);
@@ -174,10 +193,12 @@ Answer flush_prefix(const Call& call, store::Deadline deadline) {
 }
 
 Answer flush(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name", "timeout_s"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(call.request, {"key", "name", "timeout_s"}); !status)
+    return pass(std::move(status));
   auto deadline = deadline_field(call.request, call.fs.config().flush_timeout);
   if (!deadline) return pass(std::move(deadline));
-  if (call.request.contains("key") || call.request.contains("name")) return flush_prefix(call, *deadline);
+  if (call.request.contains("key") || call.request.contains("name"))
+    return flush_prefix(call, *deadline);
   auto status = wait_for([&](store::Done done) { call.ns.flush(*deadline, std::move(done)); });
   if (!status) return pass(std::move(status));
   return json::object();
@@ -211,8 +232,10 @@ Answer run(const Call& call) {
 
 }  // namespace
 
-json control_namespace(FileSystem& fs, const Inode& inode, const json& request, std::function<void()>&) {
-  if (!request.is_object()) return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
+json control_namespace(FileSystem& fs, const Inode& inode, const json& request,
+                       std::function<void()>&) {
+  if (!request.is_object())
+    return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
   return as_answer(run({fs, *inode.ns, request}));
 }
 

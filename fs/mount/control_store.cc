@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <toml++/toml.h>
+#include <nlohmann/json.hpp>
 
 #include "fs/mount/control_json.h"
 #include "fs/mount/file_system.h"
@@ -22,11 +22,13 @@ Result<store::Ownership> ownership_fields(FileSystem& fs, const json& request) {
   auto mode = number_field(request, "mode", 0755);
   if (!mode) return pass(std::move(mode));
   if (*mode > 0777) return fail(Code::kInvalid, "'mode' is over 0777 (511)");
-  return store::Ownership{static_cast<uid_t>(*uid), static_cast<gid_t>(*gid), static_cast<mode_t>(*mode)};
+  return store::Ownership{static_cast<uid_t>(*uid), static_cast<gid_t>(*gid),
+                          static_cast<mode_t>(*mode)};
 }
 
 Answer ns_create(FileSystem& fs, const json& request) {
-  if (auto status = only_fields(request, {"name", "geometry", "uid", "gid", "mode"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(request, {"name", "geometry", "uid", "gid", "mode"}); !status)
+    return pass(std::move(status));
   auto name = text_field(request, "name");
   if (!name) return pass(std::move(name));
   if (auto status = check_namespace_name(*name); !status) return pass(std::move(status));
@@ -41,7 +43,8 @@ Answer ns_create(FileSystem& fs, const json& request) {
 }
 
 Answer ns_remove(FileSystem& fs, const json& request) {
-  if (auto status = only_fields(request, {"name", "force"}); !status) return pass(std::move(status));
+  if (auto status = only_fields(request, {"name", "force"}); !status)
+    return pass(std::move(status));
   auto name = text_field(request, "name");
   if (!name) return pass(std::move(name));
   auto force = bool_field(request, "force", false);
@@ -82,13 +85,18 @@ Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
   if (*op == "shutdown") return shutdown(fs, request, after);
   if (*op == "flush") return flush(fs, request);
   if (*op == "config") return config(fs);
-  return fail(Code::kInvalid, fmt::format("the store has no operation '{}': ns_create, ns_remove, shutdown, flush, config", *op));
+  return fail(
+      Code::kInvalid,
+      fmt::format("the store has no operation '{}': ns_create, ns_remove, shutdown, flush, config",
+                  *op));
 }
 
 }  // namespace
 
-json control_store(FileSystem& fs, const Inode&, const json& request, std::function<void()>& after) {
-  if (!request.is_object()) return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
+json control_store(FileSystem& fs, const Inode&, const json& request,
+                   std::function<void()>& after) {
+  if (!request.is_object())
+    return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
   return as_answer(run(fs, request, after));
 }
 

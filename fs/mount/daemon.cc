@@ -24,17 +24,21 @@ namespace kvfs::mount {
 namespace {
 
 // Index, nodes and LMDB's lock share the tmpfs with the slabs; pages are taken as they are used.
-std::uint64_t tmpfs_bytes(const Config& config) { return config.dram + config.dram / 4 + (1ULL << 30); }
+std::uint64_t tmpfs_bytes(const Config& config) {
+  return config.dram + config.dram / 4 + (1ULL << 30);
+}
 
 Result<tiers::PrivateTmpfs> prepare_run_directory(const Config& config) {
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(config.run_dir).parent_path(), error);
-  if (error) return fail(Code::kIo, fmt::format("run_dir: {}: {}", config.run_dir, error.message()));
+  if (error)
+    return fail(Code::kIo, fmt::format("run_dir: {}: {}", config.run_dir, error.message()));
   tiers::TmpfsOptions options;
   options.mount_point = config.run_dir;
   options.fallback = config.run_dir.starts_with("/dev/shm/")
                          ? config.run_dir
-                         : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(), std::filesystem::path(config.run_dir).filename().string());
+                         : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(),
+                                       std::filesystem::path(config.run_dir).filename().string());
   options.bytes = tmpfs_bytes(config);
   return tiers::prepare_private_tmpfs(options);
 }
@@ -56,7 +60,8 @@ store::StoreOptions store_options(const Config& config, const std::string& run_d
   options.nvme.queue_depth = config.nvme_queue_depth;
   options.nvme.io_timeout_ms = static_cast<std::uint32_t>(config.nvme_timeout.count());
   options.run_directory = run_directory + "/store";
-  options.state_directory = config.state_dir == config.run_dir ? run_directory + "/state" : config.state_dir;
+  options.state_directory =
+      config.state_dir == config.run_dir ? run_directory + "/state" : config.state_dir;
   options.writeback_backlog = config.writeback_backlog;
   options.quarantine_ms = static_cast<std::uint32_t>(config.quarantine.count());
   options.promote_depth = config.promote_depth;
@@ -97,11 +102,13 @@ Status Daemon::lock() {
 }
 
 Status Daemon::open_store() {
-  spdlog::info("{}: DRAM {} in {}{}, {} NVMe directories, state in {}", version_text(), size_text(config.dram), tmpfs.path,
-               tmpfs.huge ? " (huge pages)" : "", config.nvme.size(), config.state_dir);
+  spdlog::info("{}: DRAM {} in {}{}, {} NVMe directories, state in {}", version_text(),
+               size_text(config.dram), tmpfs.path, tmpfs.huge ? " (huge pages)" : "",
+               config.nvme.size(), config.state_dir);
   fs.emplace(config, [this](ShutdownRequest request) { shutdown.request(request); });
   const store::StoreOptions options = store_options(config, tmpfs.path);
-  for (const std::string& directory : {options.run_directory, options.state_directory, options.dram.directory}) {
+  for (const std::string& directory :
+       {options.run_directory, options.state_directory, options.dram.directory}) {
     std::error_code error;
     std::filesystem::create_directories(directory, error);
     if (error) return fail(Code::kIo, fmt::format("creating {}: {}", directory, error.message()));
@@ -125,8 +132,10 @@ void Daemon::last_steps() {
   sd_notify("STOPPING=1");
   spdlog::info("ending: write-back within {}", duration_text(config.shutdown_timeout));
   std::promise<Status> flushed;
-  store->flush(store::Clock::now() + config.shutdown_timeout, [&](Status status) { flushed.set_value(std::move(status)); });
-  if (auto status = flushed.get_future().get(); !status) spdlog::warn("write-back: {}", status.error().message);
+  store->flush(store::Clock::now() + config.shutdown_timeout,
+               [&](Status status) { flushed.set_value(std::move(status)); });
+  if (auto status = flushed.get_future().get(); !status)
+    spdlog::warn("write-back: {}", status.error().message);
   fs->stop_notifying();
   session->end();
 }
@@ -138,7 +147,8 @@ void Daemon::close_store() {
   }
   store.reset();
   if (keep) return;
-  if (auto status = tiers::remove_private_tmpfs(tmpfs); !status) spdlog::warn("{}", status.error().message);
+  if (auto status = tiers::remove_private_tmpfs(tmpfs); !status)
+    spdlog::warn("{}", status.error().message);
 }
 
 Status serve(Daemon& daemon, Background& background) {

@@ -33,7 +33,8 @@ std::optional<Child> find_namespace(FileSystem& fs, const Inode& root, std::stri
   return std::nullopt;
 }
 
-std::optional<Child> find_prefix(FileSystem& fs, const Inode& directory, std::string_view name) {
+std::optional<Child> find_prefix(FileSystem& fs, const Inode& directory, std::string_view name,
+                                 pid_t caller) {
   if (name == kMetaName) return Child{below(directory, InodeKind::kMeta), {}};
   const auto& ns = directory.ns;
   if (const auto key = key_from_file_name(name)) {
@@ -41,17 +42,19 @@ std::optional<Child> find_prefix(FileSystem& fs, const Inode& directory, std::st
       Inode inode = prefix_inode(ns, *info);
       return Child{std::move(inode), std::move(info)};
     }
-  } else if (const auto target = ns->name(name)) {
-    return Child{name_inode(ns, name, *target), {}};
   }
-  if (auto import = fs.imports().find(ns->id(), std::string(name))) return Child{import_inode(ns, std::move(import)), {}};
+  auto import = fs.imports().find(ns->id(), std::string(name));
+  if (import != nullptr && import->seen_as_file(caller))
+    return Child{import_inode(ns, std::move(import)), {}};
+  if (const auto target = ns->name(name)) return Child{name_inode(ns, name, *target), {}};
   return std::nullopt;
 }
 
 std::optional<Child> find_slab(const Inode& directory, std::string_view name) {
   std::uint32_t id = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
-  if (error != std::errc() || end != name.data() + name.size() || std::to_string(id) != name) return std::nullopt;
+  if (error != std::errc() || end != name.data() + name.size() || std::to_string(id) != name)
+    return std::nullopt;
   for (const SlabInfo& slab : directory.ns->slabs()) {
     if (slab.id == id) return Child{slab_inode(directory.ns, id), {}};
   }
@@ -60,12 +63,17 @@ std::optional<Child> find_slab(const Inode& directory, std::string_view name) {
 
 }  // namespace
 
-std::optional<Child> find_child(FileSystem& fs, const Inode& directory, std::string_view name) {
+std::optional<Child> find_child(FileSystem& fs, const Inode& directory, std::string_view name,
+                                pid_t caller) {
   switch (directory.kind()) {
-    case InodeKind::kRoot: return find_namespace(fs, directory, name);
-    case InodeKind::kNamespace: return find_prefix(fs, directory, name);
-    case InodeKind::kSlabs: return find_slab(directory, name);
-    default: return find_static(directory, name);
+    case InodeKind::kRoot:
+      return find_namespace(fs, directory, name);
+    case InodeKind::kNamespace:
+      return find_prefix(fs, directory, name, caller);
+    case InodeKind::kSlabs:
+      return find_slab(directory, name);
+    default:
+      return find_static(directory, name);
   }
 }
 

@@ -17,17 +17,20 @@ struct Child {
   Inode inode;
   std::optional<store::PrefixInfo> info;  // kPrefix
 };
-std::optional<Child> find_child(FileSystem& fs, const Inode& directory, std::string_view name);
+// `caller` is a process: one that has just copied a file in sees it for a moment more (import.h).
+std::optional<Child> find_child(FileSystem& fs, const Inode& directory, std::string_view name,
+                                pid_t caller = 0);
 
 struct ListedEntry {
   std::string name;
   Inode inode;
   std::uint64_t cookie;  // where to go on after this entry
 };
-// Up to `max` entries from `cookie` on. A namespace lists its longest prefixes, its names and what is
-// being copied in. `.kvfs` is not listed, so that what walks a tree (tar, rsync, du) sees the cache and
-// not the machinery; it opens by its name. Cookies stay valid while entries come and go.
-std::vector<ListedEntry> list_directory(FileSystem& fs, const Inode& directory, std::uint64_t cookie, std::size_t max);
+// Up to `max` entries from `cookie` on. A namespace lists its longest prefixes, its names and what
+// is being copied in. `.kvfs` is not listed, so that what walks a tree (tar, rsync, du) sees the
+// cache and not the machinery; it opens by its name. Cookies stay valid while entries come and go.
+std::vector<ListedEntry> list_directory(FileSystem& fs, const Inode& directory,
+                                        std::uint64_t cookie, std::size_t max);
 
 // Inodes of objects the store names.
 Inode namespace_inode(std::shared_ptr<store::Namespace> ns);

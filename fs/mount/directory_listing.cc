@@ -16,7 +16,9 @@ constexpr std::uint64_t cookie_of(Part part, std::uint64_t place) {
   return (static_cast<std::uint64_t>(part) << kPartShift) | place;
 }
 constexpr Part part_of(std::uint64_t cookie) { return static_cast<Part>(cookie >> kPartShift); }
-constexpr std::uint64_t place_of(std::uint64_t cookie) { return cookie & ((1ULL << kPartShift) - 1); }
+constexpr std::uint64_t place_of(std::uint64_t cookie) {
+  return cookie & ((1ULL << kPartShift) - 1);
+}
 
 struct Filling {
   FileSystem& fs;
@@ -58,10 +60,12 @@ void add_namespaces(Filling& filling) {
 
 void add_static(Filling& filling) {
   const auto entries = static_entries(filling.directory.kind());
-  for (std::uint64_t place = place_of(filling.cookie); place < entries.size() && filling.room() > 0; ++place) {
+  for (std::uint64_t place = place_of(filling.cookie); place < entries.size() && filling.room() > 0;
+       ++place) {
     const StaticEntry& entry = entries[place];
     auto child = find_child(filling.fs, filling.directory, entry.name);
-    if (child) filling.add(std::string(entry.name), std::move(child->inode), Part::kMain, place + 1);
+    if (child)
+      filling.add(std::string(entry.name), std::move(child->inode), Part::kMain, place + 1);
   }
 }
 
@@ -70,7 +74,8 @@ void add_slabs(Filling& filling) {
   for (const SlabInfo& slab : filling.directory.ns->slabs()) {
     const std::uint64_t next = std::uint64_t{slab.id} + 1;
     if (next <= from || filling.room() == 0) continue;
-    filling.add(std::to_string(slab.id), slab_inode(filling.directory.ns, slab.id), Part::kMain, next);
+    filling.add(std::to_string(slab.id), slab_inode(filling.directory.ns, slab.id), Part::kMain,
+                next);
   }
 }
 
@@ -91,7 +96,8 @@ void add_imports(Filling& filling) {
   for (auto& [name, import] : imports) {
     const std::uint64_t serial = import->serial();
     if (serial <= from || filling.room() == 0) continue;
-    filling.add(std::move(name), import_inode(filling.directory.ns, std::move(import)), Part::kImports, serial);
+    filling.add(std::move(name), import_inode(filling.directory.ns, std::move(import)),
+                Part::kImports, serial);
   }
   if (filling.room() > 0) filling.go_to(Part::kPrefixes);
 }
@@ -115,15 +121,24 @@ void add_namespace_parts(Filling& filling) {
 
 }  // namespace
 
-std::vector<ListedEntry> list_directory(FileSystem& fs, const Inode& directory, std::uint64_t cookie, std::size_t max) {
+std::vector<ListedEntry> list_directory(FileSystem& fs, const Inode& directory,
+                                        std::uint64_t cookie, std::size_t max) {
   Filling filling{fs, directory, cookie, max, {}};
   if (part_of(cookie) == Part::kDots) add_dots(filling);
   if (filling.room() == 0 || part_of(filling.cookie) == Part::kDots) return std::move(filling.out);
   switch (directory.kind()) {
-    case InodeKind::kRoot: add_namespaces(filling); break;
-    case InodeKind::kNamespace: add_namespace_parts(filling); break;
-    case InodeKind::kSlabs: add_slabs(filling); break;
-    default: add_static(filling); break;
+    case InodeKind::kRoot:
+      add_namespaces(filling);
+      break;
+    case InodeKind::kNamespace:
+      add_namespace_parts(filling);
+      break;
+    case InodeKind::kSlabs:
+      add_slabs(filling);
+      break;
+    default:
+      add_static(filling);
+      break;
   }
   return std::move(filling.out);
 }

@@ -39,7 +39,8 @@ void FileSystem::attributes_changed(std::uint32_t namespace_id, const Key& key) 
 }
 
 void FileSystem::ownership_changed(std::uint32_t namespace_id) {
-  for (const auto& inode : inodes_.of_namespace(namespace_id)) notifier_.forget_attributes(inode->nodeid);
+  for (const auto& inode : inodes_.of_namespace(namespace_id))
+    notifier_.forget_attributes(inode->nodeid);
 }
 
 void FileSystem::entry_changed(fuse_ino_t directory, std::string name) {
@@ -48,12 +49,13 @@ void FileSystem::entry_changed(fuse_ino_t directory, std::string name) {
 
 void FileSystem::forget_child(const InodeId& directory, const InodeId& child, std::string name) {
   if (inodes_.detach(child) == nullptr) return;  // the kernel never saw it
-  if (const auto parent = inodes_.find(directory)) notifier_.forget_entry(parent->nodeid, std::move(name));
+  if (const auto parent = inodes_.find(directory))
+    notifier_.forget_entry(parent->nodeid, std::move(name));
 }
 
 void FileSystem::on_prefix_removed(std::uint32_t namespace_id, const Key& key) {
-  forget_child({InodeKind::kNamespace, namespace_id, {}, {}}, {InodeKind::kPrefix, namespace_id, key, {}},
-               prefix_file_name(key));
+  forget_child({InodeKind::kNamespace, namespace_id, {}, {}},
+               {InodeKind::kPrefix, namespace_id, key, {}}, prefix_file_name(key));
 }
 
 void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
@@ -61,8 +63,8 @@ void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
 }
 
 void FileSystem::on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) {
-  forget_child({InodeKind::kSlabs, namespace_id, {}, {}}, {InodeKind::kSlab, namespace_id, {slab, 0}, {}},
-               std::to_string(slab));
+  forget_child({InodeKind::kSlabs, namespace_id, {}, {}},
+               {InodeKind::kSlab, namespace_id, {slab, 0}, {}}, std::to_string(slab));
 }
 
 void FileSystem::on_namespace_removed(std::uint32_t namespace_id) {

@@ -2,7 +2,9 @@
 
 namespace kvfs::mount {
 
-void Handle::read(FileSystem&, fuse_req_t req, std::uint64_t, std::size_t) { reply(req, Refusal::kBadMessage); }
+void Handle::read(FileSystem&, fuse_req_t req, std::uint64_t, std::size_t) {
+  reply(req, Refusal::kBadMessage);
+}
 void Handle::write(FileSystem&, fuse_req_t req, std::uint64_t, std::span<const char>) {
   reply(req, Refusal::kWrongDescriptor);
 }

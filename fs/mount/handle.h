@@ -16,7 +16,8 @@ class FileSystem;
 // now or later.
 //
 // Threads: calls from any thread, several at once.
-// Owns:    as the kind says; its destructor gives it back. Shared with requests that wait, so it may
+// Owns:    as the kind says; its destructor gives it back. Shared with requests that wait, so it
+// may
 //          outlive the descriptor for a moment.
 // Blocks:  never for long: what waits is parked.
 // Errors:  by reply.
@@ -30,11 +31,13 @@ class Handle : public std::enable_shared_from_this<Handle> {
   [[nodiscard]] const InodePtr& inode() const { return inode_; }
 
   virtual void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size);
-  virtual void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes);
+  virtual void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset,
+                     std::span<const char> bytes);
   // A descriptor was closed; there may be others of the same open.
   virtual void flush(FileSystem& fs, fuse_req_t req);
   virtual void sync(FileSystem& fs, fuse_req_t req);
-  virtual void allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset, std::uint64_t length);
+  virtual void allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset,
+                        std::uint64_t length);
   // The last descriptor was closed. The reply is the caller's.
   virtual void released(FileSystem& fs, fuse_req_t req);
 

@@ -11,6 +11,8 @@
 namespace kvfs::mount {
 namespace {
 
+constexpr std::chrono::seconds kSeenAsFile{2};
+
 Result<UniqueFd> open_spool(const std::string& directory) {
   UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (fd.valid()) return fd;
@@ -29,7 +31,8 @@ std::uint64_t next_serial() {
 
 }  // namespace
 
-Import::Import(UniqueFd spool, mode_t mode) : spool_(std::move(spool)), serial_(next_serial()), mode_(mode) {}
+Import::Import(UniqueFd spool, mode_t mode)
+    : spool_(std::move(spool)), serial_(next_serial()), mode_(mode) {}
 
 Result<std::shared_ptr<Import>> Import::create(const std::string& spool_directory, mode_t mode) {
   auto spool = open_spool(spool_directory);
@@ -40,9 +43,11 @@ Result<std::shared_ptr<Import>> Import::create(const std::string& spool_director
 Result<std::size_t> Import::write(std::uint64_t offset, std::span<const char> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pwrite(spool_.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n = ::pwrite(spool_.get(), bytes.data() + done, bytes.size() - done,
+                               static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == ENOSPC) return fail(Code::kNoSpace, "the spool of imports is full: free space in its directory");
+    if (n < 0 && errno == ENOSPC)
+      return fail(Code::kNoSpace, "the spool of imports is full: free space in its directory");
     if (n < 0) return fail_errno(errno, "writing the spool of an import");
     done += static_cast<std::size_t>(n);
   }
@@ -58,7 +63,8 @@ Result<std::size_t> Import::read(std::uint64_t offset, std::span<char> bytes) co
 }
 
 Status Import::truncate(std::uint64_t bytes) {
-  if (::ftruncate(spool_.get(), static_cast<off_t>(bytes)) != 0) return fail_errno(errno, "truncating the spool of an import");
+  if (::ftruncate(spool_.get(), static_cast<off_t>(bytes)) != 0)
+    return fail_errno(errno, "truncating the spool of an import");
   const MutexLock lock(mutex_);
   ++changes_;
   return {};
@@ -66,8 +72,10 @@ Status Import::truncate(std::uint64_t bytes) {
 
 Status Import::allocate(int mode, std::uint64_t offset, std::uint64_t bytes) {
   if (::fallocate(spool_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
-    if (errno == ENOSPC) return fail(Code::kNoSpace, "the spool of imports is full: free space in its directory");
-    if (errno == EOPNOTSUPP) return fail(Code::kUnavailable, "the spool's file system has no fallocate of this mode");
+    if (errno == ENOSPC)
+      return fail(Code::kNoSpace, "the spool of imports is full: free space in its directory");
+    if (errno == EOPNOTSUPP)
+      return fail(Code::kUnavailable, "the spool's file system has no fallocate of this mode");
     return fail_errno(errno, "allocating the spool of an import");
   }
   const MutexLock lock(mutex_);
@@ -95,6 +103,27 @@ Import::Facts Import::facts() const {
 bool Import::stored() const {
   const MutexLock lock(mutex_);
   return key_.has_value() && stored_changes_ == changes_;
+}
+
+void Import::settle(pid_t writer) {
+  const MutexLock lock(mutex_);
+  writer_ = writer;
+  seen_until_ = std::chrono::steady_clock::now() + kSeenAsFile;
+}
+
+bool Import::settled() const {
+  const MutexLock lock(mutex_);
+  return writer_.has_value();
+}
+
+bool Import::seen_as_file(pid_t caller) const {
+  const MutexLock lock(mutex_);
+  return !writer_ || (*writer_ == caller && std::chrono::steady_clock::now() < seen_until_);
+}
+
+bool Import::expired() const {
+  const MutexLock lock(mutex_);
+  return writer_ && std::chrono::steady_clock::now() >= seen_until_;
 }
 
 Result<std::optional<Key>> Import::finish(store::Namespace& ns) {

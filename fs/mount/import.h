@@ -1,9 +1,10 @@
-// Import: a prefix file being copied in. Its bytes are spooled; at close they are checked in full and
-// stored like any other prefix.
+// Import: a prefix file being copied in. Its bytes are spooled; at close they are checked in full
+// and stored like any other prefix.
 #pragma once
 
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdint>
 #include <ctime>
 #include <memory>
@@ -20,6 +21,9 @@ namespace kvfs::mount {
 // States: spooling -> stored, by finish() on bytes that are right; bytes that are wrong leave it
 // spooling, so that the next close may find them complete (a shell closes a file before it has
 // written it, when it moves the descriptor). Bytes changed after that are checked again.
+// stored -> settled, by settle(): its name is a symlink now, for everybody but the process that
+// wrote it. That one sees the file it wrote for a moment more, because tools that copy (rsync) go
+// on to set mode and times of what they wrote and refuse to do so through a symlink.
 //
 // Threads: calls from any thread; finish() one at a time.
 // Owns:    the spool, which has no name: nothing is left of it when the daemon or the writer dies.
@@ -48,6 +52,11 @@ class Import {
   Result<std::optional<Key>> finish(store::Namespace& ns);
   [[nodiscard]] bool stored() const;
 
+  void settle(pid_t writer);
+  [[nodiscard]] bool settled() const;
+  [[nodiscard]] bool seen_as_file(pid_t caller) const;
+  [[nodiscard]] bool expired() const;  // settled, and nobody sees the file any more
+
  private:
   Import(UniqueFd spool, mode_t mode);
 
@@ -60,6 +69,8 @@ class Import {
   std::uint64_t changes_ GUARDED_BY(mutex_) = 0;
   std::uint64_t stored_changes_ GUARDED_BY(mutex_) = 0;
   std::optional<Key> key_ GUARDED_BY(mutex_);
+  std::optional<pid_t> writer_ GUARDED_BY(mutex_);  // settled
+  std::chrono::steady_clock::time_point seen_until_ GUARDED_BY(mutex_);
 };
 
 }  // namespace kvfs::mount

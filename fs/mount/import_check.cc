@@ -13,7 +13,8 @@
 namespace kvfs::mount {
 namespace {
 
-// Slots held at once while the blocks go over: small against any DRAM tier, large against a request.
+// Slots held at once while the blocks go over: small against any DRAM tier, large against a
+// request.
 constexpr std::uint64_t kChunkBytes = 32ULL << 20;
 
 // A prefix file being read, with what its tensors say.
@@ -37,7 +38,8 @@ struct Source {
 Status read_exactly(int file, std::uint64_t offset, std::span<std::byte> out) {
   std::size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = ::pread(file, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pread(file, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail_errno(errno, "reading the spool of an import");
     if (n == 0) return fail(Code::kInvalid, fmt::format("the file ends at byte {}", offset + done));
@@ -68,16 +70,20 @@ Result<PrefixHeader> read_header(int file, std::uint64_t file_bytes, const Geome
 Status read_tables(Source& source) {
   const PrefixLayout& layout = source.header.layout;
   const std::size_t tokens = std::size_t{layout.blocks} * source.geometry.block_tokens;
-  if (auto status = read_array(source.file, layout.tokens, tokens, source.tokens); !status) return status;
+  if (auto status = read_array(source.file, layout.tokens, tokens, source.tokens); !status)
+    return status;
   std::vector<Extra> extras;
-  if (auto status = read_array(source.file, layout.extras, layout.blocks, extras); !status) return status;
+  if (auto status = read_array(source.file, layout.extras, layout.blocks, extras); !status)
+    return status;
   for (std::uint32_t block = 0; block < layout.blocks; ++block) {
     if (!extras[block].is_zero()) source.extras.push_back({block, 0, extras[block]});
   }
   source.checksums.resize(layout.groups);
   for (std::uint32_t group = 0; group < layout.groups; ++group) {
     const std::size_t count = layout.blocks - layout.first_block[group];
-    if (auto status = read_array(source.file, layout.checksums[group], count, source.checksums[group]); !status) {
+    if (auto status =
+            read_array(source.file, layout.checksums[group], count, source.checksums[group]);
+        !status) {
       return status;
     }
   }
@@ -89,17 +95,21 @@ Status check_keys(const Source& source) {
     return fail(Code::kInvalid, "a token is negative");
   }
   std::vector<Key> keys(source.header.blocks);
-  chain_keys(source.geometry.seed(), source.tokens, source.geometry.block_tokens, source.extras, keys);
+  chain_keys(source.geometry.seed(), source.tokens, source.geometry.block_tokens, source.extras,
+             keys);
   if (keys.back() == source.header.key) return {};
   return fail(Code::kInvalid, fmt::format("tokens and extras have the key {}, the header says {}",
                                           to_hex(keys.back()), to_hex(source.header.key)));
 }
 
 // Reads one block into `out` and checks it.
-Status read_block(const Source& source, std::uint32_t block, std::uint32_t group, std::span<std::byte> out) {
-  if (auto status = read_exactly(source.file, source.offset(block, group), out); !status) return status;
+Status read_block(const Source& source, std::uint32_t block, std::uint32_t group,
+                  std::span<std::byte> out) {
+  if (auto status = read_exactly(source.file, source.offset(block, group), out); !status)
+    return status;
   if (block_checksum(out) == source.checksum(block, group)) return {};
-  return fail(Code::kInvalid, fmt::format("block {} of group {} does not have its checksum", block, group));
+  return fail(Code::kInvalid,
+              fmt::format("block {} of group {} does not have its checksum", block, group));
 }
 
 // Calls each(block, group) for the blocks of [first, first + count) that the file holds.
@@ -123,22 +133,28 @@ Status check_blocks(const Source& source) {
 }
 
 // Stores blocks [first, first + count) behind `parent`, which becomes their tip.
-Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t first, std::uint32_t count, Key& parent) {
+Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t first,
+                   std::uint32_t count, Key& parent) {
   const std::uint32_t block_tokens = source.geometry.block_tokens;
-  const auto tokens = std::span(source.tokens).subspan(std::size_t{first} * block_tokens, std::size_t{count} * block_tokens);
+  const auto tokens =
+      std::span(source.tokens)
+          .subspan(std::size_t{first} * block_tokens, std::size_t{count} * block_tokens);
   std::vector<ExtraAt> extras;
   for (const ExtraAt& extra : source.extras) {
-    if (extra.block >= first && extra.block < first + count) extras.push_back({extra.block - first, 0, extra.extra});
+    if (extra.block >= first && extra.block < first + count)
+      extras.push_back({extra.block - first, 0, extra.extra});
   }
   const auto reservation = ns.reserve();
   std::vector<Extent> extents(std::size_t{count} * source.header.layout.groups);
   if (auto status = reservation->reserve(parent, tokens, extras, extents); !status) return status;
-  auto status = for_blocks(source, first, count, [&](std::uint32_t block, std::uint32_t group) -> Status {
-    std::byte* slot = reservation->address(block - first, group);
-    if (slot == nullptr) return {};  // stored already, perhaps by another writer
-    // Once more: another descriptor may have written since.
-    return read_block(source, block, group, {slot, static_cast<std::size_t>(source.geometry.block_bytes(group))});
-  });
+  auto status =
+      for_blocks(source, first, count, [&](std::uint32_t block, std::uint32_t group) -> Status {
+        std::byte* slot = reservation->address(block - first, group);
+        if (slot == nullptr) return {};  // stored already, perhaps by another writer
+        // Once more: another descriptor may have written since.
+        return read_block(source, block, group,
+                          {slot, static_cast<std::size_t>(source.geometry.block_bytes(group))});
+      });
   if (!status) return status;
   auto committed = reservation->commit(count);
   if (!committed) return pass(std::move(committed));
@@ -148,7 +164,8 @@ Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t fir
 
 std::uint32_t chunk_blocks(const Geometry& geometry) {
   std::uint64_t bytes = 0;
-  for (std::size_t group = 0; group < geometry.groups.size(); ++group) bytes += geometry.slot_bytes(group);
+  for (std::size_t group = 0; group < geometry.groups.size(); ++group)
+    bytes += geometry.slot_bytes(group);
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(kChunkBytes / bytes, 1, 4096));
 }
 
@@ -160,7 +177,8 @@ Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& n
   if (std::ranges::any_of(std::span(header->layout.first_block).first(header->layout.groups),
                           [](std::uint32_t first) { return first != 0; })) {
     // Its early blocks have no bytes for the windowed group, and a shorter hit would need them.
-    return fail(Code::kInvalid, "prefixes longer than a sliding window of their model cannot be imported");
+    return fail(Code::kInvalid,
+                "prefixes longer than a sliding window of their model cannot be imported");
   }
   Source source{file, ns.geometry(), std::move(*header), {}, {}, {}};
   if (auto status = read_tables(source); !status) return pass(std::move(status));
@@ -172,7 +190,8 @@ Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& n
   const std::uint32_t step = chunk_blocks(source.geometry);
   for (std::uint32_t first = 0; first < source.header.blocks; first += step) {
     const std::uint32_t count = std::min(step, source.header.blocks - first);
-    if (auto status = store_chunk(source, ns, first, count, parent); !status) return pass(std::move(status));
+    if (auto status = store_chunk(source, ns, first, count, parent); !status)
+      return pass(std::move(status));
     auto lease = ns.lease(parent, /*quiet=*/true);
     if (!lease) return pass(std::move(lease));
     held = std::move(*lease);

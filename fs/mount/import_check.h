@@ -9,9 +9,9 @@
 
 namespace kvfs::mount {
 
-// Stores the prefix in `file`: header, key chain and every block's checksum are right, or nothing of
-// it is stored. Returns its key. kInvalid names what is wrong; kNoSpace when DRAM cannot take it.
-// Blocks: reads the file twice.
+// Stores the prefix in `file`: header, key chain and every block's checksum are right, or nothing
+// of it is stored. Returns its key. kInvalid names what is wrong; kNoSpace when DRAM cannot take
+// it. Blocks: reads the file twice.
 Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& ns);
 
 }  // namespace kvfs::mount

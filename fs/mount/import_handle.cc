@@ -16,8 +16,8 @@ Status give_name(store::Namespace& ns, const std::string& name, const Key& key) 
   const auto named = key_from_file_name(name);
   if (!named) return ns.add_name(name, key, /*replace=*/true);
   if (*named == key) return {};
-  return fail(Code::kInvalid, fmt::format("its key is {}, its name says {}: call it {}", to_hex(key), to_hex(*named),
-                                          prefix_file_name(key)));
+  return fail(Code::kInvalid, fmt::format("its key is {}, its name says {}: call it {}",
+                                          to_hex(key), to_hex(*named), prefix_file_name(key)));
 }
 
 // Whatever is wrong with the bytes is the caller's EINVAL.
@@ -35,44 +35,54 @@ void ImportHandle::read(FileSystem&, fuse_req_t req, std::uint64_t offset, std::
   fuse_reply_buf(req, bytes.data(), *got);
 }
 
-void ImportHandle::write(FileSystem&, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) {
+void ImportHandle::write(FileSystem&, fuse_req_t req, std::uint64_t offset,
+                         std::span<const char> bytes) {
   const auto written = inode()->import->write(offset, bytes);
   if (!written) return reply(req, written.error());
   fuse_reply_write(req, *written);
 }
 
-void ImportHandle::allocate(FileSystem&, fuse_req_t req, int mode, std::uint64_t offset, std::uint64_t length) {
+void ImportHandle::allocate(FileSystem&, fuse_req_t req, int mode, std::uint64_t offset,
+                            std::uint64_t length) {
   reply(req, inode()->import->allocate(mode, offset, length));
 }
 
-Status ImportHandle::finish(FileSystem& fs) {
+Status ImportHandle::finish(FileSystem& fs, pid_t writer) {
   store::Namespace& ns = *inode()->ns;
   Import& import = *inode()->import;
   const std::string name = fs.imports().name_of(ns.id(), import);
-  if (name.empty() && !import.stored()) return {};  // unlinked meanwhile: nothing to store
-  const bool was_stored = import.stored();
+  if (name.empty() && !named_) return {};  // unlinked meanwhile: nothing to store
+  const bool again = import.stored();
   auto key = import.finish(ns);
   Status status;
   if (!key) {
     status = tl::unexpected(as_import_error(key.error()));
-  } else if (*key && !was_stored) {
+  } else if (*key && !(again && named_)) {
     status = give_name(ns, name, **key);
-    if (status) fs.imports().remove(ns.id(), import);
+    if (status) settle(fs, name, writer);
   }
   if (!status) spdlog::warn("import of {}/{}: {}", ns.name(), name, status.error().message);
   return status;
 }
 
+// A key's own file is there by itself; another name stays in the table for its writer.
+void ImportHandle::settle(FileSystem& fs, const std::string& name, pid_t writer) {
+  named_ = true;
+  inode()->import->settle(writer);
+  if (key_from_file_name(name)) fs.imports().remove(inode()->id.namespace_id, *inode()->import);
+}
+
 void ImportHandle::flush(FileSystem& fs, fuse_req_t req) {
   fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
-                  pending = fs.parked().park(req)] { pending.finish(self->finish(fs)); });
+                  pending = fs.parked().park(req),
+                  writer = fuse_req_ctx(req)->pid] { pending.finish(self->finish(fs, writer)); });
 }
 
 void ImportHandle::sync(FileSystem& fs, fuse_req_t req) {
   // Before the file is complete there is nothing that could be made durable; its close will tell.
   fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
-                  pending = fs.parked().park(req)] {
-    if (auto status = self->finish(fs); !status && status.error().code != Code::kInvalid) {
+                  pending = fs.parked().park(req), writer = fuse_req_ctx(req)->pid] {
+    if (auto status = self->finish(fs, writer); !status && status.error().code != Code::kInvalid) {
       pending.refuse(status.error());
       return;
     }
@@ -83,11 +93,11 @@ void ImportHandle::sync(FileSystem& fs, fuse_req_t req) {
 
 void ImportHandle::released(FileSystem& fs, fuse_req_t) {
   const Import& import = *inode()->import;
-  if (import.stored()) return;
   const std::string name = fs.imports().name_of(inode()->id.namespace_id, import);
-  if (name.empty()) return;
-  spdlog::warn("import of {}/{}: dropped: it was closed with {} bytes that are no whole prefix file",
-               inode()->ns->name(), name, import.facts().bytes);
+  if (name.empty() || import.settled()) return;
+  spdlog::warn(
+      "import of {}/{}: dropped: it was closed with {} bytes that are no prefix file of that name",
+      inode()->ns->name(), name, import.facts().bytes);
   fs.imports().remove(inode()->id.namespace_id, import);
 }
 

@@ -2,16 +2,23 @@
 
 #include <fmt/format.h>
 
+#include "fs/mount/import.h"
+
 namespace kvfs::mount {
 
-Status ImportTable::add(std::uint32_t namespace_id, const std::string& name, std::shared_ptr<Import> import) {
+Status ImportTable::add(std::uint32_t namespace_id, const std::string& name,
+                        std::shared_ptr<Import> import) {
+  Dropped dropped;
   const MutexLock lock(mutex_);
+  dropped = drop_expired();
   if (imports_.try_emplace({namespace_id, name}, std::move(import)).second) return {};
   return fail(Code::kExists, fmt::format("{} is being copied in by somebody else", name));
 }
 
-std::shared_ptr<Import> ImportTable::find(std::uint32_t namespace_id, const std::string& name) const {
+std::shared_ptr<Import> ImportTable::find(std::uint32_t namespace_id, const std::string& name) {
+  Dropped dropped;
   const MutexLock lock(mutex_);
+  dropped = drop_expired();
   const auto found = imports_.find({namespace_id, name});
   return found == imports_.end() ? nullptr : found->second;
 }
@@ -42,7 +49,8 @@ std::string ImportTable::name_of(std::uint32_t namespace_id, const Import& impor
   return {};
 }
 
-bool ImportTable::rename(std::uint32_t namespace_id, const std::string& from, const std::string& to) {
+bool ImportTable::rename(std::uint32_t namespace_id, const std::string& from,
+                         const std::string& to) {
   const MutexLock lock(mutex_);
   const auto found = imports_.find({namespace_id, from});
   if (found == imports_.end()) return false;
@@ -52,14 +60,30 @@ bool ImportTable::rename(std::uint32_t namespace_id, const std::string& from, co
   return true;
 }
 
-std::vector<std::pair<std::string, std::shared_ptr<Import>>> ImportTable::list(std::uint32_t namespace_id) const {
+std::vector<std::pair<std::string, std::shared_ptr<Import>>> ImportTable::list(
+    std::uint32_t namespace_id) {
   std::vector<std::pair<std::string, std::shared_ptr<Import>>> list;
+  Dropped dropped;
   const MutexLock lock(mutex_);
+  dropped = drop_expired();
   for (auto place = imports_.lower_bound({namespace_id, ""});
        place != imports_.end() && place->first.first == namespace_id; ++place) {
-    list.emplace_back(place->first.second, place->second);
+    if (!place->second->settled()) list.emplace_back(place->first.second, place->second);
   }
   return list;
+}
+
+ImportTable::Dropped ImportTable::drop_expired() {
+  Dropped dropped;
+  for (auto place = imports_.begin(); place != imports_.end();) {
+    if (!place->second->expired()) {
+      ++place;
+      continue;
+    }
+    dropped.push_back(std::move(place->second));
+    place = imports_.erase(place);
+  }
+  return dropped;
 }
 
 void ImportTable::clear() {

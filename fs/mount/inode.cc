@@ -8,7 +8,8 @@
 namespace kvfs::mount {
 namespace {
 
-std::uint64_t digest(InodeKind kind, std::uint32_t namespace_id, const Key& key, const std::string& name) {
+std::uint64_t digest(InodeKind kind, std::uint32_t namespace_id, const Key& key,
+                     const std::string& name) {
   std::vector<std::byte> bytes(24 + name.size());
   const std::uint32_t head[2] = {static_cast<std::uint32_t>(kind), namespace_id};
   std::memcpy(bytes.data(), head, 8);
@@ -21,7 +22,8 @@ std::uint64_t digest(InodeKind kind, std::uint32_t namespace_id, const Key& key,
 
 std::size_t InodeIdHash::operator()(const InodeId& id) const noexcept {
   const auto kind = static_cast<std::uint64_t>(id.kind);
-  return static_cast<std::size_t>((id.key.lo ^ (kind << 56) ^ id.namespace_id) * 0x9e3779b97f4a7c15ULL) ^
+  return static_cast<std::size_t>((id.key.lo ^ (kind << 56) ^ id.namespace_id) *
+                                  0x9e3779b97f4a7c15ULL) ^
          std::hash<std::string>()(id.name);
 }
 

@@ -17,25 +17,33 @@ enum class InodeKind : std::uint8_t {
   // the store
   kRoot,       // /
   kStoreMeta,  // /.kvfs
-  kVersion, kConfig, kStoreStats, kMetrics, kStoreControl,
+  kVersion,
+  kConfig,
+  kStoreStats,
+  kMetrics,
+  kStoreControl,
   // a namespace
   kNamespace,  // /<ns>
   kMeta,       // /<ns>/.kvfs
-  kGeometry, kNamespaceStats, kIndex, kReserve, kControl,
-  kSlabs,      // /<ns>/.kvfs/slabs
-  kSlab,       // /<ns>/.kvfs/slabs/<id>
-  kPrefix,     // /<ns>/<key>.safetensors
-  kName,       // /<ns>/<name>, a symlink
-  kImport,     // /<ns>/<name>, a file being copied in
+  kGeometry,
+  kNamespaceStats,
+  kIndex,
+  kReserve,
+  kControl,
+  kSlabs,   // /<ns>/.kvfs/slabs
+  kSlab,    // /<ns>/.kvfs/slabs/<id>
+  kPrefix,  // /<ns>/<key>.safetensors
+  kName,    // /<ns>/<name>, a symlink
+  kImport,  // /<ns>/<name>, a file being copied in
 };
 
 constexpr bool is_directory(InodeKind kind) {
-  return kind == InodeKind::kRoot || kind == InodeKind::kStoreMeta || kind == InodeKind::kNamespace ||
-         kind == InodeKind::kMeta || kind == InodeKind::kSlabs;
+  return kind == InodeKind::kRoot || kind == InodeKind::kStoreMeta ||
+         kind == InodeKind::kNamespace || kind == InodeKind::kMeta || kind == InodeKind::kSlabs;
 }
 
-// What makes two lookups find the same inode. `key` is the prefix's key, a name's target, or holds in
-// `lo` a slab's id, an index's generation, an import's serial number.
+// What makes two lookups find the same inode. `key` is the prefix's key, a name's target, or holds
+// in `lo` a slab's id, an index's generation, an import's serial number.
 struct InodeId {
   InodeKind kind = InodeKind::kRoot;
   std::uint32_t namespace_id = 0;
@@ -50,13 +58,13 @@ struct InodeIdHash {
 
 // Immutable: what can change is asked of the store each time.
 struct Inode {
-  fuse_ino_t nodeid = 0;     // never used twice
+  fuse_ino_t nodeid = 0;  // never used twice
   InodeId id;
-  std::uint64_t number = 0;  // st_ino: the same after a restart
+  std::uint64_t number = 0;              // st_ino: the same after a restart
   std::shared_ptr<store::Namespace> ns;  // null for the store's own
-  std::uint64_t file_bytes = 0;  // kPrefix, kIndex
-  std::uint32_t stored_at = 0;   // kPrefix
-  std::shared_ptr<Import> import;  // kImport
+  std::uint64_t file_bytes = 0;          // kPrefix, kIndex
+  std::uint32_t stored_at = 0;           // kPrefix
+  std::shared_ptr<Import> import;        // kImport
 
   [[nodiscard]] InodeKind kind() const { return id.kind; }
 };

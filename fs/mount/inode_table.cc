@@ -66,7 +66,8 @@ std::vector<InodePtr> InodeTable::of_namespace(std::uint32_t namespace_id) const
   std::vector<InodePtr> inodes;
   const MutexLock lock(mutex_);
   for (const auto& [nodeid, entry] : by_node_) {
-    if (entry.inode->ns != nullptr && entry.inode->id.namespace_id == namespace_id) inodes.push_back(entry.inode);
+    if (entry.inode->ns != nullptr && entry.inode->id.namespace_id == namespace_id)
+      inodes.push_back(entry.inode);
   }
   return inodes;
 }

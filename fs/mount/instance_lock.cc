@@ -25,13 +25,17 @@ Result<InstanceLock> InstanceLock::take(const std::string& path, const std::stri
   const auto directory = std::filesystem::path(path).parent_path();
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  if (error) return fail(Code::kIo, fmt::format("creating {}: {}", directory.string(), error.message()));
+  if (error)
+    return fail(Code::kIo, fmt::format("creating {}: {}", directory.string(), error.message()));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.valid()) return fail_errno(errno, "opening " + path);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail_errno(errno, "locking " + path);
-    return fail(Code::kBusy, fmt::format("{} is used by a kvfsd already ({}): stop it, or give this one directories of its own",
-                                         what, owner_of(fd.get())));
+    return fail(
+        Code::kBusy,
+        fmt::format(
+            "{} is used by a kvfsd already ({}): stop it, or give this one directories of its own",
+            what, owner_of(fd.get())));
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(fd.get(), 0) != 0 || ::pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {

@@ -14,7 +14,8 @@ namespace kvfs::mount {
 // Errors:  kBusy names the other daemon's process id.
 class InstanceLock {
  public:
-  // `path` is the lock file; its directory is made if missing. `what` it stands for goes into the error.
+  // `path` is the lock file; its directory is made if missing. `what` it stands for goes into the
+  // error.
   static Result<InstanceLock> take(const std::string& path, const std::string& what);
 
  private:

@@ -3,7 +3,8 @@
 namespace kvfs::mount {
 
 void ioctl_match(FileSystem&, const IoctlCall& call) {
-  if (call.inode->kind() != InodeKind::kNamespace) return reply(call.req, Refusal::kWrongDescriptor);
+  if (call.inode->kind() != InodeKind::kNamespace)
+    return reply(call.req, Refusal::kWrongDescriptor);
   MatchMessage message;
   if (!read_message(call, message)) return;
   if (!fits<MatchMessage, Key>(call, message.count)) return reply(call.req, Refusal::kBadMessage);

@@ -16,23 +16,27 @@ struct Arrays {
   std::size_t extents = 0;
 };
 
-std::optional<Arrays> find_arrays(const IoctlCall& call, const ReserveMessage& message, const Geometry& geometry) {
+std::optional<Arrays> find_arrays(const IoctlCall& call, const ReserveMessage& message,
+                                  const Geometry& geometry) {
   const std::uint64_t tokens = std::uint64_t{message.blocks} * geometry.block_tokens;
-  const std::uint64_t extras_at = (sizeof(message) + tokens * sizeof(Token) + 7) & ~std::uint64_t{7};
+  const std::uint64_t extras_at =
+      (sizeof(message) + tokens * sizeof(Token) + 7) & ~std::uint64_t{7};
   const std::uint64_t extents = std::uint64_t{message.blocks} * geometry.groups.size();
   if (message.blocks == 0 || extras_at > call.in.size()) return std::nullopt;
   if (message.extras > (call.in.size() - extras_at) / sizeof(ExtraAt)) return std::nullopt;
   if (!fits<ReserveMessage, Extent>(call, extents)) return std::nullopt;
   // The kernel's copy begins 8-aligned, and so does each array.
   const std::byte* base = call.in.data();
-  return Arrays{{reinterpret_cast<const Token*>(base + sizeof(message)), static_cast<std::size_t>(tokens)},
-                {reinterpret_cast<const ExtraAt*>(base + extras_at), message.extras},
-                static_cast<std::size_t>(extents)};
+  return Arrays{
+      {reinterpret_cast<const Token*>(base + sizeof(message)), static_cast<std::size_t>(tokens)},
+      {reinterpret_cast<const ExtraAt*>(base + extras_at), message.extras},
+      static_cast<std::size_t>(extents)};
 }
 
 bool over_capacity(FileSystem& fs, const Geometry& geometry, std::uint64_t blocks) {
   std::uint64_t bytes = 0;
-  for (std::size_t group = 0; group < geometry.groups.size(); ++group) bytes += geometry.slot_bytes(group);
+  for (std::size_t group = 0; group < geometry.groups.size(); ++group)
+    bytes += geometry.slot_bytes(group);
   return blocks * bytes > fs.config().dram;
 }
 

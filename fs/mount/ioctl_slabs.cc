@@ -5,7 +5,8 @@
 namespace kvfs::mount {
 
 void ioctl_slabs(FileSystem&, const IoctlCall& call) {
-  if (call.inode->kind() != InodeKind::kNamespace) return reply(call.req, Refusal::kWrongDescriptor);
+  if (call.inode->kind() != InodeKind::kNamespace)
+    return reply(call.req, Refusal::kWrongDescriptor);
   SlabsMessage message;
   if (!read_message(call, message)) return;
   if (message.capacity == 0 || !fits<SlabsMessage, SlabInfo>(call, message.capacity)) {

@@ -18,7 +18,9 @@ void log_from_fuse(fuse_log_level level, const char* format, va_list arguments) 
   std::vsnprintf(text.data(), text.size(), format, arguments);
   std::string_view line(text.data());
   while (line.ends_with('\n')) line.remove_suffix(1);
-  spdlog::log(level <= FUSE_LOG_ERR ? spdlog::level::err : level <= FUSE_LOG_WARNING ? spdlog::level::warn : spdlog::level::debug,
+  spdlog::log(level <= FUSE_LOG_ERR       ? spdlog::level::err
+              : level <= FUSE_LOG_WARNING ? spdlog::level::warn
+                                          : spdlog::level::debug,
               "{}", line);
 }
 

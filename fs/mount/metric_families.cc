@@ -5,9 +5,11 @@
 
 namespace kvfs::mount {
 
-prometheus::ClientMetric& MetricFamilies::add(const char* name, const char* help, prometheus::MetricType type, Labels labels) {
+prometheus::ClientMetric& MetricFamilies::add(const char* name, const char* help,
+                                              prometheus::MetricType type, Labels labels) {
   auto family = std::ranges::find(families_, name, &prometheus::MetricFamily::name);
-  if (family == families_.end()) family = families_.insert(family, prometheus::MetricFamily{name, help, type, {}});
+  if (family == families_.end())
+    family = families_.insert(family, prometheus::MetricFamily{name, help, type, {}});
   prometheus::ClientMetric& metric = family->metric.emplace_back();
   for (const auto& [label, value] : labels) metric.label.push_back({label, value});
   return metric;
@@ -21,7 +23,8 @@ void MetricFamilies::gauge(const char* name, const char* help, Labels labels, do
   add(name, help, prometheus::MetricType::Gauge, labels).gauge.value = value;
 }
 
-void MetricFamilies::histogram(const char* name, const char* help, Labels labels, const HistogramSnapshot& snapshot) {
+void MetricFamilies::histogram(const char* name, const char* help, Labels labels,
+                               const HistogramSnapshot& snapshot) {
   auto& histogram = add(name, help, prometheus::MetricType::Histogram, labels).histogram;
   histogram.sample_count = snapshot.count;
   histogram.sample_sum = snapshot.sum_seconds;
@@ -29,7 +32,8 @@ void MetricFamilies::histogram(const char* name, const char* help, Labels labels
   for (std::size_t bucket = 0; bucket < snapshot.counts.size(); ++bucket) {
     cumulative += snapshot.counts[bucket];
     const bool last = bucket + 1 == snapshot.counts.size();
-    const double bound = last ? std::numeric_limits<double>::infinity() : 1e-6 * static_cast<double>(1ULL << bucket);
+    const double bound =
+        last ? std::numeric_limits<double>::infinity() : 1e-6 * static_cast<double>(1ULL << bucket);
     histogram.bucket.push_back({cumulative, bound});
   }
 }

@@ -18,11 +18,13 @@ class MetricFamilies {
  public:
   void counter(const char* name, const char* help, Labels labels, double value);
   void gauge(const char* name, const char* help, Labels labels, double value);
-  void histogram(const char* name, const char* help, Labels labels, const HistogramSnapshot& snapshot);
+  void histogram(const char* name, const char* help, Labels labels,
+                 const HistogramSnapshot& snapshot);
   [[nodiscard]] const std::vector<prometheus::MetricFamily>& families() const { return families_; }
 
  private:
-  prometheus::ClientMetric& add(const char* name, const char* help, prometheus::MetricType type, Labels labels);
+  prometheus::ClientMetric& add(const char* name, const char* help, prometheus::MetricType type,
+                                Labels labels);
   std::vector<prometheus::MetricFamily> families_;
 };
 

@@ -9,7 +9,7 @@ namespace kvfs::mount {
 struct MountInfo {
   std::string device;  // "major:minor"
   std::string point;
-  std::string type;    // "fuse.kvfs"
+  std::string type;  // "fuse.kvfs"
 };
 // Mounts at exactly this path, the topmost last.
 std::vector<MountInfo> mounts_at(const std::string& path);

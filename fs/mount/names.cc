@@ -9,11 +9,14 @@ namespace {
 
 Status check_file_name(std::string_view name) {
   const bool reserved = name == "." || name == ".." || name == kMetaName;
-  if (!name.empty() && name.size() <= 255 && !reserved && name.find_first_of(std::string_view("/\0\n", 3)) == name.npos) {
+  if (!name.empty() && name.size() <= 255 && !reserved &&
+      name.find_first_of(std::string_view("/\0\n", 3)) == name.npos) {
     return {};
   }
-  return fail(Code::kInvalid, fmt::format("'{}' cannot be a name: 1 to 255 bytes without '/' or line ends, and not '{}'",
-                                          name, kMetaName));
+  return fail(
+      Code::kInvalid,
+      fmt::format("'{}' cannot be a name: 1 to 255 bytes without '/' or line ends, and not '{}'",
+                  name, kMetaName));
 }
 
 }  // namespace

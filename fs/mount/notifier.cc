@@ -4,7 +4,8 @@ namespace kvfs::mount {
 
 void Notifier::forget_entry(fuse_ino_t parent, std::string name) {
   worker_.post([this, parent, name = std::move(name)] {
-    if (session_ != nullptr) fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
+    if (session_ != nullptr)
+      fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
   });
 }
 

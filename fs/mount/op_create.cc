@@ -9,7 +9,8 @@
 namespace kvfs::mount {
 namespace {
 
-Result<InodePtr> begin_import(FileSystem& fs, const Inode& directory, const std::string& name, mode_t mode) {
+Result<InodePtr> begin_import(FileSystem& fs, const Inode& directory, const std::string& name,
+                              mode_t mode) {
   const auto& ns = directory.ns;
   if (const auto key = key_from_file_name(name)) {
     if (ns->contains(*key)) return fail(Code::kExists, name + " is cached already");
@@ -20,14 +21,16 @@ Result<InodePtr> begin_import(FileSystem& fs, const Inode& directory, const std:
   }
   auto import = Import::create(fs.store().spool_directory(), mode);
   if (!import) return pass(std::move(import));
-  if (auto status = fs.imports().add(ns->id(), name, *import); !status) return pass(std::move(status));
+  if (auto status = fs.imports().add(ns->id(), name, *import); !status)
+    return pass(std::move(status));
   return fs.inodes().look_up(import_inode(ns, std::move(*import)));
 }
 
 }  // namespace
 
 // A new file in a namespace directory is an import.
-void op_create(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
+void op_create(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+               fuse_file_info* fi) {
   const InodePtr directory = fs.inodes().get(parent);
   if (directory == nullptr) return reply(req, Refusal::kStale);
   if (directory->kind() != InodeKind::kNamespace) return reply(req, Refusal::kNotPermitted);

@@ -3,10 +3,12 @@
 
 namespace kvfs::mount {
 
-void op_fallocate(FileSystem& fs, fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info* fi) {
+void op_fallocate(FileSystem& fs, fuse_req_t req, fuse_ino_t, int mode, off_t offset, off_t length,
+                  fuse_file_info* fi) {
   const HandlePtr handle = fs.handles().get(fi->fh);
   if (handle == nullptr) return reply(req, Refusal::kWrongDescriptor);
-  handle->allocate(fs, req, mode, static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length));
+  handle->allocate(fs, req, mode, static_cast<std::uint64_t>(offset),
+                   static_cast<std::uint64_t>(length));
 }
 
 }  // namespace kvfs::mount

@@ -5,7 +5,8 @@
 
 namespace kvfs::mount {
 
-void op_getxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) {
+void op_getxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name,
+                 std::size_t size) {
   const InodePtr inode = fs.inodes().get(ino);
   if (inode == nullptr) return reply(req, Refusal::kStale);
   reply_xattr(req, get_xattr(*inode, name), size);

@@ -4,6 +4,7 @@
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/ops.h"
+#include "fs/mount/privilege.h"
 
 namespace kvfs::mount {
 namespace {
@@ -23,8 +24,14 @@ void op_init(FileSystem& fs, fuse_conn_info* conn) {
   conn->max_background = 256;
   conn->time_gran = 1;
 
-  const bool passthrough = config.passthrough != Passthrough::kOff && want(conn, FUSE_CAP_PASSTHROUGH);
+  const bool passthrough = config.passthrough != Passthrough::kOff && may_pass_through() &&
+                           want(conn, FUSE_CAP_PASSTHROUGH);
   fs.set_passthrough(passthrough);
+  if (config.passthrough == Passthrough::kOn && !passthrough) {
+    spdlog::error(
+        "passthrough: on, but this kernel does not have it (Linux 6.9 does): clients fall back to "
+        "read(2)");
+  }
   // Without it every passthrough write asks for security.capability first.
   want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
   want(conn, FUSE_CAP_PARALLEL_DIROPS);
@@ -32,7 +39,8 @@ void op_init(FileSystem& fs, fuse_conn_info* conn) {
   // Contents never change behind an inode: nothing to invalidate, no attribute check before reads.
   fuse_unset_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA);
   if (!config.uring) fuse_unset_feature_flag(conn, FUSE_CAP_OVER_IO_URING);
-  spdlog::debug("fuse protocol {}.{}, passthrough {}", conn->proto_major, conn->proto_minor, passthrough ? "on" : "off");
+  spdlog::debug("fuse protocol {}.{}, passthrough {}", conn->proto_major, conn->proto_minor,
+                passthrough ? "on" : "off");
 }
 
 }  // namespace kvfs::mount

@@ -4,6 +4,8 @@
 namespace kvfs::mount {
 
 // A prefix's file name is its key; other names are symlinks.
-void op_link(FileSystem&, fuse_req_t req, fuse_ino_t, fuse_ino_t, const char*) { reply(req, Refusal::kNotPermitted); }
+void op_link(FileSystem&, fuse_req_t req, fuse_ino_t, fuse_ino_t, const char*) {
+  reply(req, Refusal::kNotPermitted);
+}
 
 }  // namespace kvfs::mount

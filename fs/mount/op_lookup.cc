@@ -9,10 +9,11 @@ namespace kvfs::mount {
 void op_lookup(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name) {
   const InodePtr directory = fs.inodes().get(parent);
   if (directory == nullptr) return reply(req, Refusal::kStale);
-  auto child = find_child(fs, *directory, name);
+  auto child = find_child(fs, *directory, name, fuse_req_ctx(req)->pid);
   if (!child) return reply(req, Refusal::kNotFound);
   const InodePtr inode = fs.inodes().look_up(std::move(child->inode));
-  const auto attr = child->info ? Result<struct stat>(prefix_attributes(*inode, *child->info)) : attributes(fs, *inode);
+  const auto attr = child->info ? Result<struct stat>(prefix_attributes(*inode, *child->info))
+                                : attributes(fs, *inode);
   if (!attr) {
     reply(req, attr.error());
   } else {

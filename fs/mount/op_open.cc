@@ -41,7 +41,8 @@ void open_snapshot(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_f
   give(fs, req, fi, std::make_shared<SnapshotHandle>(inode, snapshot(fs, *inode)));
 }
 
-void open_control(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi, ControlHandle::Run run) {
+void open_control(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi,
+                  ControlHandle::Run run) {
   fi.direct_io = 1;
   fi.nonseekable = 1;
   fi.noflush = 1;
@@ -67,15 +68,24 @@ void op_open(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi)
   const InodePtr inode = fs.inodes().get(ino);
   if (inode == nullptr) return reply(req, Refusal::kStale);
   switch (inode->kind()) {
-    case InodeKind::kPrefix: return open_prefix(fs, req, inode, *fi);
+    case InodeKind::kPrefix:
+      return open_prefix(fs, req, inode, *fi);
     case InodeKind::kSlab:
-    case InodeKind::kIndex: return open_passthrough(fs, req, inode, *fi);
-    case InodeKind::kReserve: return open_reserve(fs, req, inode, *fi);
-    case InodeKind::kControl: return open_control(fs, req, inode, *fi, control_namespace);
-    case InodeKind::kStoreControl: return open_control(fs, req, inode, *fi, control_store);
-    case InodeKind::kImport: return open_import(fs, req, inode, *fi);
-    case InodeKind::kName: return reply(req, Refusal::kBadMessage);
-    default: return is_directory(inode->kind()) ? reply(req, Refusal::kIsDirectory) : open_snapshot(fs, req, inode, *fi);
+    case InodeKind::kIndex:
+      return open_passthrough(fs, req, inode, *fi);
+    case InodeKind::kReserve:
+      return open_reserve(fs, req, inode, *fi);
+    case InodeKind::kControl:
+      return open_control(fs, req, inode, *fi, control_namespace);
+    case InodeKind::kStoreControl:
+      return open_control(fs, req, inode, *fi, control_store);
+    case InodeKind::kImport:
+      return open_import(fs, req, inode, *fi);
+    case InodeKind::kName:
+      return reply(req, Refusal::kBadMessage);
+    default:
+      return is_directory(inode->kind()) ? reply(req, Refusal::kIsDirectory)
+                                         : open_snapshot(fs, req, inode, *fi);
   }
 }
 

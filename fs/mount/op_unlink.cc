@@ -12,8 +12,11 @@ void evict(fuse_req_t req, store::Namespace& ns, const Key& key) {
   if (!evicted) return reply(req, evicted.error());
   // What is leased is gone from the listing at once and freed with its last lease.
   if (!ns.contains(key)) return reply_ok(req);
-  spdlog::info("rm of {}/{}: nothing was evicted: {} blocks are leased, {} pinned or named, {} part of longer prefixes",
-               ns.name(), prefix_file_name(key), evicted->kept_leased, evicted->kept_pinned, evicted->kept_shared);
+  spdlog::info(
+      "rm of {}/{}: nothing was evicted: {} blocks are leased, {} pinned or named, {} part of "
+      "longer prefixes",
+      ns.name(), prefix_file_name(key), evicted->kept_leased, evicted->kept_pinned,
+      evicted->kept_shared);
   reply(req, Error{Code::kBusy, {}});
 }
 
@@ -24,7 +27,8 @@ void op_unlink(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* na
   if (directory == nullptr) return reply(req, Refusal::kStale);
   if (directory->kind() != InodeKind::kNamespace) return reply(req, Refusal::kNotPermitted);
   store::Namespace& ns = *directory->ns;
-  if (fs.imports().take(ns.id(), name) != nullptr) return reply_ok(req);
+  const auto import = fs.imports().take(ns.id(), name);
+  if (import != nullptr && !import->settled()) return reply_ok(req);
   if (const auto key = key_from_file_name(name)) return evict(req, ns, *key);
   reply(req, ns.remove_name(name));
 }

@@ -3,7 +3,8 @@
 
 namespace kvfs::mount {
 
-void op_write(FileSystem& fs, fuse_req_t req, fuse_ino_t, const char* bytes, std::size_t size, off_t offset, fuse_file_info* fi) {
+void op_write(FileSystem& fs, fuse_req_t req, fuse_ino_t, const char* bytes, std::size_t size,
+              off_t offset, fuse_file_info* fi) {
   const HandlePtr handle = fs.handles().get(fi->fh);
   if (handle == nullptr) return reply(req, Refusal::kWrongDescriptor);
   handle->write(fs, req, static_cast<std::uint64_t>(offset), {bytes, size});

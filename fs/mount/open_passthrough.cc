@@ -9,8 +9,8 @@
 namespace kvfs::mount {
 namespace {
 
-void give(FileSystem& fs, fuse_req_t req, const std::shared_ptr<PassthroughHandle>& handle, fuse_file_info fi,
-          int backing) {
+void give(FileSystem& fs, fuse_req_t req, const std::shared_ptr<PassthroughHandle>& handle,
+          fuse_file_info fi, int backing) {
   const fuse_ino_t nodeid = handle->inode()->nodeid;
   fi.backing_id = backing;
   fi.noflush = 1;
@@ -33,10 +33,12 @@ void open_slab(FileSystem& fs, fuse_req_t req, const InodePtr& inode, const fuse
 }
 
 void open_index(FileSystem& fs, fuse_req_t req, const InodePtr& inode, const fuse_file_info& fi) {
-  if ((fi.flags & O_ACCMODE) != O_RDONLY || (fi.flags & O_TRUNC) != 0) return reply(req, Refusal::kReadOnlyFile);
+  if ((fi.flags & O_ACCMODE) != O_RDONLY || (fi.flags & O_TRUNC) != 0)
+    return reply(req, Refusal::kReadOnlyFile);
   const std::uint64_t generation = inode->id.key.lo;
   const auto file = inode->ns->index_file();
-  if (file.generation != generation) return reply(req, Refusal::kStale);  // the kernel looks it up again
+  if (file.generation != generation)
+    return reply(req, Refusal::kStale);  // the kernel looks it up again
   const auto backing = fs.backings().acquire(req, inode->nodeid, file.fd);
   // The store closes the descriptor when the next generation comes: was it still this index?
   if (inode->ns->index_file().generation != generation) {

@@ -5,7 +5,9 @@
 namespace kvfs::mount {
 namespace {
 
-FileSystem& file_system(fuse_req_t req) { return *static_cast<FileSystem*>(fuse_req_userdata(req)); }
+FileSystem& file_system(fuse_req_t req) {
+  return *static_cast<FileSystem*>(fuse_req_userdata(req));
+}
 
 // libfuse passes the request first; the file system comes from it.
 template <Op op, auto function>

@@ -10,6 +10,8 @@ PassthroughHandle::~PassthroughHandle() {
   }
 }
 
-void PassthroughHandle::released(FileSystem& fs, fuse_req_t req) { fs.backings().release(req, inode()->nodeid); }
+void PassthroughHandle::released(FileSystem& fs, fuse_req_t req) {
+  fs.backings().release(req, inode()->nodeid);
+}
 
 }  // namespace kvfs::mount

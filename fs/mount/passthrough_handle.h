@@ -6,7 +6,8 @@
 namespace kvfs::mount {
 
 // Threads: as Handle.
-// Owns:    one open of the inode's backing id, and for a slab one count of its opens, which keeps the
+// Owns:    one open of the inode's backing id, and for a slab one count of its opens, which keeps
+// the
 //          slab's file until clients have let go of it.
 // Blocks:  never.
 // Errors:  none.

@@ -16,8 +16,8 @@ struct PendingReply::Parked : std::enable_shared_from_this<Parked> {
 
   bool answer(const std::function<void(fuse_req_t)>& write) {
     if (answered.exchange(true, std::memory_order_acq_rel)) return false;
-    // Waits for an interrupt that is being delivered; after it, libfuse knows nothing of this object.
-    // Must come before the reply, which may free the request.
+    // Waits for an interrupt that is being delivered; after it, libfuse knows nothing of this
+    // object. Must come before the reply, which may free the request.
     fuse_req_interrupt_func(req, nullptr, nullptr);
     parked.wait_times_.observe(std::chrono::steady_clock::now() - since);
     parked.remove(this);
@@ -29,7 +29,8 @@ struct PendingReply::Parked : std::enable_shared_from_this<Parked> {
   // still uses the request after this returns, and replying frees it.
   static void interrupted(fuse_req_t /*request*/, void* data) {
     auto* parked = static_cast<Parked*>(data);
-    if (auto self = parked->weak_from_this().lock()) parked->parked.answer_interrupted(std::move(self));
+    if (auto self = parked->weak_from_this().lock())
+      parked->parked.answer_interrupted(std::move(self));
   }
 
   fuse_req_t req;

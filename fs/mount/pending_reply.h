@@ -17,8 +17,9 @@ namespace kvfs::mount {
 class ParkedRequests;
 
 // States: waiting -> answered, once, by whichever of these comes first:
-//   answer()/refuse() of the owner, an interrupt of the caller (EINTR), fail_all() at the end, or the
-//   destructor of the last copy (EIO: an answer that was never given is a bug that must not hang).
+//   answer()/refuse() of the owner, an interrupt of the caller (EINTR), fail_all() at the end, or
+//   the destructor of the last copy (EIO: an answer that was never given is a bug that must not
+//   hang).
 //
 // Threads: any one at a time; interrupts and fail_all() may race with all of them.
 // Owns:    the request until it is answered. Copies share it (a std::function needs copies).

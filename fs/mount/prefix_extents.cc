@@ -9,11 +9,12 @@ namespace {
 
 constexpr std::size_t kMaxExtents = (kMaxIoctlBytes - sizeof(ExtentsMessage)) / sizeof(Extent);
 
-void reply_extents(fuse_req_t req, ExtentsMessage message, std::uint32_t blocks, std::span<const Extent> extents) {
+void reply_extents(fuse_req_t req, ExtentsMessage message, std::uint32_t blocks,
+                   std::span<const Extent> extents) {
   message.capacity = static_cast<std::uint32_t>(extents.size());
   message.blocks = blocks;
-  const std::array<iovec, 2> parts{{{&message, sizeof(message)},
-                                    {const_cast<Extent*>(extents.data()), extents.size_bytes()}}};
+  const std::array<iovec, 2> parts{
+      {{&message, sizeof(message)}, {const_cast<Extent*>(extents.data()), extents.size_bytes()}}};
   fuse_reply_ioctl_iov(req, 0, parts.data(), 2);
 }
 
@@ -36,8 +37,8 @@ Status PrefixHandle::begin(FileSystem& fs, const ExtentsMessage& message) {
     fs.attributes_changed(inode()->id.namespace_id, inode()->id.key);
   }
   if (message.done_before != 0) lease_->done_before(message.done_before);
-  if ((message.flags & kExtentsPromote) == 0 || message.first_block >= lease_->blocks()) return {};
-  return lease_->promote(message.group, message.first_block, lease_->blocks() - message.first_block);
+  if ((message.flags & kExtentsPromote) == 0 || message.first_block >= blocks_) return {};
+  return lease_->promote(message.group, message.first_block, blocks_ - message.first_block);
 }
 
 Result<std::uint32_t> PrefixHandle::fill(const ExtentsMessage& message, std::span<Extent> out) {
@@ -46,17 +47,17 @@ Result<std::uint32_t> PrefixHandle::fill(const ExtentsMessage& message, std::spa
 }
 
 void PrefixHandle::extents(FileSystem& fs, fuse_req_t req, const ExtentsMessage& message) {
-  const std::uint32_t blocks = lease_->blocks();
   if (auto status = begin(fs, message); !status) return reply(req, status.error());
-  if (message.capacity == 0 || message.first_block == blocks) return reply_extents(req, message, blocks, {});
+  if (message.capacity == 0 || message.first_block == blocks_)
+    return reply_extents(req, message, blocks_, {});
 
   std::array<Extent, kMaxExtents> out;
   const auto filled = fill(message, std::span(out).first(message.capacity));
   if (!filled) return reply(req, filled.error());
-  if (*filled > 0) return reply_extents(req, message, blocks, std::span(out).first(*filled));
+  if (*filled > 0) return reply_extents(req, message, blocks_, std::span(out).first(*filled));
   if ((message.flags & kExtentsPromote) == 0) {
     out[0] = {kSlabNotResident, 0};
-    return reply_extents(req, message, blocks, std::span(out).first(1));
+    return reply_extents(req, message, blocks_, std::span(out).first(1));
   }
   const auto deadline = store::Clock::now() + std::chrono::milliseconds(message.timeout_ms);
   wait_to_fill(fs, std::make_shared<Asking>(Asking{fs.parked().park(req), message, deadline}));
@@ -66,7 +67,9 @@ void PrefixHandle::wait_to_fill(FileSystem& fs, const AskingPtr& asking) {
   const MutexLock lock(mutex_);
   lease_->when_resident(asking->message.group, asking->message.first_block, 1, asking->deadline,
                         [&fs, self = self(), asking](const Status& waited) {
-                          fs.completions().post([&fs, self, asking, waited] { self->resume_fill(fs, asking, waited); });
+                          fs.completions().post([&fs, self, asking, waited] {
+                            self->resume_fill(fs, asking, waited);
+                          });
                         });
 }
 
@@ -84,7 +87,7 @@ void PrefixHandle::resume_fill(FileSystem& fs, const AskingPtr& asking, const St
     wait_to_fill(fs, asking);  // dropped again in between; the deadline stands
   } else {
     asking->reply.answer([&](fuse_req_t req) {
-      reply_extents(req, asking->message, lease_->blocks(), std::span(out).first(*filled));
+      reply_extents(req, asking->message, blocks_, std::span(out).first(*filled));
     });
   }
 }

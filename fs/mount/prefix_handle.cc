@@ -15,9 +15,10 @@ struct PrefixHandle::Reading {
 };
 
 PrefixHandle::PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease)
-    : Handle(std::move(inode)), lease_(std::move(lease)) {}
+    : Handle(std::move(inode)), blocks_(lease->blocks()), lease_(std::move(lease)) {}
 
-Status PrefixHandle::plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan, store::Lease::Missing& missing) {
+Status PrefixHandle::plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
+                          store::Lease::Missing& missing) {
   plan.pieces.clear();
   plan.scratch.clear();
   const MutexLock lock(mutex_);
@@ -30,8 +31,9 @@ void PrefixHandle::read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, st
   const Status status = plan(offset, size, pieces, missing);
   if (status) return reply_pieces(req, pieces);
   if (status.error().code != Code::kUnavailable) return reply(req, status.error());
-  auto reading = std::make_shared<Reading>(
-      Reading{fs.parked().park(req), offset, size, store::Clock::now() + fs.config().read_timeout, missing});
+  auto reading =
+      std::make_shared<Reading>(Reading{fs.parked().park(req), offset, size,
+                                        store::Clock::now() + fs.config().read_timeout, missing});
   wait_to_read(fs, reading);
 }
 
@@ -40,7 +42,9 @@ void PrefixHandle::wait_to_read(FileSystem& fs, const ReadingPtr& reading) {
   const MutexLock lock(mutex_);
   lease_->when_resident(missing.group, missing.first, missing.count, reading->deadline,
                         [&fs, self = self(), reading](const Status& waited) {
-                          fs.completions().post([&fs, self, reading, waited] { self->resume_read(fs, reading, waited); });
+                          fs.completions().post([&fs, self, reading, waited] {
+                            self->resume_read(fs, reading, waited);
+                          });
                         });
 }
 

@@ -30,7 +30,8 @@ class PrefixHandle final : public Handle {
   using AskingPtr = std::shared_ptr<Asking>;
 
   // Reading, by the steps it takes: plan; where something is missing wait for it, then plan again.
-  Status plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan, store::Lease::Missing& missing);
+  Status plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
+              store::Lease::Missing& missing);
   void wait_to_read(FileSystem& fs, const ReadingPtr& reading);
   void resume_read(FileSystem& fs, const ReadingPtr& reading, const Status& waited);
 
@@ -40,8 +41,11 @@ class PrefixHandle final : public Handle {
   void resume_fill(FileSystem& fs, const AskingPtr& asking, const Status& waited);
   Status begin(FileSystem& fs, const ExtentsMessage& message);
 
-  std::shared_ptr<PrefixHandle> self() { return std::static_pointer_cast<PrefixHandle>(shared_from_this()); }
+  std::shared_ptr<PrefixHandle> self() {
+    return std::static_pointer_cast<PrefixHandle>(shared_from_this());
+  }
 
+  const std::uint32_t blocks_;
   Mutex mutex_;  // before any lock of the store
   std::unique_ptr<store::Lease> lease_ PT_GUARDED_BY(mutex_);
   bool counted_ GUARDED_BY(mutex_) = false;

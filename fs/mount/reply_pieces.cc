@@ -17,7 +17,8 @@ void reply_pieces(fuse_req_t req, const store::ReadPlan& plan) {
     return;
   }
   std::string joined;  // blocks of a few hundred bytes
-  for (const iovec& piece : plan.pieces) joined.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
+  for (const iovec& piece : plan.pieces)
+    joined.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
   fuse_reply_buf(req, joined.data(), joined.size());
 }
 

@@ -18,14 +18,17 @@ ReservationHandle::ReservationHandle(InodePtr inode) : Handle(std::move(inode)) 
 }
 
 Result<std::uint64_t> ReservationHandle::reserve(const Key& parent, std::span<const Token> tokens,
-                                                 std::span<const ExtraAt> extras, std::span<Extent> extents) {
+                                                 std::span<const ExtraAt> extras,
+                                                 std::span<Extent> extents) {
   const std::unique_lock lock(mutex_);
   if (reservation_ == nullptr) reservation_ = inode()->ns->reserve();
-  if (auto status = reservation_->reserve(parent, tokens, extras, extents); !status) return pass(std::move(status));
+  if (auto status = reservation_->reserve(parent, tokens, extras, extents); !status)
+    return pass(std::move(status));
   return reservation_->id();
 }
 
-Result<std::pair<std::uint32_t, std::uint32_t>> ReservationHandle::join(std::uint64_t id, std::uint32_t first,
+Result<std::pair<std::uint32_t, std::uint32_t>> ReservationHandle::join(std::uint64_t id,
+                                                                        std::uint32_t first,
                                                                         std::span<Extent> extents) {
   const std::unique_lock lock(mutex_);
   if (reservation_ == nullptr) {
@@ -33,7 +36,8 @@ Result<std::pair<std::uint32_t, std::uint32_t>> ReservationHandle::join(std::uin
     if (!joined) return pass(std::move(joined));
     reservation_ = std::move(*joined);
   } else if (reservation_->id() != id) {
-    return fail(Code::kInvalid, "this descriptor holds another reservation: open .kvfs/reserve once more");
+    return fail(Code::kInvalid,
+                "this descriptor holds another reservation: open .kvfs/reserve once more");
   }
   return std::pair(reservation_->extents(first, extents), reservation_->blocks());
 }
@@ -62,10 +66,12 @@ Status ReservationHandle::write_pieces(std::uint64_t offset, std::span<const cha
     if (reservation_ == nullptr || block >= reservation_->blocks()) {
       return fail(Code::kInvalid, fmt::format("byte {} is behind the last reserved block", offset));
     }
-    if (block < committed_) return fail(Code::kInvalid, fmt::format("block {} is committed", block));
+    if (block < committed_)
+      return fail(Code::kInvalid, fmt::format("block {} is committed", block));
     std::uint32_t group = 0;
     while (within >= group_bytes_[group]) within -= group_bytes_[group++];
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), group_bytes_[group] - within));
+    const auto size = static_cast<std::size_t>(
+        std::min<std::uint64_t>(bytes.size(), group_bytes_[group] - within));
     // A block that is stored already has no slot to write: its bytes are there.
     if (std::byte* slot = reservation_->address(static_cast<std::uint32_t>(block), group)) {
       std::memcpy(slot + within, bytes.data(), size);
@@ -76,16 +82,18 @@ Status ReservationHandle::write_pieces(std::uint64_t offset, std::span<const cha
   return {};
 }
 
-void ReservationHandle::write(FileSystem&, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) {
+void ReservationHandle::write(FileSystem&, fuse_req_t req, std::uint64_t offset,
+                              std::span<const char> bytes) {
   if (auto status = write_pieces(offset, bytes); !status) return reply(req, status.error());
   fuse_reply_write(req, bytes.size());
 }
 
 void ReservationHandle::sync(FileSystem& fs, fuse_req_t req) {
   const PendingReply pending = fs.parked().park(req);
-  inode()->ns->flush(store::Clock::now() + fs.config().flush_timeout, [&fs, pending](const Status& status) {
-    fs.completions().post([pending, status] { pending.finish(status); });
-  });
+  inode()->ns->flush(store::Clock::now() + fs.config().flush_timeout,
+                     [&fs, pending](const Status& status) {
+                       fs.completions().post([pending, status] { pending.finish(status); });
+                     });
 }
 
 }  // namespace kvfs::mount

@@ -20,13 +20,16 @@ class ReservationHandle final : public Handle {
  public:
   explicit ReservationHandle(InodePtr inode);
 
-  void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::span<const char> bytes) override;
+  void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset,
+             std::span<const char> bytes) override;
   void sync(FileSystem& fs, fuse_req_t req) override;
 
-  Result<std::uint64_t> reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
+  Result<std::uint64_t> reserve(const Key& parent, std::span<const Token> tokens,
+                                std::span<const ExtraAt> extras,
                                 std::span<Extent> extents);  // the reservation's id
   // How many extents were filled, and how many blocks there are.
-  Result<std::pair<std::uint32_t, std::uint32_t>> join(std::uint64_t id, std::uint32_t first, std::span<Extent> extents);
+  Result<std::pair<std::uint32_t, std::uint32_t>> join(std::uint64_t id, std::uint32_t first,
+                                                       std::span<Extent> extents);
   Result<store::Reservation::Committed> commit(std::uint32_t blocks);
   [[nodiscard]] std::uint32_t blocks();
 
@@ -34,10 +37,10 @@ class ReservationHandle final : public Handle {
   Status write_pieces(std::uint64_t offset, std::span<const char> bytes);
 
   std::vector<std::uint64_t> group_bytes_;
-  std::uint64_t block_stride_ = 0;      // all groups of one block
-  std::shared_mutex mutex_;             // before any lock of the store; shared by writers
+  std::uint64_t block_stride_ = 0;  // all groups of one block
+  std::shared_mutex mutex_;         // before any lock of the store; shared by writers
   std::unique_ptr<store::Reservation> reservation_;
-  std::uint32_t committed_ = 0;         // blocks that must not be written any more
+  std::uint32_t committed_ = 0;  // blocks that must not be written any more
 };
 
 }  // namespace kvfs::mount

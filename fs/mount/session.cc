@@ -55,7 +55,8 @@ void raise_readahead(const Config& config) {
   const auto mounts = mounts_at(config.mountpoint);
   if (mounts.empty() || ::geteuid() != 0) return;
   const std::string path = "/sys/class/bdi/" + mounts.back().device + "/read_ahead_kb";
-  if (!write_setting(path, config.readahead / 1024)) spdlog::warn("readahead: {} cannot be set", path);
+  if (!write_setting(path, config.readahead / 1024))
+    spdlog::warn("readahead: {} cannot be set", path);
 }
 
 void add_options(Arguments& arguments, const Config& config) {
@@ -72,14 +73,18 @@ Result<std::unique_ptr<Session>> Session::mount(const Config& config, FileSystem
   raise_max_pages(config);
   Arguments arguments;
   add_options(arguments, config);
-  fuse_session* session = fuse_session_new(arguments.get(), &operations(), sizeof(fuse_lowlevel_ops), &fs);
-  if (session == nullptr) return fail(Code::kInvalid, "libfuse does not take the mount options; the log says which");
+  fuse_session* session =
+      fuse_session_new(arguments.get(), &operations(), sizeof(fuse_lowlevel_ops), &fs);
+  if (session == nullptr)
+    return fail(Code::kInvalid, "libfuse does not take the mount options; the log says which");
   if (fuse_session_mount(session, config.mountpoint.c_str()) != 0) {
     fuse_session_destroy(session);
-    return fail(Code::kIo, fmt::format("mounting on {} failed: {}", config.mountpoint,
-                                       ::geteuid() == 0 ? "is /dev/fuse there?"
-                                                        : "is fusermount3 installed, and user_allow_other set in "
-                                                          "/etc/fuse.conf if allow_other is wanted?"));
+    return fail(
+        Code::kIo,
+        fmt::format("mounting on {} failed: {}", config.mountpoint,
+                    ::geteuid() == 0 ? "is /dev/fuse there?"
+                                     : "is fusermount3 installed, and user_allow_other set in "
+                                       "/etc/fuse.conf if allow_other is wanted?"));
   }
   return std::unique_ptr<Session>(new Session(config, session));
 }

@@ -17,14 +17,28 @@ struct Unit {
 };
 
 constexpr std::array<Unit, 16> kSizeUnits{{
-    {"", 1}, {"B", 1},
-    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
-    {"K", 0x1p10}, {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40},
-    {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"PiB", 0x1p50},
+    {"", 1},
+    {"B", 1},
+    {"KiB", 0x1p10},
+    {"MiB", 0x1p20},
+    {"GiB", 0x1p30},
+    {"TiB", 0x1p40},
+    {"K", 0x1p10},
+    {"M", 0x1p20},
+    {"G", 0x1p30},
+    {"T", 0x1p40},
+    {"kB", 1e3},
+    {"KB", 1e3},
+    {"MB", 1e6},
+    {"GB", 1e9},
+    {"TB", 1e12},
+    {"PiB", 0x1p50},
 }};
-constexpr std::array<Unit, 5> kDurationUnits{{{"", 1e3}, {"ms", 1}, {"s", 1e3}, {"min", 6e4}, {"h", 3.6e6}}};
+constexpr std::array<Unit, 5> kDurationUnits{
+    {{"", 1e3}, {"ms", 1}, {"s", 1e3}, {"min", 6e4}, {"h", 3.6e6}}};
 
-// The value in the smallest unit, rounded to a whole number; nothing when the text is no such number.
+// The value in the smallest unit, rounded to a whole number; nothing when the text is no such
+// number.
 std::optional<std::uint64_t> parse_with_units(std::string_view text, std::span<const Unit> units) {
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -44,8 +58,11 @@ std::optional<std::uint64_t> parse_with_units(std::string_view text, std::span<c
 
 Result<std::uint64_t> parse_size(std::string_view text) {
   if (const auto bytes = parse_with_units(text, kSizeUnits)) return *bytes;
-  return fail(Code::kInvalid,
-              fmt::format("'{}' is not a size: write a number with B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)", text));
+  return fail(
+      Code::kInvalid,
+      fmt::format(
+          "'{}' is not a size: write a number with B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)",
+          text));
 }
 
 std::string size_text(std::uint64_t bytes) {
@@ -62,7 +79,8 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
   if (const auto ms = parse_with_units(text, kDurationUnits)) {
     return std::chrono::milliseconds(static_cast<std::int64_t>(*ms));
   }
-  return fail(Code::kInvalid, fmt::format("'{}' is not a duration: write a number with ms, s, min or h", text));
+  return fail(Code::kInvalid,
+              fmt::format("'{}' is not a duration: write a number with ms, s, min or h", text));
 }
 
 std::string duration_text(std::chrono::milliseconds duration) {

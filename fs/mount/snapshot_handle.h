@@ -9,7 +9,8 @@ namespace kvfs::mount {
 
 class SnapshotHandle final : public Handle {
  public:
-  SnapshotHandle(InodePtr inode, std::string text) : Handle(std::move(inode)), text_(std::move(text)) {}
+  SnapshotHandle(InodePtr inode, std::string text)
+      : Handle(std::move(inode)), text_(std::move(text)) {}
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
 
  private:

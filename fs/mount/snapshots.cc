@@ -11,13 +11,20 @@ namespace kvfs::mount {
 
 std::string snapshot(FileSystem& fs, const Inode& inode) {
   switch (inode.kind()) {
-    case InodeKind::kVersion: return version_text() + "\n";
-    case InodeKind::kConfig: return config_toml(fs.config());
-    case InodeKind::kStoreStats: return store_stats_json(fs).dump(2) + "\n";
-    case InodeKind::kMetrics: return metrics_text(fs);
-    case InodeKind::kGeometry: return to_json(inode.ns->geometry()).dump(2) + "\n";
-    case InodeKind::kNamespaceStats: return namespace_stats_json(inode.ns->stats()).dump(2) + "\n";
-    default: return {};
+    case InodeKind::kVersion:
+      return version_text() + "\n";
+    case InodeKind::kConfig:
+      return config_toml(fs.config());
+    case InodeKind::kStoreStats:
+      return store_stats_json(fs).dump(2) + "\n";
+    case InodeKind::kMetrics:
+      return metrics_text(fs);
+    case InodeKind::kGeometry:
+      return to_json(inode.ns->geometry()).dump(2) + "\n";
+    case InodeKind::kNamespaceStats:
+      return namespace_stats_json(inode.ns->stats()).dump(2) + "\n";
+    default:
+      return {};
   }
 }
 
@@ -25,8 +32,10 @@ std::uint64_t static_snapshot_bytes(FileSystem& fs, const Inode& inode) {
   switch (inode.kind()) {
     case InodeKind::kVersion:
     case InodeKind::kConfig:
-    case InodeKind::kGeometry: return snapshot(fs, inode).size();
-    default: return 0;
+    case InodeKind::kGeometry:
+      return snapshot(fs, inode).size();
+    default:
+      return 0;
   }
 }
 

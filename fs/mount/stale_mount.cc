@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,9 +16,10 @@ namespace {
 
 constexpr int kMostStacked = 64;
 
+// By statfs(2), which always asks the daemon; stat(2) may answer from the kernel's cache.
 bool is_dead(const std::string& mountpoint) {
-  struct stat status {};
-  return ::stat(mountpoint.c_str(), &status) != 0 && errno == ENOTCONN;
+  struct statfs status {};
+  return ::statfs(mountpoint.c_str(), &status) != 0 && errno == ENOTCONN;
 }
 
 // Without root the setuid helper does it.
@@ -53,9 +54,11 @@ Status clear_mountpoint(const std::string& mountpoint) {
     }
     const auto mounts = mounts_at(mountpoint);
     if (mounts.empty() || mounts.back().type != "fuse.kvfs") return {};
-    return fail(Code::kBusy, fmt::format("{}: a kvfs is mounted there: stop it first (umount {})", mountpoint, mountpoint));
+    return fail(Code::kBusy, fmt::format("{}: a kvfs is mounted there: stop it first (umount {})",
+                                         mountpoint, mountpoint));
   }
-  return fail(Code::kBusy, fmt::format("{}: more than {} dead mounts: unmount them by hand", mountpoint, kMostStacked));
+  return fail(Code::kBusy, fmt::format("{}: more than {} dead mounts: unmount them by hand",
+                                       mountpoint, kMostStacked));
 }
 
 }  // namespace kvfs::mount

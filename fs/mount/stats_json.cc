@@ -16,8 +16,9 @@ json tier_json(const store::TierStats& tier) {
 }
 
 json evictions_json(const store::Evictions& evictions) {
-  return {{"capacity", evictions.capacity}, {"demoted", evictions.demoted},   {"removed", evictions.removed},
-          {"corrupt", evictions.corrupt},   {"io_error", evictions.io_error}, {"slab_moved", evictions.slab_moved}};
+  return {{"capacity", evictions.capacity}, {"demoted", evictions.demoted},
+          {"removed", evictions.removed},   {"corrupt", evictions.corrupt},
+          {"io_error", evictions.io_error}, {"slab_moved", evictions.slab_moved}};
 }
 
 std::uint64_t quantile_us(const HistogramSnapshot& histogram, double quantile) {
@@ -36,10 +37,14 @@ json fuse_json(FileSystem& fs) {
     const HistogramSnapshot times = fs.op_metrics().snapshot(op);
     if (times.count != 0) ops[std::string(kOpNames[op])] = histogram_json(times);
   }
-  return {{"passthrough", fs.passthrough()},        {"inodes", fs.inodes().size()},
-          {"open_files", fs.handles().size()},      {"parked", fs.parked().waiting()},
-          {"backings", fs.backings().open()},       {"jobs_queued", fs.jobs().queued()},
-          {"parked_wait", histogram_json(fs.parked().wait_times())}, {"ops", std::move(ops)}};
+  return {{"passthrough", fs.passthrough()},
+          {"inodes", fs.inodes().size()},
+          {"open_files", fs.handles().size()},
+          {"parked", fs.parked().waiting()},
+          {"backings", fs.backings().open()},
+          {"jobs_queued", fs.jobs().queued()},
+          {"parked_wait", histogram_json(fs.parked().wait_times())},
+          {"ops", std::move(ops)}};
 }
 
 }  // namespace
@@ -81,8 +86,12 @@ json store_stats_json(FileSystem& fs) {
   if (stats.dram.present) tiers["dram"] = tier_json(stats.dram);
   if (stats.nvme.present) tiers["nvme"] = tier_json(stats.nvme);
   json namespaces = json::array();
-  for (const auto& ns : fs.store().namespaces()) namespaces.push_back(namespace_stats_json(ns->stats()));
-  return {{"store", {{"id", fs.store().id()}, {"epoch", fs.store().epoch()}, {"uptime_seconds", stats.uptime_seconds}}},
+  for (const auto& ns : fs.store().namespaces())
+    namespaces.push_back(namespace_stats_json(ns->stats()));
+  return {{"store",
+           {{"id", fs.store().id()},
+            {"epoch", fs.store().epoch()},
+            {"uptime_seconds", stats.uptime_seconds}}},
           {"tiers", std::move(tiers)},
           {"dirty_bytes", stats.dirty_bytes},
           {"writeback_backlog", stats.writeback_backlog},

@@ -9,7 +9,8 @@ namespace kvfs::mount {
 
 class FileSystem;
 
-// {"store", "tiers": {tier: {...}}, "namespaces": [namespace_stats_json], "latency": {what: histogram}, "fuse": {...}}
+// {"store", "tiers": {tier: {...}}, "namespaces": [namespace_stats_json], "latency": {what:
+// histogram}, "fuse": {...}}
 nlohmann::json store_stats_json(FileSystem& fs);
 nlohmann::json namespace_stats_json(const store::NamespaceStats& stats);
 // {"count", "sum_seconds", "p50_us", "p99_us"}; quantiles are upper bounds of their power of two.

@@ -27,7 +27,8 @@ struct PrefixAttribute {
 std::string tiers_text(const Info& info) {
   std::string text;
   if (info.dram_blocks != 0) text += fmt::format("dram:{}", info.dram_blocks);
-  if (info.nvme_blocks != 0) text += fmt::format("{}nvme:{}", text.empty() ? "" : " ", info.nvme_blocks);
+  if (info.nvme_blocks != 0)
+    text += fmt::format("{}nvme:{}", text.empty() ? "" : " ", info.nvme_blocks);
   return text;
 }
 
@@ -37,10 +38,15 @@ constexpr std::array<PrefixAttribute, 8> kPrefixAttributes{{
        return std::to_string(std::uint64_t{info.blocks} * ns.geometry().block_tokens);
      }},
     {"user.kvfs.blocks",
-     [](const Ns&, const Info& info) -> std::optional<std::string> { return std::to_string(info.blocks); }},
-    {"user.kvfs.tiers", [](const Ns&, const Info& info) -> std::optional<std::string> { return tiers_text(info); }},
+     [](const Ns&, const Info& info) -> std::optional<std::string> {
+       return std::to_string(info.blocks);
+     }},
+    {"user.kvfs.tiers",
+     [](const Ns&, const Info& info) -> std::optional<std::string> { return tiers_text(info); }},
     {"user.kvfs.hits",
-     [](const Ns&, const Info& info) -> std::optional<std::string> { return std::to_string(info.hits); }},
+     [](const Ns&, const Info& info) -> std::optional<std::string> {
+       return std::to_string(info.hits);
+     }},
     {"user.kvfs.model",
      [](const Ns& ns, const Info&) -> std::optional<std::string> { return ns.geometry().model; }},
     {"user.kvfs.parent",
@@ -48,7 +54,10 @@ constexpr std::array<PrefixAttribute, 8> kPrefixAttributes{{
        if (info.parent.is_zero()) return std::nullopt;
        return to_hex(info.parent);
      }},
-    {kPinned, [](const Ns&, const Info& info) -> std::optional<std::string> { return info.pinned ? "1" : "0"; }},
+    {kPinned,
+     [](const Ns&, const Info& info) -> std::optional<std::string> {
+       return info.pinned ? "1" : "0";
+     }},
     {kLabel,
      [](const Ns&, const Info& info) -> std::optional<std::string> {
        if (info.label.empty()) return std::nullopt;
@@ -80,7 +89,8 @@ XattrResult<Info> info_of(const Inode& inode) {
 }
 
 bool is_read_only(std::string_view name) {
-  return std::ranges::any_of(kPrefixAttributes, [&](const auto& attribute) { return attribute.name == name; });
+  return std::ranges::any_of(kPrefixAttributes,
+                             [&](const auto& attribute) { return attribute.name == name; });
 }
 
 // XATTR_CREATE and XATTR_REPLACE.
@@ -124,7 +134,8 @@ XattrResult<std::string> get_xattr(const Inode& inode, std::string_view name) {
   return refuse(Refusal::kNoAttribute);
 }
 
-XattrResult<void> set_xattr(const Inode& inode, std::string_view name, std::string_view value, int flags) {
+XattrResult<void> set_xattr(const Inode& inode, std::string_view name, std::string_view value,
+                            int flags) {
   if (inode.kind() != InodeKind::kPrefix) return refuse(Refusal::kNotSupported);
   if (name == kPinned) {
     if (value != "0" && value != "1") return refuse(Refusal::kBadMessage);

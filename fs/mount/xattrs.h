@@ -19,7 +19,8 @@ XattrResult<std::string> list_xattrs(const Inode& inode);
 // kNoAttribute for what the file does not have (now).
 XattrResult<std::string> get_xattr(const Inode& inode, std::string_view name);
 // user.kvfs.pinned takes "0" or "1", user.kvfs.label any text; the others are the store's to say.
-XattrResult<void> set_xattr(const Inode& inode, std::string_view name, std::string_view value, int flags);
+XattrResult<void> set_xattr(const Inode& inode, std::string_view name, std::string_view value,
+                            int flags);
 XattrResult<void> remove_xattr(const Inode& inode, std::string_view name);
 
 }  // namespace kvfs::mount

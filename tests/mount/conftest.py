@@ -45,7 +45,13 @@ def store_prefix(namespace: Namespace, count: int = 8, seed: int = 0) -> Prefix:
 
 
 def create_namespace(daemon, name: str, geometry: dict | None = None, **owner: int) -> Namespace:
-    control(f"{daemon.mount}/.kvfs/control", op="ns_create", name=name, geometry=geometry or GEOMETRY, **owner)
+    control(
+        f"{daemon.mount}/.kvfs/control",
+        op="ns_create",
+        name=name,
+        geometry=geometry or GEOMETRY,
+        **owner,
+    )
     return Namespace(f"{daemon.mount}/{name}")
 
 
@@ -78,6 +84,8 @@ def prefix(ns) -> Prefix:
 
 def run(*command: object, status: int = 0, **options: object) -> str:
     """Runs an ordinary program; its output. Any other exit status than `status` fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, **options)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=60, **options
+    )
     assert done.returncode == status, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -1,7 +1,7 @@
 """The mount's ABI by hand: ioctls and control files, without the client library.
 
-Shows that lib/format/ioctls.h and control.md are enough to write a client, and lets the tests of the
-mount populate it.
+Shows that lib/format/ioctls.h and control.md are enough to write a client, and lets the tests of
+the mount populate it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Reservation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def reserve(self, tokens: list[int], parent: bytes = ZERO_KEY, extras: list[tuple[int, bytes]] = ()) -> list[Extent]:
+    def reserve(
+        self, tokens: list[int], parent: bytes = ZERO_KEY, extras: list[tuple[int, bytes]] = ()
+    ) -> list[Extent]:
         block_tokens = self.namespace.block_tokens
         blocks = len(tokens) // block_tokens
         groups = len(self.namespace.block_bytes)
@@ -140,8 +142,14 @@ class Lease:
         self.close()
 
     def extents(
-        self, first: int = 0, capacity: int = 1000, group: int = 0, flags: int = PROMOTE, timeout_ms: int = 10000,
-        done_before: int = 0, missed: int = 0,
+        self,
+        first: int = 0,
+        capacity: int = 1000,
+        group: int = 0,
+        flags: int = PROMOTE,
+        timeout_ms: int = 10000,
+        done_before: int = 0,
+        missed: int = 0,
     ) -> tuple[list[Extent], int]:
         message = struct.pack("<8I", first, group, flags, timeout_ms, done_before, missed, capacity, 0)
         answer = ioctl(self.fd, EXTENTS, message + bytes(8 * capacity))
@@ -204,7 +212,7 @@ class Namespace:
         return control(f"{self.path}/.kvfs/control", **request)
 
     def write_blocks(self, reservation: Reservation, blocks: list[list[bytes]], first: int = 0) -> None:
-        """Puts blocks[i][group] into the reserved slots: by the mapping, or by pwrite without one."""
+        """Puts blocks[i][group] into the reserved slots: by the mapping, else by pwrite."""
         passthrough = self.hello()[1]
         groups = len(self.block_bytes)
         for i, block in enumerate(blocks):
@@ -220,13 +228,21 @@ class Namespace:
                     at = (first + i) * sum(self.block_bytes) + sum(self.block_bytes[:group])
                     assert os.pwrite(reservation.fd, data, at) == len(data)
 
-    def store(self, tokens: list[int], blocks: list[list[bytes]], parent: bytes = ZERO_KEY, per_call: int = 64) -> bytes:
+    def store(
+        self,
+        tokens: list[int],
+        blocks: list[list[bytes]],
+        parent: bytes = ZERO_KEY,
+        per_call: int = 64,
+    ) -> bytes:
         """Reserves, writes and commits; returns the tip's key."""
         with Reservation(self) as reservation:
             count = len(tokens) // self.block_tokens
             for first in range(0, count, per_call):
                 step = min(per_call, count - first)
-                reservation.reserve(tokens[first * self.block_tokens : (first + step) * self.block_tokens], parent)
+                reservation.reserve(
+                    tokens[first * self.block_tokens : (first + step) * self.block_tokens], parent
+                )
             self.write_blocks(reservation, blocks)
             return reservation.commit(count)[2]
 
@@ -251,6 +267,7 @@ def expect_errno(number: int):
         yield
     except OSError as error:
         got = errno.errorcode.get(error.errno, error.errno)
-        assert error.errno == number, f"{got} instead of {errno.errorcode[number]}"
+        if error.errno != number:
+            raise AssertionError(f"{got} instead of {errno.errorcode[number]}") from error
     else:
         raise AssertionError(f"nothing failed; {errno.errorcode[number]} was expected")

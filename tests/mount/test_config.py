@@ -23,7 +23,8 @@ def kvfsd(bin_dir, tmp_path):
 
 def test_help_names_every_key_with_examples(kvfsd):
     done = kvfsd("--help")
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0
+    assert done.stderr == ""
     config = kvfsd(kvfsd.mount, "--dram", "16MiB", "--check-config").stdout
     for line in config.splitlines():
         assert f"--{line.split(' = ')[0].replace('_', '-')}" in done.stdout
@@ -32,14 +33,29 @@ def test_help_names_every_key_with_examples(kvfsd):
 
 def test_version(kvfsd):
     done = kvfsd("--version")
-    assert done.returncode == 0 and done.stdout.startswith("kvfs ")
+    assert done.returncode == 0
+    assert done.stdout.startswith("kvfs ")
 
 
 def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
-    toml = f'mountpoint = "{kvfsd.mount}"\ndram = "32MiB"\nthreads = 3\nnvme = ["{kvfsd.tmp}/a:64MiB"]\nallow_other = false\n'
-    done = kvfsd("--dram", "64MiB", "--nvme", f"{kvfsd.tmp}/b:128MiB", "--nvme", f"{kvfsd.tmp}/c:128MiB", "--check-config", toml=toml)
+    toml = (
+        f'mountpoint = "{kvfsd.mount}"\ndram = "32MiB"\nthreads = 3\n'
+        f'nvme = ["{kvfsd.tmp}/a:64MiB"]\nallow_other = false\n'
+    )
+    done = kvfsd(
+        "--dram",
+        "64MiB",
+        "--nvme",
+        f"{kvfsd.tmp}/b:128MiB",
+        "--nvme",
+        f"{kvfsd.tmp}/c:128MiB",
+        "--check-config",
+        toml=toml,
+    )
     assert done.returncode == 0, done.stderr
-    assert 'dram = "64MiB"' in done.stdout and "threads = 3" in done.stdout and "allow_other = false" in done.stdout
+    assert 'dram = "64MiB"' in done.stdout
+    assert "threads = 3" in done.stdout
+    assert "allow_other = false" in done.stdout
     assert f'nvme = ["{kvfsd.tmp}/b:128MiB", "{kvfsd.tmp}/c:128MiB"]' in done.stdout
     again = kvfsd("--check-config", toml=done.stdout)
     assert again.stdout == done.stdout
@@ -50,7 +66,10 @@ def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
     [
         (["--dram", "8Gib"], ["--dram", "8Gib", "GiB"]),
         (["--dram", "64MiB", "--threads", "0"], ["--threads", "'0'", "1 to 1024"]),
-        (["--dram", "64MiB", "--passthrough", "maybe"], ["--passthrough", "maybe", "auto, on, off"]),
+        (
+            ["--dram", "64MiB", "--passthrough", "maybe"],
+            ["--passthrough", "maybe", "auto, on, off"],
+        ),
         (["--dram", "64MiB", "--nvme", "/data"], ["--nvme", "/data", "DIR:SIZE"]),
         (["--dram", "64MiB", "--keep-dram", "perhaps"], ["--keep-dram", "perhaps"]),
         (["--dram", "64MiB", "--log-level", "loud"], ["--log-level", "loud"]),
@@ -58,13 +77,19 @@ def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
         ([], ["dram", "missing", "--dram 8GiB"]),
         (["--dram", "1MiB"], ["dram", "1MiB", "8MiB"]),
         (["--dram", "900TiB"], ["dram", "900TiB", "memory"]),
-        (["--dram", "64MiB", "--nvme", "/var/tmp/kvfs-none:900TiB"], ["nvme", "/var/tmp/kvfs-none", "free"]),
+        (
+            ["--dram", "64MiB", "--nvme", "/var/tmp/kvfs-none:900TiB"],
+            ["nvme", "/var/tmp/kvfs-none", "free"],
+        ),
         (["--dram", "64MiB", "--slab", "3MiB"], ["slab", "3MiB", "2MiB"]),
         (["--dram", "64MiB", "--slab", "128MiB"], ["slab", "128MiB"]),
         (["--dram", "64MiB", "--writeback-backlog", "1GiB"], ["writeback_backlog", "1GiB"]),
         (["--dram", "64MiB", "--max-read", "5000"], ["max_read", "5000"]),
         (["--dram", "64MiB", "--colour", "red"], ["colour", "--help"]),
-        (["--dram", "64MiB", "--nvme", "/x/a:64MiB", "--nvme", "/x/a:64MiB"], ["nvme", "/x/a", "twice"]),
+        (
+            ["--dram", "64MiB", "--nvme", "/x/a:64MiB", "--nvme", "/x/a:64MiB"],
+            ["nvme", "/x/a", "twice"],
+        ),
     ],
     ids=lambda value: " ".join(map(str, value)) if value else "none",
 )
@@ -97,8 +122,12 @@ def test_errors_in_the_file_name_the_line(kvfsd, toml, said):
 
 def test_missing_file_and_mountpoint(kvfsd):
     done = kvfsd("--config", kvfsd.tmp / "none.toml")
-    assert done.returncode == 1 and "none.toml" in done.stderr
+    assert done.returncode == 1
+    assert "none.toml" in done.stderr
     done = kvfsd(kvfsd.tmp / "nowhere", "--dram", "16MiB", "--check-config")
-    assert done.returncode == 1 and "nowhere" in done.stderr and "create it" in done.stderr
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+    assert "create it" in done.stderr
     done = kvfsd("--dram", "16MiB", "--check-config")
-    assert done.returncode == 1 and "mountpoint" in done.stderr
+    assert done.returncode == 1
+    assert "mountpoint" in done.stderr

@@ -52,7 +52,9 @@ def test_bad_requests_to_the_store(daemon, request_):
     os.write(fd, json.dumps(request_).encode())
     answer = json.loads(os.read(fd, 65536))
     os.close(fd)
-    assert answer["ok"] is False and answer["code"] == "invalid" and answer["error"]
+    assert answer["ok"] is False
+    assert answer["code"] == "invalid"
+    assert answer["error"]
 
 
 def test_requests_that_are_no_json(daemon):
@@ -67,7 +69,9 @@ def test_requests_that_are_no_json(daemon):
     assert json.loads(os.read(fd, 65536))["ok"]
     assert os.read(fd, 65536) == b""
     with expect_errno(errno.E2BIG):
-        os.write(fd, b'"' + b"x" * (1 << 20))
+        request = memoryview(b'"' + b"x" * (1 << 20))
+        while request:
+            request = request[os.write(fd, request) :]
     os.close(fd)
 
 
@@ -78,8 +82,8 @@ def test_config(daemon):
 
 
 def test_from_the_shell(daemon, ns):
-    run("sh", "-c", f"exec 3<>{ns.path}/.kvfs/control; echo '{{\"op\":\"list\"}}' >&3; cat <&3")
-    out = run("sh", "-c", f"exec 3<>{ns.path}/.kvfs/control; echo '{{\"op\":\"list\"}}' >&3; head -1 <&3")
+    run("sh", "-c", f'exec 3<>{ns.path}/.kvfs/control; echo \'{{"op":"list"}}\' >&3; cat <&3')
+    out = run("sh", "-c", f'exec 3<>{ns.path}/.kvfs/control; echo \'{{"op":"list"}}\' >&3; head -1 <&3')
     assert json.loads(out)["prefixes"] == []
 
 
@@ -113,9 +117,13 @@ def test_stat(ns, prefix):
     assert stat["key"] == hex_of(prefix.key)
     assert (stat["blocks"], stat["tokens"]) == (8, 128)
     assert stat["file_bytes"] == os.path.getsize(prefix.path)
-    assert stat["pinned"] is True and stat["label"] == "system" and stat["names"] == ["sys"]
-    assert stat["leaf"] is True and stat["leases"] == 0
-    assert stat["own_bytes"] == 8 * ns.slot_bytes[0] and stat["shared_bytes"] == 0
+    assert stat["pinned"] is True
+    assert stat["label"] == "system"
+    assert stat["names"] == ["sys"]
+    assert stat["leaf"] is True
+    assert stat["leases"] == 0
+    assert stat["own_bytes"] == 8 * ns.slot_bytes[0]
+    assert stat["shared_bytes"] == 0
     ns.control(op="unpin", name="sys")
     assert ns.control(op="stat", name="sys")["pinned"] is False
     refused("not_found", ns.control, op="stat", key="0" * 32)
@@ -132,7 +140,9 @@ def test_list_and_tree_page(ns):
     tokens, blocks = make_tokens(4), make_blocks(ns, 4)
     keys = set()
     for seed in range(10):
-        keys.add(hex_of(ns.store(tokens + make_tokens(2, seed=100 + seed), blocks + make_blocks(ns, 2, seed=seed))))
+        keys.add(
+            hex_of(ns.store(tokens + make_tokens(2, seed=100 + seed), blocks + make_blocks(ns, 2, seed=seed)))
+        )
     seen, cursor = [], None
     while True:
         page = ns.control(op="list", limit=3, **({} if cursor is None else {"cursor": cursor}))
@@ -147,8 +157,10 @@ def test_list_and_tree_page(ns):
         nodes += page["nodes"]
         cursor = page["next"]
     branch = [n for n in nodes if n["key"] not in keys]
-    assert len(nodes) == 11 and len(branch) == 1
-    assert branch[0]["blocks"] == 4 and branch[0]["parent"] is None
+    assert len(nodes) == 11
+    assert len(branch) == 1
+    assert branch[0]["blocks"] == 4
+    assert branch[0]["parent"] is None
     assert all(n["parent"] == branch[0]["key"] and n["own_blocks"] == 2 for n in nodes if n["key"] in keys)
     refused("invalid", ns.control, op="list", limit=0)
     refused("invalid", ns.control, op="list", limit=20000)
@@ -161,7 +173,8 @@ def test_evict(ns):
     assert dram["bytes"] >= 2 * ns.slot_bytes[0]
     assert ns.control(op="stat", key=hex_of(prefix.key))["tiers"]["nvme"] == 6
     gone = ns.control(op="evict", key=hex_of(prefix.key))
-    assert gone["blocks"] == 6 and set(gone["kept"]) == {"leased", "pinned", "shared"}
+    assert gone["blocks"] == 6
+    assert set(gone["kept"]) == {"leased", "pinned", "shared"}
     store_prefix(ns, 2, seed=5)
     assert ns.control(op="evict", all=True)["blocks"] == 2
     refused("invalid", ns.control, op="evict", tier="tape", bytes=1)

@@ -1,5 +1,6 @@
 """Listing while entries come and go, and numbers that stay."""
 
+import contextlib
 import os
 import threading
 
@@ -51,7 +52,13 @@ def test_listing_under_churn(ns):
             names = [name.split(".")[0] for name in os.listdir(ns.path)]
             assert len(names) == len(set(names))
             assert stay <= set(names)
-            run("ls", "-l", ns.path)
+            with_attributes = set()
+            with os.scandir(ns.path) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                        assert entry.stat().st_size > 0
+                        with_attributes.add(entry.name.split(".")[0])
+            assert stay <= with_attributes
     finally:
         stop.set()
         thread.join()
@@ -73,7 +80,14 @@ def test_dot_and_dot_dot(daemon, ns):
 
 def test_numbers_stay_over_a_restart(daemon, ns, prefix):
     os.symlink(os.path.basename(prefix.path), f"{ns.path}/name")
-    paths = [ns.path, prefix.path, f"{ns.path}/name", f"{ns.path}/.kvfs", f"{ns.path}/.kvfs/index", daemon.mount]
+    paths = [
+        ns.path,
+        prefix.path,
+        f"{ns.path}/name",
+        f"{ns.path}/.kvfs",
+        f"{ns.path}/.kvfs/index",
+        daemon.mount,
+    ]
     before = [os.lstat(path).st_ino for path in paths]
     assert len(set(before)) == len(before)
     ns.close()
@@ -86,6 +100,12 @@ def test_numbers_stay_over_a_restart(daemon, ns, prefix):
 
 
 def test_missing_names(ns):
-    for name in ("nothing", "0" * 32 + ".safetensors", ".kvfs/nothing", ".kvfs/slabs/99", ".kvfs/slabs/x"):
+    for name in (
+        "nothing",
+        "0" * 32 + ".safetensors",
+        ".kvfs/nothing",
+        ".kvfs/slabs/99",
+        ".kvfs/slabs/x",
+    ):
         assert not os.path.lexists(f"{ns.path}/{name}")
     store_prefix(ns, 1)

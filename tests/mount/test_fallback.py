@@ -4,7 +4,6 @@ import errno
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -42,7 +41,10 @@ def test_store_by_pwrite_and_load_by_read(ns):
 
 
 def test_pwrite_in_pieces_over_block_and_group_borders(make_ns):
-    groups = [dict(layers=2, kv_heads=2, head_dim=32), dict(layers=1, kv_heads=1, head_dim=64)]
+    groups = [
+        {"layers": 2, "kv_heads": 2, "head_dim": 32},
+        {"layers": 1, "kv_heads": 1, "head_dim": 64},
+    ]
     ns = make_ns({"model": "test/two", "dtype": "F32", "block_tokens": 16, "groups": groups})
     from conftest import make_blocks, make_tokens
 
@@ -65,57 +67,85 @@ def test_pwrite_in_pieces_over_block_and_group_borders(make_ns):
     assert content[header : header + len(stream)] == by_group
 
 
-def fuse_for_everybody() -> bool:
-    helper = shutil.which("fusermount3")
-    return helper is not None and bool(os.stat(helper).st_mode & stat.S_ISUID) and bool(os.stat("/dev/fuse").st_mode & 0o006)
+# A private mount namespace, with a /dev/fuse that everybody may open whatever the machine's is.
+OPEN_FUSE = """
+mount -t tmpfs none "$1" && mknod -m 666 "$1/fuse" c 10 229 && mount --bind "$1/fuse" /dev/fuse &&
+shift && exec "$@"
+"""
 
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="changes to another user, so root")
-def test_without_root(bin_dir):
-    if not fuse_for_everybody():
-        pytest.skip("needs a setuid fusermount3, and a /dev/fuse that all may open")
-    nobody = pwd.getpwnam("nobody")
-    root = Path(tempfile.mkdtemp(prefix="kvfs-test.", dir="/var/tmp"))
-    (root / "mount").mkdir()
-    run("chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", root)
-    user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    log = open(root / "log", "wb")
-    daemon = subprocess.Popen(
-        [*user, bin_dir / "kvfsd", root / "mount", "--dram", "16MiB", "--nvme", f"{root}/disk:64MiB", "--run-dir",
-         f"/dev/shm/{root.name}"],
-        stderr=log,
-    )
-    script = f"""
-import sys, os; sys.path.insert(0, {HERE!r})
-from conftest import *
-from raw_client import *
-class D: mount = sys.argv[1]
-ns = create_namespace(D, "a")
+CLIENT = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from conftest import create_namespace, store_prefix
+class Daemon: mount = sys.argv[1]
+ns = create_namespace(Daemon, "a")
 assert ns.hello()[1] == 0
 prefix = store_prefix(ns, 4)
 content = open(prefix.path, "rb").read()
 header = int.from_bytes(content[:8], "little") + 8
-assert content[header:header + 4 * ns.block_bytes[0]] == b"".join(b[0] for b in prefix.blocks)
+assert content[header : header + 4 * ns.block_bytes[0]] == b"".join(b[0] for b in prefix.blocks)
 os.setxattr(prefix.path, "user.kvfs.pinned", b"1")
 print(os.getxattr(prefix.path, "user.kvfs.tokens").decode())
 """
+
+
+@pytest.fixture
+def home():
+    """A directory of nobody's."""
+    nobody = pwd.getpwnam("nobody")
+    root = Path(tempfile.mkdtemp(prefix="kvfs-test.", dir="/var/tmp"))
+    for name in ("mount", "dev"):
+        (root / name).mkdir()
+    run("chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", root)
+    yield (
+        root,
+        ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"],
+    )
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(f"/dev/shm/{root.name}", ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes to another user, so root")
+@pytest.mark.skipif(shutil.which("fusermount3") is None, reason="needs fusermount3")
+def test_without_root(bin_dir, home):
+    root, as_nobody = home
+    mount, log = root / "mount", root / "log"
+    options = [
+        "--dram",
+        "16MiB",
+        "--nvme",
+        f"{root}/disk:64MiB",
+        "--run-dir",
+        f"/dev/shm/{root.name}",
+    ]
+    enter = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        OPEN_FUSE,
+        "sh",
+        root / "dev",
+    ]
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(
+            [*enter, *as_nobody, bin_dir / "kvfsd", mount, *options], stdout=out, stderr=out
+        )
+    inside = ["nsenter", "-t", daemon.pid, "-m", *as_nobody]
     try:
         deadline = time.monotonic() + 20
-        while subprocess.run([*user, "test", "-e", root / "mount/.kvfs/version"]).returncode != 0:
-            assert daemon.poll() is None and time.monotonic() < deadline, (root / "log").read_text()
+        while f"mounted on {mount}" not in log.read_text():
+            assert daemon.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        assert run(*user, sys.executable, "-c", script, root / "mount").strip() == "64"
-        with pytest.raises(PermissionError):  # root is not let in either
-            os.stat(root / "mount/.kvfs/version")
+        assert run(*inside, sys.executable, "-c", CLIENT, mount, HERE).strip() == "64"
+        # Root is not let in either.
+        run("nsenter", "-t", daemon.pid, "-m", "cat", mount / ".kvfs/version", status=1)
         daemon.terminate()
-        assert daemon.wait(20) == 0, (root / "log").read_text()
-        assert not any(str(root) in line for line in Path("/proc/self/mounts").read_text().splitlines())
+        assert daemon.wait(20) == 0, log.read_text()
     finally:
         if daemon.poll() is None:
             daemon.kill()
             daemon.wait()
-            subprocess.run(["umount", "-l", root / "mount"])
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.rmtree(f"/dev/shm/{root.name}", ignore_errors=True)
-
-

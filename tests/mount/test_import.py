@@ -45,7 +45,7 @@ def test_cp_in(ns, exported):
 
 
 def test_cp_in_under_another_name_becomes_a_symlink(ns, exported):
-    path, prefix = exported
+    path, _prefix = exported
     run("cp", path, f"{ns.path}/prompt.safetensors")
     assert os.readlink(f"{ns.path}/prompt.safetensors") == path.name
     assert Path(f"{ns.path}/prompt.safetensors").read_bytes() == path.read_bytes()
@@ -135,7 +135,7 @@ def test_cp_reports_the_refusal(ns, exported, tmp_path):
 
 
 def test_a_key_name_must_be_the_keys(ns, exported):
-    path, prefix = exported
+    path, _prefix = exported
     other = f"{ns.path}/{'a' * 32}.safetensors"
     with expect_errno(errno.EINVAL):
         write_file(other, path.read_bytes())
@@ -190,7 +190,7 @@ def test_changed_after_it_was_stored(ns, exported):
 
 
 def test_reading_back_while_it_is_written(ns, exported):
-    path, prefix = exported
+    path, _prefix = exported
     content = path.read_bytes()
     fd = os.open(f"{ns.path}/half", os.O_RDWR | os.O_CREAT, 0o600)
     os.write(fd, content[:10000])
@@ -216,7 +216,11 @@ def test_unlinked_while_it_is_written(ns, exported):
 
 def test_a_killed_writer_leaves_nothing(ns, exported):
     path, _ = exported
-    script = "import os,sys,time; f=os.open(sys.argv[2],os.O_WRONLY|os.O_CREAT); os.write(f,open(sys.argv[1],'rb').read()[:-10]); print('x',flush=True); time.sleep(60)"
+    script = (
+        "import os, sys, time; out = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT);"
+        "os.write(out, open(sys.argv[1], 'rb').read()[:-10]);"
+        "print('x', flush=True); time.sleep(60)"
+    )
     child = subprocess.Popen([sys.executable, "-c", script, path, f"{ns.path}/half"], stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"x\n"
     assert os.listdir(ns.path) == ["half"]
@@ -229,13 +233,21 @@ def test_a_killed_writer_leaves_nothing(ns, exported):
 
 
 def test_elsewhere_files_cannot_be_created(daemon, ns):
-    for directory in (daemon.mount, daemon.mount / ".kvfs", f"{ns.path}/.kvfs", f"{ns.path}/.kvfs/slabs"):
+    for directory in (
+        daemon.mount,
+        daemon.mount / ".kvfs",
+        f"{ns.path}/.kvfs",
+        f"{ns.path}/.kvfs/slabs",
+    ):
         with expect_errno(errno.EPERM):
             os.open(f"{directory}/x", os.O_WRONLY | os.O_CREAT)
 
 
 def test_two_groups(make_ns, tmp_path):
-    groups = [dict(layers=2, kv_heads=2, head_dim=32), dict(layers=1, kv_heads=1, head_dim=64)]
+    groups = [
+        {"layers": 2, "kv_heads": 2, "head_dim": 32},
+        {"layers": 1, "kv_heads": 1, "head_dim": 64},
+    ]
     ns = make_ns({"model": "test/two", "dtype": "F32", "block_tokens": 16, "groups": groups})
     prefix = store_prefix(ns, 5)
     shutil.copyfile(prefix.path, tmp_path / "out")

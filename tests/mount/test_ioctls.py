@@ -12,13 +12,33 @@ import time
 import pytest
 from conftest import GEOMETRY, make_blocks, make_tokens, store_prefix
 from raw_client import (
-    COMMIT, EXTENTS, HELLO, MATCH, NOT_RESIDENT, PRESENT, PREFETCH, RESERVE, ZERO_KEY, Lease, Reservation, command,
-    expect_errno, hex_of, ioctl, key_of,
+    COMMIT,
+    EXTENTS,
+    HELLO,
+    MATCH,
+    NOT_RESIDENT,
+    PREFETCH,
+    PRESENT,
+    RESERVE,
+    ZERO_KEY,
+    Lease,
+    Reservation,
+    command,
+    expect_errno,
+    hex_of,
+    ioctl,
+    key_of,
 )
 
 
 def test_hello_on_any_descriptor(daemon, ns, prefix):
-    paths = [daemon.mount, ns.path, prefix.path, f"{ns.path}/.kvfs/index", f"{ns.path}/.kvfs/stats.json"]
+    paths = [
+        daemon.mount,
+        ns.path,
+        prefix.path,
+        f"{ns.path}/.kvfs/index",
+        f"{ns.path}/.kvfs/stats.json",
+    ]
     answers = set()
     for path in paths:
         fd = os.open(path, os.O_RDONLY)
@@ -28,7 +48,8 @@ def test_hello_on_any_descriptor(daemon, ns, prefix):
         os.close(fd)
     assert len(answers) == 1
     version, passthrough, epoch = struct.unpack("<IIQ", answers.pop())
-    assert (version, passthrough) == (1, 1) and epoch != 0
+    assert (version, passthrough) == (1, 1)
+    assert epoch != 0
 
 
 def test_store_match_and_load(ns):
@@ -41,7 +62,7 @@ def test_store_match_and_load(ns):
     assert len(keys) == 8
     assert ns.match(keys) == 8
     assert ns.match(keys[:5]) == 5
-    assert ns.match(keys[:5] + [bytes(range(16))]) == 5
+    assert ns.match([*keys[:5], bytes(range(16))]) == 5
     assert ns.match([bytes(range(16))]) == 0
     assert ns.match([]) == 0
 
@@ -65,7 +86,9 @@ def test_extras_make_another_key(ns):
         ns.write_blocks(reservation, blocks)
         _, _, tip = reservation.commit(2)
     assert tip != plain
-    assert ns.control(op="stat", key=hex_of(tip))["parent"] == ns.control(op="stat", key=hex_of(plain))["parent"]
+    assert (
+        ns.control(op="stat", key=hex_of(tip))["parent"] == ns.control(op="stat", key=hex_of(plain))["parent"]
+    )
 
 
 def test_uncommitted_is_invisible_and_freed(ns):
@@ -164,7 +187,8 @@ def test_wrong_descriptors_and_commands(ns, prefix):
 
 def test_slabs(ns, prefix):
     slabs = ns.slabs(capacity=1)
-    assert slabs and all(s[1] == 0 and s[3] == ns.slot_bytes[0] and s[5] == 0 for s in slabs)
+    assert slabs
+    assert all(s[1] == 0 and s[3] == ns.slot_bytes[0] and s[5] == 0 for s in slabs)
     assert sorted(os.listdir(f"{ns.path}/.kvfs/slabs"), key=int) == [str(s[0]) for s in slabs]
     assert os.path.getsize(f"{ns.path}/.kvfs/slabs/{slabs[0][0]}") == slabs[0][2]
 
@@ -216,7 +240,9 @@ def test_a_killed_writer_leaves_nothing(ns):
         "ns = Namespace(sys.argv[2]); r = Reservation(ns); r.reserve(list(range(64)));"
         "lease = r.fd; print('ready', flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, os.path.dirname(__file__), ns.path], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, os.path.dirname(__file__), ns.path], stdout=subprocess.PIPE
+    )
     assert child.stdout.readline() == b"ready\n"
     import json
 

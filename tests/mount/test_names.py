@@ -25,7 +25,16 @@ def test_ln_s(ns, prefix):
     assert os.listdir(ns.path) == [target(prefix)]
 
 
-@pytest.mark.parametrize("wrong", ["/etc/passwd", "../other", "x.safetensors", "0" * 31 + ".safetensors", "./" + "0" * 32 + ".safetensors"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "/etc/passwd",
+        "../other",
+        "x.safetensors",
+        "0" * 31 + ".safetensors",
+        "./" + "0" * 32 + ".safetensors",
+    ],
+)
 def test_names_point_into_their_own_directory(ns, wrong):
     with expect_errno(errno.EINVAL):
         os.symlink(wrong, f"{ns.path}/name")
@@ -79,4 +88,5 @@ def test_a_name_does_not_become_a_prefix(ns, prefix):
 def test_dangling_after_rm(ns, prefix):
     os.symlink(target(prefix), f"{ns.path}/a")
     os.unlink(prefix.path)
-    assert os.path.lexists(f"{ns.path}/a") and not os.path.exists(f"{ns.path}/a")
+    assert os.path.lexists(f"{ns.path}/a")
+    assert not os.path.exists(f"{ns.path}/a")

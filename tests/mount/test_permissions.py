@@ -18,7 +18,23 @@ HERE = os.path.dirname(__file__)
 
 def as_user(uid: int, script: str, *args: str, status: int = 0) -> str:
     code = f"import sys, os, mmap, fcntl; sys.path.insert(0, {HERE!r})\n{script}"
-    return run("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", sys.executable, "-c", code, *args, status=status)
+    return run(
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        sys.executable,
+        "-c",
+        code,
+        *args,
+        status=status,
+    )
+
+
+@pytest.fixture(autouse=True)
+def way_in(daemon):
+    """Others get as far as the mount: what stops them there is the mount's own."""
+    os.chmod(daemon.root, 0o755)
 
 
 @pytest.fixture
@@ -29,9 +45,18 @@ def private(make_ns):
 
 def test_another_user_sees_and_maps_nothing(private):
     ns, prefix = private
-    paths = [ns.path, prefix.path, f"{ns.path}/.kvfs/index", f"{ns.path}/.kvfs/slabs/{ns.slabs()[0][0]}", f"{ns.path}/.kvfs/control",
-             f"{ns.path}/.kvfs/reserve", f"{ns.path}/.kvfs/geometry.json"]
-    as_user(NOBODY, """
+    paths = [
+        ns.path,
+        prefix.path,
+        f"{ns.path}/.kvfs/index",
+        f"{ns.path}/.kvfs/slabs/{ns.slabs()[0][0]}",
+        f"{ns.path}/.kvfs/control",
+        f"{ns.path}/.kvfs/reserve",
+        f"{ns.path}/.kvfs/geometry.json",
+    ]
+    as_user(
+        NOBODY,
+        """
 for path in sys.argv[1:]:
     try:
         os.open(path, os.O_RDONLY)
@@ -44,28 +69,40 @@ for call in (lambda: os.listdir(sys.argv[1]), lambda: os.stat(sys.argv[2])):
     except PermissionError:
         continue
     sys.exit("something was seen")
-""", *paths)
+""",
+        *paths,
+    )
 
 
 def test_the_owner_may(private):
     ns, prefix = private
     status = os.stat(prefix.path)
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (OWNER, OWNER, 0o400)
-    as_user(OWNER, """
+    as_user(
+        OWNER,
+        """
 from raw_client import *
 ns = Namespace(sys.argv[1])
 assert len(ns.load(key_of(sys.argv[2]))) == 4
-r = Reservation(ns); r.reserve([5] * 16); ns.write_blocks(r, [[b"x" * ns.block_bytes[0]]]); r.commit(1)
+r = Reservation(ns)
+r.reserve([5] * 16)
+ns.write_blocks(r, [[b"x" * ns.block_bytes[0]]])
+r.commit(1)
 ns.control(op="pin", key=sys.argv[2])
 os.unlink(next(e.path for e in os.scandir(ns.path) if sys.argv[2] not in e.name))
-""", ns.path, hex_of(prefix.key))
+""",
+        ns.path,
+        hex_of(prefix.key),
+    )
 
 
 def test_readers_may_load_but_not_write(make_ns):
     ns = make_ns(uid=OWNER, gid=OWNER, mode=0o755)
     prefix = store_prefix(ns, 4)
     slab = f"{ns.path}/.kvfs/slabs/{ns.slabs()[0][0]}"
-    as_user(NOBODY, """
+    as_user(
+        NOBODY,
+        """
 path, prefix, slab = sys.argv[1:]
 fd = os.open(slab, os.O_RDONLY)
 mmap.mmap(fd, 4096, prot=mmap.PROT_READ)
@@ -74,15 +111,21 @@ try:
     sys.exit("mapped for writing")
 except PermissionError:
     pass
-for path_, mode in ((slab, os.O_RDWR), (path + "/.kvfs/reserve", os.O_RDWR), (path + "/.kvfs/control", os.O_RDWR),
-                    (path + "/.kvfs/index", os.O_RDWR), (path + "/new", os.O_WRONLY | os.O_CREAT)):
+control, reserve, index = (f"{path}/.kvfs/{name}" for name in ("control", "reserve", "index"))
+writes = [(file, os.O_RDWR) for file in (slab, reserve, control, index)]
+for path_, mode in (*writes, (path + "/new", os.O_WRONLY | os.O_CREAT)):
     try:
         os.open(path_, mode)
     except PermissionError:
         continue
     sys.exit(f"{path_} was opened for writing")
-for call in (lambda: os.unlink(prefix), lambda: os.symlink(os.path.basename(prefix), path + "/n"), lambda: os.chmod(path, 0o777),
-             lambda: os.utime(prefix), lambda: os.setxattr(prefix, "user.kvfs.pinned", b"1")):
+for call in (
+    lambda: os.unlink(prefix),
+    lambda: os.symlink(os.path.basename(prefix), path + "/n"),
+    lambda: os.chmod(path, 0o777),
+    lambda: os.utime(prefix),
+    lambda: os.setxattr(prefix, "user.kvfs.pinned", b"1"),
+):
     try:
         call()
     except PermissionError:
@@ -90,7 +133,11 @@ for call in (lambda: os.unlink(prefix), lambda: os.symlink(os.path.basename(pref
     sys.exit("something was changed")
 open(prefix, "rb").read()
 open(path + "/.kvfs/index", "rb").read(4096)
-""", ns.path, prefix.path, slab)
+""",
+        ns.path,
+        prefix.path,
+        slab,
+    )
 
 
 def test_root_does_not_write_the_index_either(ns, prefix):
@@ -137,11 +184,16 @@ def test_chmod_of_a_prefix(ns, prefix):
 
 def test_store_control_is_the_daemons(daemon):
     assert os.stat(daemon.mount / ".kvfs/control").st_mode & 0o777 == 0o600
-    as_user(NOBODY, """
+    as_user(
+        NOBODY,
+        """
 try:
     os.open(sys.argv[1], os.O_RDWR)
     sys.exit("opened")
 except PermissionError:
     pass
 open(sys.argv[2]).read()
-""", str(daemon.mount / ".kvfs/control"), str(daemon.mount / ".kvfs/version"))
+""",
+        str(daemon.mount / ".kvfs/control"),
+        str(daemon.mount / ".kvfs/version"),
+    )
