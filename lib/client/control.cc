@@ -57,8 +57,9 @@ Result<nlohmann::json> control_request(int directory, const char* path,
   if (!text) return pass(std::move(text));
   nlohmann::json answer = nlohmann::json::parse(*text, nullptr, false);
   if (!answer.is_object() || !answer.contains("ok")) {
-    return fail(Code::kIo, "the daemon's answer is not what this library understands: use one "
-                           "release for both");
+    return fail(Code::kIo,
+                "the daemon's answer is not what this library understands: use one "
+                "release for both");
   }
   if (answer["ok"] == true) return answer;
   return fail(code_from_name(answer.value("code", "")),

@@ -20,19 +20,23 @@ tl::unexpected<Error> mount_error(int errno_value, std::string_view what) {
     case EACCES:
     case EPERM:
     case EROFS:
-      return fail(Code::kPermission,
-                  name + ": permission denied: the namespace's directory and its mode decide who may");
+      return fail(
+          Code::kPermission,
+          name + ": permission denied: the namespace's directory and its mode decide who may");
     case ENOSPC:
-      return fail(Code::kNoSpace, name + ": the DRAM tier is full and nothing in it may leave: "
-                                         "release leases, unpin, or give the daemon more --dram");
+      return fail(Code::kNoSpace, name +
+                                      ": the DRAM tier is full and nothing in it may leave: "
+                                      "release leases, unpin, or give the daemon more --dram");
     case EDQUOT:
-      return fail(Code::kNoSpace, name + ": more than the DRAM tier can ever hold: store fewer "
-                                         "blocks at a time, or give the daemon more --dram");
+      return fail(Code::kNoSpace, name +
+                                      ": more than the DRAM tier can ever hold: store fewer "
+                                      "blocks at a time, or give the daemon more --dram");
     case EBUSY:
       return fail(Code::kBusy, name + " is in use");
     case EIO:
-      return fail(Code::kCorrupt, name + ": a block could not be read or failed its checksum and "
-                                         "was dropped: compute it again");
+      return fail(Code::kCorrupt, name +
+                                      ": a block could not be read or failed its checksum and "
+                                      "was dropped: compute it again");
     case ETIMEDOUT:
       return fail(Code::kTimeout, name + ": the deadline passed");
     case EINVAL:
@@ -49,8 +53,9 @@ tl::unexpected<Error> mount_error(int errno_value, std::string_view what) {
     case ESTALE:
     case ENODEV:
     case ENXIO:
-      return fail(Code::kUnavailable, name + ": the daemon is gone: treat it as a miss; the "
-                                             "client tries again by itself");
+      return fail(Code::kUnavailable, name +
+                                          ": the daemon is gone: treat it as a miss; the "
+                                          "client tries again by itself");
     case EOPNOTSUPP:
       return fail(Code::kUnavailable, name + ": this mount cannot do it");
     default:

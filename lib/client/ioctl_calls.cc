@@ -64,8 +64,9 @@ Result<Hello> ioctl_hello(int fd) {
   while (::ioctl(fd, ioctl_command(kIoctlHello, sizeof(message)), &message) < 0) {
     if (errno == EINTR) continue;
     if (errno == ENOTTY || errno == EINVAL || errno == ENOSYS) {
-      return fail(Code::kNotFound, "it is not a kvfs mount: start kvfsd, or give the directory "
-                                   "where it is mounted");
+      return fail(Code::kNotFound,
+                  "it is not a kvfs mount: start kvfsd, or give the directory "
+                  "where it is mounted");
     }
     return mount_error(errno, "the mount");
   }
@@ -123,15 +124,14 @@ Status ioctl_prefetch(int directory, const Key& tip) {
 
 Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::span<Extent> out) {
   const auto capacity = static_cast<std::uint32_t>(std::min(out.size(), kMaxExtents));
-  Message<ExtentsMessage> message(
-      {.first_block = query.first_block,
-       .group = query.group,
-       .flags = query.promote ? kExtentsPromote : 0U,
-       .timeout_ms = query.promote ? query.deadline.remaining_ms() : 0U,
-       .done_before = query.done_before,
-       .missed_blocks = query.missed_blocks,
-       .capacity = capacity,
-       .blocks = 0});
+  Message<ExtentsMessage> message({.first_block = query.first_block,
+                                   .group = query.group,
+                                   .flags = query.promote ? kExtentsPromote : 0U,
+                                   .timeout_ms = query.promote ? query.deadline.remaining_ms() : 0U,
+                                   .done_before = query.done_before,
+                                   .missed_blocks = query.missed_blocks,
+                                   .capacity = capacity,
+                                   .blocks = 0});
   std::memset(message.body(), 0, capacity * sizeof(Extent));
   if (Status status = call(lease, kIoctlExtents, message, capacity * sizeof(Extent), "the prefix");
       !status) {

@@ -37,7 +37,8 @@ struct ExtentsAnswer {
   std::uint32_t filled;  // of `out`; 0 only without promote: first_block is not resident
   std::uint32_t blocks;  // of the prefix
 };
-inline constexpr std::size_t kMaxExtents = (kMaxIoctlBytes - sizeof(ExtentsMessage)) / sizeof(Extent);
+inline constexpr std::size_t kMaxExtents =
+    (kMaxIoctlBytes - sizeof(ExtentsMessage)) / sizeof(Extent);
 // At most kMaxExtents of `out` are filled.
 Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::span<Extent> out);
 
@@ -58,7 +59,8 @@ struct JoinAnswer {
   std::uint32_t filled;  // extents
   std::uint32_t blocks;  // reserved so far
 };
-inline constexpr std::size_t kMaxJoinExtents = (kMaxIoctlBytes - sizeof(JoinMessage)) / sizeof(Extent);
+inline constexpr std::size_t kMaxJoinExtents =
+    (kMaxIoctlBytes - sizeof(JoinMessage)) / sizeof(Extent);
 Result<JoinAnswer> ioctl_join(int reservation, std::uint64_t id, std::uint32_t first_block,
                               std::span<Extent> out);
 

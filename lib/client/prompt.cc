@@ -63,17 +63,16 @@ Result<std::span<const ExtraAt>> read_extras(const kvfs_prompt& prompt) {
     if (extra.bytes == nullptr && extra.bytes_size > 0) {
       return fail(Code::kInvalid, "extras[" + std::to_string(i) + "].bytes is NULL");
     }
-    extras[i] = {.block = extra.block,
-                 .extra = digest_extra({static_cast<const std::byte*>(extra.bytes),
-                                        extra.bytes_size})};
+    extras[i] = {
+        .block = extra.block,
+        .extra = digest_extra({static_cast<const std::byte*>(extra.bytes), extra.bytes_size})};
   }
   return std::span<const ExtraAt>(extras);
 }
 
 }  // namespace
 
-Result<Prompt> read_prompt(const kvfs_prompt& prompt, const Key& seed,
-                           std::uint32_t block_tokens) {
+Result<Prompt> read_prompt(const kvfs_prompt& prompt, const Key& seed, std::uint32_t block_tokens) {
   if (prompt.tokens == nullptr && prompt.token_count > 0) {
     return fail(Code::kInvalid, "tokens is NULL, token_count is not 0");
   }

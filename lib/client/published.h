@@ -62,7 +62,8 @@ class Published {
   void reclaim() {
     std::erase_if(retired_, [this](Retired& retired) {
       for (std::size_t i = 0; i < kCounters; ++i) {
-        if (counters_[i].readers.load(std::memory_order_seq_cst) == 0) retired.seen_empty |= 1U << i;
+        if (counters_[i].readers.load(std::memory_order_seq_cst) == 0)
+          retired.seen_empty |= 1U << i;
       }
       return retired.seen_empty == (1U << kCounters) - 1;
     });

@@ -18,8 +18,9 @@ Status check_name(const std::string& name) {
       name.find('/') == std::string::npos) {
     return {};
   }
-  return fail(Code::kInvalid, "'" + name + "' cannot be a namespace: give the name of a directory "
-                                           "at the mount's root");
+  return fail(Code::kInvalid, "'" + name +
+                                  "' cannot be a namespace: give the name of a directory "
+                                  "at the mount's root");
 }
 
 tl::unexpected<Error> about(const std::string& what, Error error) {
@@ -55,8 +56,9 @@ Result<Descriptor> open_mount(const std::string& mount) {
   Descriptor root(::open(mount.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) {
     if (errno == ENOENT || errno == ENOTDIR) {
-      return fail(Code::kNotFound, "mount '" + mount + "' is not a directory: start kvfsd, or give "
-                                                       "the directory where it is mounted");
+      return fail(Code::kNotFound, "mount '" + mount +
+                                       "' is not a directory: start kvfsd, or give "
+                                       "the directory where it is mounted");
     }
     return mount_error(errno, "mount '" + mount + "'");
   }

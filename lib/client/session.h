@@ -22,12 +22,10 @@ struct SessionOptions {
   bool force_fallback = false;
 };
 
-// When the daemon goes the session is lost for good: calls on it fail, what is mapped stays readable,
-// and the client opens another one.
-// Threads: calls from any thread.
-// Owns:    the namespace directory's descriptor and the mapped slabs.
-// Blocks:  open() asks the daemon.
-// Errors:  kNotFound: no kvfs mount or no namespace; kMismatch: another version; kUnavailable: no
+// When the daemon goes the session is lost for good: calls on it fail, what is mapped stays
+// readable, and the client opens another one. Threads: calls from any thread. Owns:    the
+// namespace directory's descriptor and the mapped slabs. Blocks:  open() asks the daemon. Errors:
+// kNotFound: no kvfs mount or no namespace; kMismatch: another version; kUnavailable: no
 //          daemon answers.
 class Session {
  public:

@@ -26,15 +26,16 @@ std::byte* Slab::slot(std::uint32_t index) const {
 
 Result<std::shared_ptr<Slab>> SlabMap::map(std::uint32_t id, std::uint64_t slot_bytes) {
   const std::string path = ".kvfs/slabs/" + std::to_string(id);
-  const std::string what = "slab " + std::to_string(id);
-  bool writable = !read_only_;
-  Result<Mapping> mapping = Mapping::open(directory_, path.c_str(), writable, what);
-  if (!mapping && writable && mapping.error().code == Code::kPermission) {
-    writable = false;  // who may not write may still load
-    mapping = Mapping::open(directory_, path.c_str(), writable, what);
-  }
-  if (!mapping) return pass(std::move(mapping));
-  return std::make_shared<Slab>(std::move(*mapping), writable, slot_bytes, devices_);
+  const auto open = [&](bool writable) -> Result<std::shared_ptr<Slab>> {
+    Result<Mapping> mapping =
+        Mapping::open(directory_, path.c_str(), writable, "slab " + std::to_string(id));
+    if (!mapping) return pass(std::move(mapping));
+    return std::make_shared<Slab>(std::move(*mapping), writable, slot_bytes, devices_);
+  };
+  if (read_only_) return open(false);
+  Result<std::shared_ptr<Slab>> slab = open(true);
+  const bool refused = !slab && slab.error().code == Code::kPermission;
+  return refused ? open(false) : slab;  // who may not write may still load
 }
 
 Result<std::shared_ptr<Slab>> SlabMap::get(std::uint32_t id, std::uint64_t slot_bytes) {

@@ -38,8 +38,9 @@ class Slab {
 
 // Threads: calls from any thread; one mutex inside.
 // Owns:    the mappings, each as long as it is in the map or a copy holds it.
-// Blocks:  get() at the first use of a slab, drop_retired() when slabs retired: they ask the daemon.
-// Errors:  kPermission for a slab that may not be written, kCorrupt for an extent outside its slab.
+// Blocks:  get() at the first use of a slab, drop_retired() when slabs retired: they ask the
+// daemon. Errors:  kPermission for a slab that may not be written, kCorrupt for an extent outside
+// its slab.
 class SlabMap {
  public:
   SlabMap(int directory, bool read_only, Devices& devices)
@@ -47,7 +48,8 @@ class SlabMap {
 
   Result<std::shared_ptr<Slab>> get(std::uint32_t id, std::uint64_t slot_bytes);
 
-  // `retired`: IndexHeader::slabs_retired. Lets go of slabs that are to leave since it last changed.
+  // `retired`: IndexHeader::slabs_retired. Lets go of slabs that are to leave since it last
+  // changed.
   Status drop_retired(std::uint32_t retired);
 
  private:

@@ -12,7 +12,8 @@
 namespace kvfs::client {
 
 // Threads: post() from any thread.
-// Owns:    one thread from the start, up to kMaxThreads when jobs wait; the destructor runs what was
+// Owns:    one thread from the start, up to kMaxThreads when jobs wait; the destructor runs what
+// was
 //          posted and ends them.
 // Blocks:  the destructor.
 // Errors:  a job for which no thread can be had is run by post() itself.

@@ -1,0 +1,99 @@
+// Client: one namespace of one mount, through restarts of the daemon.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include <kvfs/kvfs.h>
+
+#include "lib/client/deadline.h"
+#include "lib/client/devices.h"
+#include "lib/client/index_map.h"
+#include "lib/client/prefix_lease.h"
+#include "lib/client/prompt.h"
+#include "lib/client/published.h"
+#include "lib/client/session.h"
+#include "lib/client/slot_reservation.h"
+#include "lib/client/workers.h"
+#include "lib/format/index_view.h"
+
+namespace kvfs::client {
+
+struct ClientOptions {
+  SessionOptions session;
+  std::uint32_t copy_threads = 0;
+  const Geometry* expected = nullptr;  // must be the namespace's
+};
+
+// States of the attachment, and what moves it:
+//   attached  -> lost      any call that finds the daemon gone
+//   lost      -> attached  the next call or tick, kRetry after the last try at the earliest
+// and within `attached` the index is replaced when it was superseded.
+//
+// Threads: calls from any thread. match() takes no lock.
+// Owns:    session, index, devices, worker threads. Leases and reservations must go first.
+// Blocks:  all but match() and the accessors ask the daemon.
+// Errors:  kUnavailable while the daemon is gone.
+class Client {
+ public:
+  // Tries until `deadline` where no daemon answers.
+  static Result<std::unique_ptr<Client>> open(const ClientOptions& options,
+                                              const Deadline& deadline);
+
+  Result<Match> match(const Prompt& prompt);
+  Status prefetch(const Key& key);
+  Result<std::unique_ptr<PrefixLease>> acquire(const Key& key, std::uint32_t missed_blocks);
+  // nullptr: nothing of the prompt is cached.
+  Result<std::unique_ptr<PrefixLease>> acquire_prompt(const Prompt& prompt, Match& match);
+  Result<std::unique_ptr<SlotReservation>> reserve(const Prompt& prompt);
+  Result<std::unique_ptr<SlotReservation>> join(std::uint64_t id, kvfs_range range);
+
+  [[nodiscard]] const Geometry& geometry() const { return geometry_; }
+  [[nodiscard]] const Key& seed() const { return seed_; }
+  [[nodiscard]] Devices& devices() { return devices_; }
+  [[nodiscard]] Workers& workers() { return *workers_; }
+  [[nodiscard]] bool mapped() const;
+
+  struct Counters {
+    std::atomic<std::uint64_t> matches{0}, matched_blocks{0}, leases{0}, lost_leases{0},
+        reattached{0}, loaded_bytes{0}, stored_bytes{0};
+  };
+  Counters& counters() { return counters_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+  explicit Client(const ClientOptions& options);
+
+ private:
+  // What match() reads.
+  struct Attachment {
+    std::shared_ptr<Session> session;
+    std::optional<IndexMap> index;  // mapped sessions only
+  };
+  using Clock = std::chrono::steady_clock;
+
+  Status attach();                             // with mutex_ held
+  Result<std::shared_ptr<Session>> session();  // attached, again if need be
+  Result<std::shared_ptr<Session>> reattach();
+  void replace_index();
+  void tick();
+  Result<std::uint32_t> match_by_daemon(const Prompt& prompt);
+  std::uint32_t blocks_by_index(const Key& key);
+
+  const SessionOptions options_;
+  Geometry geometry_;
+  Key seed_;
+  Devices devices_;
+  Counters counters_;
+  std::atomic<std::uint32_t> unreported_misses_{0};  // blocks asked for in vain, not told yet
+  Published<Attachment> attachment_;
+  std::mutex mutex_;  // guards publishing and what follows
+  Clock::time_point next_try_{};
+  std::unique_ptr<Workers> workers_;  // last: its threads use the rest
+};
+
+}  // namespace kvfs::client

@@ -1,0 +1,64 @@
+// EngineSide: where KV comes from or goes to in the engine, and the device that reaches it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include <kvfs/kvfs.h>
+
+#include "gpu/device.h"
+#include "lib/client/devices.h"
+#include "lib/format/geometry.h"
+#include "lib/format/result.h"
+
+namespace kvfs::client {
+
+// What part of a namespace's blocks a transfer is about.
+struct BlockRange {
+  std::uint32_t group;
+  std::uint32_t first;
+  std::uint32_t count;
+};
+
+// Bytes [offset, offset + bytes) of every block.
+struct ByteRange {
+  std::uint64_t offset;
+  std::uint64_t bytes;
+};
+
+// Threads: immutable; calls from any thread.
+// Owns:    copies of the caller's tables, not the memory they name.
+// Blocks:  load() and store() as Device says.
+// Errors:  made only from arguments that fit the geometry and the range.
+class EngineSide {
+ public:
+  static Result<EngineSide> from_pages(const kvfs_pages& pages, const Geometry& geometry,
+                                       const BlockRange& range, Devices& devices, void* stream);
+  static Result<EngineSide> from_blocks(const kvfs_blocks& blocks, const Geometry& geometry,
+                                        const BlockRange& range, Devices& devices, void* stream);
+
+  void load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
+  void store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
+
+  // The part of a block that this side reads or writes: its heads.
+  [[nodiscard]] ByteRange touched() const;
+  [[nodiscard]] const BlockRange& range() const { return range_; }
+  [[nodiscard]] std::uint64_t block_bytes() const { return shape_.bytes(); }
+
+ private:
+  EngineSide(const Geometry& geometry, const BlockRange& range, void* stream)
+      : shape_(gpu::block_shape(geometry, range.group)), range_(range), stream_(stream) {}
+  // Addresses of these blocks in the engine; scratch of the calling thread.
+  [[nodiscard]] std::span<std::byte* const> addresses(std::span<const gpu::BlockAt> blocks) const;
+
+  gpu::BlockShape shape_;
+  BlockRange range_;
+  void* stream_;
+  gpu::Device* device_ = nullptr;
+  std::shared_ptr<const gpu::Pages> pages_;  // nullptr: whole blocks
+  std::vector<std::byte*> blocks_;           // of range_, in order
+};
+
+}  // namespace kvfs::client

@@ -1,0 +1,161 @@
+#include "lib/client/loader.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+
+#include "lib/client/block_source.h"
+#include "lib/client/file_io.h"
+
+namespace kvfs::client {
+namespace {
+
+// One load's walk over its blocks, front to back.
+// Threads: one.
+// Owns:    the scratch of a batch and, in the fallback, the bounce buffer.
+// Blocks:  for blocks that are not resident, until the deadline.
+// Errors:  the first one ends the walk.
+class Load {
+ public:
+  Load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline, Transfer& transfer)
+      : lease_(lease),
+        to_(to),
+        deadline_(deadline),
+        transfer_(transfer),
+        progress_(lease, to.range().first),
+        slots_(lease.session(), to.range().group, MappedSlots::Access::kRead, transfer),
+        next_(to.range().first),
+        end_(to.range().first + to.range().count) {
+    if (!lease.session().mapped() && next_ < end_) {
+      bounce_.emplace(to.block_bytes(), to.range().count);
+    }
+  }
+
+  Status run() {
+    while (next_ < end_) {
+      if (transfer_.failed()) return {};  // the transfer knows why
+      const Result<std::uint32_t> resident = wait_for_blocks();
+      if (!resident) return tl::unexpected<Error>(resident.error());
+      Status status = bounce_ ? read_blocks(*resident) : address_blocks(*resident);
+      if (!status) return status;
+      transfer_.begin_part();
+      to_.load(batch().blocks(),
+               [&transfer = transfer_](Status copied) { transfer.finish_part(std::move(copied)); });
+      next_ += *resident;
+    }
+    return {};
+  }
+
+ private:
+  // Extents of blocks from next_ on; returns how many, at least one.
+  Result<std::uint32_t> wait_for_blocks() {
+    const std::uint32_t room =
+        bounce_ ? bounce_->capacity() : static_cast<std::uint32_t>(kBatchBlocks);
+    const std::uint32_t wanted =
+        std::min({end_ - next_, room, static_cast<std::uint32_t>(kMaxExtents)});
+    for (;;) {
+      Result<ExtentsAnswer> answer = lease_.extents({.group = to_.range().group,
+                                                     .first_block = next_,
+                                                     .done_before = done_before_,
+                                                     .promote = true,
+                                                     .deadline = deadline_},
+                                                    std::span(extents_).first(wanted));
+      if (answer && answer->filled > 0) return answer->filled;
+      if (answer) return fail(Code::kIo, "the daemon named no block of the prefix");
+      if (answer.error().code != Code::kNoSpace || !let_go()) return pass(std::move(answer));
+    }
+  }
+
+  // DRAM is full of leased blocks, perhaps of this very prefix: those that were copied may go, so
+  // that one larger than DRAM streams through. false: there is nothing (more) to let go.
+  bool let_go() {
+    transfer_.drain();
+    progress_.advance(next_);
+    const std::uint32_t before = std::max(done_before_, lease_.done_before());
+    if (before == done_before_) return false;
+    done_before_ = before;
+    return true;
+  }
+
+  Status address_blocks(std::uint32_t count) {
+    batch().clear();
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const Result<std::byte*> memory = slots_.address(extents_[i]);
+      if (!memory) return tl::unexpected<Error>(memory.error());
+      batch().add(*memory, next_ + i);
+    }
+    return {};
+  }
+
+  // A group's blocks lie side by side in the prefix file.
+  Status read_blocks(std::uint32_t count) {
+    transfer_.drain();  // what was copied out of the buffer before
+    const std::uint32_t group = to_.range().group;
+    if (!layout_) {
+      Result<std::uint32_t> blocks = lease_.blocks();
+      if (!blocks) return pass(std::move(blocks));
+      layout_ = prefix_layout(lease_.session().geometry(), *blocks);
+    }
+    const std::uint64_t offset =
+        layout_->kv[group] + (next_ - layout_->first_block[group]) * to_.block_bytes();
+    batch().clear();
+    for (std::uint32_t i = 0; i < count; ++i) batch().add(bounce_->block(i), next_ + i);
+    return lease_.session().checked(
+        read_at(lease_.file(), bounce_->first(count), offset, "the prefix"));
+  }
+
+  static Batch& batch() {
+    thread_local Batch instance;
+    return instance;
+  }
+
+  PrefixLease& lease_;
+  const EngineSide& to_;
+  const Deadline deadline_;
+  Transfer& transfer_;
+  PrefixLease::Progress progress_;
+  MappedSlots slots_;
+  std::uint32_t next_;
+  const std::uint32_t end_;
+  std::uint32_t done_before_ = 0;
+  std::array<Extent, kMaxExtents> extents_;
+  std::optional<BounceBuffer> bounce_;
+  std::optional<PrefixLayout> layout_;
+};
+
+}  // namespace
+
+Status check_load(PrefixLease& lease, const BlockRange& range) {
+  const Geometry& geometry = lease.session().geometry();
+  if (range.group >= geometry.groups.size()) {
+    return fail(Code::kInvalid, "group is " + std::to_string(range.group) + ", the namespace has " +
+                                    std::to_string(geometry.groups.size()) + " groups from 0");
+  }
+  Result<std::uint32_t> blocks = lease.blocks();
+  if (!blocks) return pass(std::move(blocks));
+  const std::uint64_t end = std::uint64_t{range.first} + range.count;
+  if (end > *blocks) {
+    return fail(Code::kInvalid, "blocks [" + std::to_string(range.first) + ", " +
+                                    std::to_string(end) + ") were asked for, the prefix has " +
+                                    std::to_string(*blocks));
+  }
+  const std::uint32_t window = geometry.window_blocks(range.group);
+  if (window != 0 && range.count > 0 && range.first + window < *blocks) {
+    return fail(Code::kInvalid, "group " + std::to_string(range.group) + " has a window of " +
+                                    std::to_string(window) + " blocks: load from block " +
+                                    std::to_string(*blocks - window) + " on");
+  }
+  return {};
+}
+
+Status load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
+            Transfer& transfer) {
+  Load load(lease, to, deadline, transfer);
+  Status status = load.run();
+  // Copies out of the bounce buffer end before it goes.
+  if (!lease.session().mapped()) transfer.drain();
+  return status;
+}
+
+}  // namespace kvfs::client

@@ -1,0 +1,19 @@
+// Loading: from a leased prefix to the engine.
+#pragma once
+
+#include "lib/client/deadline.h"
+#include "lib/client/engine_side.h"
+#include "lib/client/prefix_lease.h"
+#include "lib/client/transfer.h"
+#include "lib/format/result.h"
+
+namespace kvfs::client {
+
+// Blocks of the range that the lease's prefix has, or a sentence about what it lacks.
+Status check_load(PrefixLease& lease, const BlockRange& range);
+
+// Begins to copy everything that `to` wants, as parts of `transfer`; what is not in DRAM is
+// promoted and copied as it arrives. Returns when every copy has been begun, or at the first error.
+Status load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline, Transfer& transfer);
+
+}  // namespace kvfs::client

@@ -1,0 +1,70 @@
+// PrefixLease: an open prefix file; while it is open its blocks stay.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "lib/client/descriptor.h"
+#include "lib/client/ioctl_calls.h"
+#include "lib/client/prompt.h"
+#include "lib/client/session.h"
+#include "lib/format/key.h"
+#include "lib/format/prefix_file.h"
+
+namespace kvfs::client {
+
+// Threads: calls from any thread.
+// Owns:    the descriptor, which is the lease, and a share of the session.
+// Blocks:  what asks the daemon: all but key().
+// Errors:  as the daemon's; a lost daemon is noted in the session.
+class PrefixLease {
+ public:
+  // One open(2). `blocks` 0: not known, asked for when needed. kNotFound: not cached (any more).
+  // `missed_blocks` is told to the daemon with the first question about extents.
+  static Result<std::unique_ptr<PrefixLease>> open(std::shared_ptr<Session> session, const Key& key,
+                                                   std::uint32_t blocks,
+                                                   std::uint32_t missed_blocks);
+  PrefixLease(std::shared_ptr<Session> session, Descriptor file, const Key& key,
+              std::uint32_t blocks, std::uint32_t missed_blocks);
+
+  [[nodiscard]] const Key& key() const { return key_; }
+  [[nodiscard]] Session& session() const { return *session_; }
+  [[nodiscard]] int file() const { return file_.get(); }
+  Result<std::uint32_t> blocks();
+
+  Result<ExtentsAnswer> extents(ExtentsQuery query, std::span<Extent> out);
+
+  // Compares tokens and extras of the file with the prompt's. Without the index nothing else has:
+  // equal keys of different prompts must not pass. false: another prompt.
+  Result<bool> holds(const Prompt& prompt);
+
+  // Where loads of this lease have got to: blocks below all of them may leave DRAM.
+  class Progress {
+   public:
+    Progress(PrefixLease& lease, std::uint32_t first_block);
+    ~Progress();
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+    void advance(std::uint32_t block);
+
+   private:
+    PrefixLease& lease_;
+    std::list<std::uint32_t>::iterator place_;
+  };
+  [[nodiscard]] std::uint32_t done_before() const;
+
+ private:
+  const std::shared_ptr<Session> session_;
+  const Descriptor file_;
+  const Key key_;
+  std::atomic<std::uint32_t> blocks_;
+  std::atomic<std::uint32_t> missed_blocks_;
+  mutable std::mutex mutex_;
+  std::list<std::uint32_t> loading_;  // first block that each running load still needs
+};
+
+}  // namespace kvfs::client
