@@ -12,7 +12,7 @@ Status bench_match(const Target& target, const std::string& row, std::uint64_t b
       TempNamespace::create(target.mount, "bench-" + row, tiny_geometry());
   if (!name_space) return pass(std::move(name_space));
   kvfs_client* client = (*name_space)->client();
-  if (Status status = fill_prompts(client, blocks); !status) return status;
+  if (Status status = fill_prompts(client, blocks, [] { return Status{}; }); !status) return status;
   return time_matches(client, row, blocks, target.quick, emit);
 }
 

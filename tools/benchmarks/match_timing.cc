@@ -24,13 +24,16 @@ std::uint32_t stored_blocks(std::uint64_t prompt, std::uint64_t blocks) {
 
 }  // namespace
 
-Status fill_prompts(kvfs_client* client, std::uint64_t blocks) {
+Status fill_prompts(kvfs_client* client, std::uint64_t blocks,
+                    const std::function<Status()>& pause) {
   alignas(4096) static std::array<std::byte, kTinyBlockBytes> block{};
   for (std::uint64_t prompt = 0; prompt * kLongPromptBlocks < blocks; ++prompt) {
     std::vector<Token> tokens = make_prompt(prompt, kLongPromptBlocks);
     tokens.resize(std::size_t{stored_blocks(prompt, blocks)} * kBlockTokens);
     if (Result<kvfs_key> key = store_copies(client, tokens, block); !key)
       return pass(std::move(key));
+    const bool at_pause = (prompt + 1) * kLongPromptBlocks % kPauseBlocks == 0;
+    if (Status status = at_pause ? pause() : Status{}; !status) return status;
   }
   return {};
 }
