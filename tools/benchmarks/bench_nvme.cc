@@ -15,7 +15,7 @@ namespace kvfs::bench {
 namespace {
 
 constexpr double kLeastRatio = 0.95;
-constexpr std::uint32_t kBlocks = 256;  // 512 MiB
+constexpr std::uint32_t kBlocks = 512;  // 1 GiB: what begins and ends a transfer weighs little
 constexpr std::uint64_t kBytes = kBlocks * kLlamaBlockBytes;
 constexpr double kPatience = 60;  // seconds
 

@@ -122,7 +122,7 @@ int run_on_own_mounts(const Options& options) {
                                  {.directory = options.directory, .dram = 1024 * kMiB});
   failed +=
       run_on_own_daemon(chosen(options, nvme_benches()), options,
-                        {.directory = options.directory, .dram = 1536 * kMiB, .nvme = 3072 * kMiB});
+                        {.directory = options.directory, .dram = 2560 * kMiB, .nvme = 4096 * kMiB});
   return failed + run_million(options);
 }
 
