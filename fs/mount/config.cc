@@ -122,6 +122,7 @@ Status complete_config(Config& config) {
         ::geteuid() == 0 ? "/run/kvfs/" + id : fmt::format("/dev/shm/kvfs-{}-{}", ::geteuid(), id);
   }
   if (config.state_dir.empty()) config.state_dir = config.run_dir;
+  if (config.background && config.log_file.empty()) config.log_file = config.run_dir + ".log";
   return {};
 }
 

@@ -50,7 +50,7 @@ struct Config {
   // The process.
   bool background = false;
   std::string log_level = "info";
-  std::string log_file;  // empty: standard error
+  std::string log_file;  // empty: standard error, or <run_dir>.log in the background
 
   bool check_only = false;  // --check-config
 };

@@ -218,7 +218,9 @@ std::span<const ConfigKey> config_keys() {
       boolean("background", "return once mounted and serve from the background",
               &Config::background),
       log_level(),
-      text("log_file", "FILE", "where to log; default: standard error", &Config::log_file),
+      text("log_file", "FILE",
+           "where to log; default: standard error, in the background RUN_DIR.log",
+           &Config::log_file),
   };
   return keys;
 }

@@ -164,6 +164,7 @@ Status serve(Daemon& daemon, Background& background) {
   sd_notify("READY=1");
 
   const Status served = daemon.session->serve();
+  daemon.shutdown.finish();
   daemon.fs->stop_notifying();
   daemon.session->unmount();
   daemon.fs->drain();

@@ -132,6 +132,16 @@ Status check_blocks(const Source& source) {
   });
 }
 
+// Of a windowed group the file has the window's blocks only.
+void leave_out_absent(const Source& source, store::Reservation& reservation, std::uint32_t first,
+                      std::uint32_t count) {
+  for (std::uint32_t group = 0; group < source.header.layout.groups; ++group) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (first + i < source.header.layout.first_block[group]) reservation.leave_out(i, group);
+    }
+  }
+}
+
 // Stores blocks [first, first + count) behind `parent`, which becomes their tip.
 Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t first,
                    std::uint32_t count, Key& parent) {
@@ -147,6 +157,7 @@ Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t fir
   const auto reservation = ns.reserve();
   std::vector<Extent> extents(std::size_t{count} * source.header.layout.groups);
   if (auto status = reservation->reserve(parent, tokens, extras, extents); !status) return status;
+  leave_out_absent(source, *reservation, first, count);
   auto status =
       for_blocks(source, first, count, [&](std::uint32_t block, std::uint32_t group) -> Status {
         std::byte* slot = reservation->address(block - first, group);
@@ -174,12 +185,6 @@ std::uint32_t chunk_blocks(const Geometry& geometry) {
 Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& ns) {
   auto header = read_header(file, file_bytes, ns.geometry());
   if (!header) return pass(std::move(header));
-  if (std::ranges::any_of(std::span(header->layout.first_block).first(header->layout.groups),
-                          [](std::uint32_t first) { return first != 0; })) {
-    // Its early blocks have no bytes for the windowed group, and a shorter hit would need them.
-    return fail(Code::kInvalid,
-                "prefixes longer than a sliding window of their model cannot be imported");
-  }
   Source source{file, ns.geometry(), std::move(*header), {}, {}, {}};
   if (auto status = read_tables(source); !status) return pass(std::move(status));
   if (auto status = check_keys(source); !status) return pass(std::move(status));

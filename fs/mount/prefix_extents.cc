@@ -27,14 +27,13 @@ struct PrefixHandle::Asking {
 };
 
 // What the message asks for besides extents.
-Status PrefixHandle::begin(FileSystem& fs, const ExtentsMessage& message) {
+Status PrefixHandle::begin(const ExtentsMessage& message) {
   store::Namespace& ns = *inode()->ns;
   if (message.missed_blocks != 0) ns.report_missed(message.missed_blocks);
   const MutexLock lock(mutex_);
   if (!counted_) {
     counted_ = true;
     lease_->count_hit();
-    fs.attributes_changed(inode()->id.namespace_id, inode()->id.key);
   }
   if (message.done_before != 0) lease_->done_before(message.done_before);
   if ((message.flags & kExtentsPromote) == 0 || message.first_block >= blocks_) return {};
@@ -47,7 +46,7 @@ Result<std::uint32_t> PrefixHandle::fill(const ExtentsMessage& message, std::spa
 }
 
 void PrefixHandle::extents(FileSystem& fs, fuse_req_t req, const ExtentsMessage& message) {
-  if (auto status = begin(fs, message); !status) return reply(req, status.error());
+  if (auto status = begin(message); !status) return reply(req, status.error());
   if (message.capacity == 0 || message.first_block == blocks_)
     return reply_extents(req, message, blocks_, {});
 

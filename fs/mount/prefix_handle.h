@@ -39,7 +39,7 @@ class PrefixHandle final : public Handle {
   Result<std::uint32_t> fill(const ExtentsMessage& message, std::span<Extent> out);
   void wait_to_fill(FileSystem& fs, const AskingPtr& asking);
   void resume_fill(FileSystem& fs, const AskingPtr& asking, const Status& waited);
-  Status begin(FileSystem& fs, const ExtentsMessage& message);
+  Status begin(const ExtentsMessage& message);
 
   std::shared_ptr<PrefixHandle> self() {
     return std::static_pointer_cast<PrefixHandle>(shared_from_this());

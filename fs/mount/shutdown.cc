@@ -26,7 +26,7 @@ void block_ending_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-Shutdown::~Shutdown() {
+void Shutdown::finish() {
   if (!thread_.joinable()) return;
   ended_ = true;
   // Wakes it; in a thread that is past its wait the signal stays pending, and goes with it.

@@ -17,18 +17,20 @@ void block_ending_signals();
 //
 // Threads: request() from any.
 // Owns:    its thread.
-// Blocks:  its destructor, for the thread.
+// Blocks:  finish(), for the thread.
 // Errors:  a write-back that does not end in time is logged; what was not written stays in DRAM.
 class Shutdown {
  public:
   Shutdown() = default;
-  ~Shutdown();
+  ~Shutdown() { finish(); }
   Shutdown(const Shutdown&) = delete;
   Shutdown& operator=(const Shutdown&) = delete;
 
   // `last_steps` runs once, on the thread.
   void start(std::function<void()> last_steps);
   void request(ShutdownRequest request);
+  // The session is over: waits for the last steps where they have begun, else there will be none.
+  void finish();
   [[nodiscard]] bool drop_dram() const { return drop_dram_.load(); }
 
  private:

@@ -16,12 +16,14 @@ void Worker::post(std::function<void()> job) {
 }
 
 void Worker::stop() {
+  std::vector<std::thread> threads;
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
+    threads.swap(threads_);
     changed_.notify_all();
   }
-  for (std::thread& thread : threads_) {
+  for (std::thread& thread : threads) {
     if (thread.joinable()) thread.join();
   }
 }

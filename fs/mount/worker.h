@@ -13,7 +13,7 @@ namespace kvfs::mount {
 
 // Threads: post() from any thread, also from a job.
 // Owns:    its threads and the jobs that have not run.
-// Blocks:  stop(), for the jobs that were posted.
+// Blocks:  stop(), for the jobs that were posted (the first call; a second returns at once).
 // Errors:  post() after stop() destroys the job unrun.
 class Worker {
  public:
@@ -34,7 +34,7 @@ class Worker {
   CondVar changed_;
   std::deque<std::function<void()>> jobs_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> threads_ GUARDED_BY(mutex_);
 };
 
 }  // namespace kvfs::mount

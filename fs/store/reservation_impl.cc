@@ -101,6 +101,7 @@ Status ReservationState::reserve(const Key& parent, std::span<const Token> token
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   chain_.insert(chain_.end(), addition->blocks.begin(), addition->blocks.end());
   slots_.insert(slots_.end(), addition->slots.begin(), addition->slots.end());
+  left_out_.resize(slots_.size());
   for (std::size_t i = 0; i < extents.size(); ++i) extents[i] = extent_of(before + i);
   state_->services.metrics.reserve_latency.observe(Clock::now() - start);
   return {};
@@ -192,6 +193,18 @@ std::byte* ReservationState::address(std::uint32_t block, std::uint32_t group) {
   return slot.valid() ? state_->services.dram->address(slot) : nullptr;
 }
 
+void ReservationState::leave_out(std::uint32_t block, std::uint32_t group) {
+  tiers::DramSlot slot;
+  {
+    const MutexLock lock(mutex_);
+    if (block >= chain_.size() || group >= state_->groups) return;
+    const std::size_t at = std::size_t{block} * state_->groups + group;
+    slot = std::exchange(slots_[at], {});
+    left_out_[at] = left_out_[at] || slot.valid();
+  }
+  if (slot.valid()) state_->services.dram_space->free({&slot, 1});
+}
+
 // -- commit
 // ------------------------------------------------------------------------------------------
 
@@ -241,8 +254,11 @@ Status ReservationState::still_possible(std::uint32_t end) const {
                 "the parent " + to_hex(before) + " was removed meanwhile: match again");
   }
   for (std::uint32_t i = committed_; i < end; ++i) {
-    const auto slots = std::span(slots_).subspan(std::size_t{i} * state_->groups, state_->groups);
-    const bool whole = std::ranges::all_of(slots, [](const auto& slot) { return slot.valid(); });
+    bool whole = true;
+    for (std::size_t at = std::size_t{i} * state_->groups;
+         at < (std::size_t{i} + 1) * state_->groups; ++at) {
+      whole = whole && (slots_[at].valid() || left_out_[at]);
+    }
     if (!whole && state_->catalog->find(chain_[i].key) == kNoBlock) {
       return fail(Code::kNotFound,
                   "block " + to_hex(chain_[i].key) +
@@ -274,6 +290,7 @@ Status ReservationState::publish(std::uint32_t end, Publication& done, Removal& 
   WriteBack* write_back = state_->services.write_back;
   for (const BlockId id : done.inserted) {
     for (std::uint32_t g = 0; g < state_->groups; ++g) {
+      if (!state_->catalog->placement(id, g).dram.valid()) continue;  // left out
       state_->metrics.stored_bytes.add(state_->block_bytes[g]);
       if (write_back != nullptr) state_->mark_dirty(id, g);
     }

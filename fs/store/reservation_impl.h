@@ -33,6 +33,7 @@ class ReservationState {
                  std::span<Extent> extents);
   std::uint32_t extents(std::uint32_t first, std::span<Extent> out);
   std::byte* address(std::uint32_t block, std::uint32_t group);
+  void leave_out(std::uint32_t block, std::uint32_t group);
   Result<Reservation::Committed> commit(std::uint32_t blocks);
 
  private:
@@ -77,6 +78,7 @@ class ReservationState {
   std::vector<Token> tokens_ GUARDED_BY(mutex_);
   std::vector<Block> chain_ GUARDED_BY(mutex_);
   std::vector<tiers::DramSlot> slots_ GUARDED_BY(mutex_);
+  std::vector<bool> left_out_ GUARDED_BY(mutex_);  // as slots_: to be published without it
   std::uint32_t committed_ GUARDED_BY(mutex_) = 0;
   BlockId held_ GUARDED_BY(mutex_) = kNoBlock;
 };
@@ -95,6 +97,9 @@ class ReservationImpl final : public Reservation {
   }
   std::byte* address(std::uint32_t block, std::uint32_t group) override {
     return shared_->address(block, group);
+  }
+  void leave_out(std::uint32_t block, std::uint32_t group) override {
+    shared_->leave_out(block, group);
   }
   Result<Committed> commit(std::uint32_t blocks) override { return shared_->commit(blocks); }
 

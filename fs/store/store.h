@@ -148,6 +148,9 @@ class Reservation {
   // The daemon's address of a reserved slot; nullptr for one that is present (fallback writes,
   // import).
   virtual std::byte* address(std::uint32_t block, std::uint32_t group) = 0;
+  // The block goes without this group: of a windowed group an import has the window's blocks only.
+  // A prefix that would need the group there is then no hit.
+  virtual void leave_out(std::uint32_t block, std::uint32_t group) = 0;
   struct Committed {
     std::uint32_t committed = 0, present = 0;
     Key tip;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import GEOMETRY, run, store_prefix
-from raw_client import expect_errno
+from raw_client import expect_errno, hex_of
 
 
 @pytest.fixture
@@ -254,3 +254,26 @@ def test_two_groups(make_ns, tmp_path):
     os.unlink(prefix.path)
     run("cp", tmp_path / "out", prefix.path)
     assert Path(prefix.path).read_bytes() == (tmp_path / "out").read_bytes()
+
+
+def test_a_prefix_longer_than_a_window(make_ns, tmp_path):
+    """Of a windowed group the file has the window alone; a shorter prefix is then no hit."""
+    groups = [
+        {"layers": 1, "kv_heads": 1, "head_dim": 64},
+        {"layers": 2, "kv_heads": 1, "head_dim": 64, "window": 32},
+    ]
+    ns = make_ns({"model": "test/window", "dtype": "F32", "block_tokens": 16, "groups": groups})
+    prefix = store_prefix(ns, 6)
+    content = Path(prefix.path).read_bytes()
+    (tmp_path / "out").write_bytes(content)
+    os.unlink(prefix.path)
+    run("cp", tmp_path / "out", prefix.path)
+    assert Path(prefix.path).read_bytes() == content
+    header = int.from_bytes(content[:8], "little") + 8
+    window = header + 6 * ns.block_bytes[0]
+    assert content[window : window + 2 * ns.block_bytes[1]] == b"".join(
+        b[1] for b in prefix.blocks[-2:]
+    )
+    shorter = ns.control(op="stat", key=hex_of(prefix.key))["parent"]
+    with expect_errno(errno.ENOENT):
+        os.open(f"{ns.path}/{shorter}.safetensors", os.O_RDONLY)
