@@ -26,6 +26,14 @@ def run_here(case: str, *arguments: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def as_given_by(library: str):
+    if library == "numpy":
+        return np.asarray
+    import torch
+
+    return torch.from_numpy
+
+
 def the_limit_works() -> None:
     limit_new_memory(32)
     try:
@@ -37,15 +45,14 @@ def the_limit_works() -> None:
 
 def store_and_load(mount: str, name: str, library: str) -> None:
     import kvfs
-    import torch
 
     with kvfs.open(mount, name) as namespace:
         tokens = np.arange(1024, dtype=np.int32)
         kv = kv_data.random_kv(namespace.geometry, 1024, 1)
         loaded = np.zeros_like(kv)
         assert kv.nbytes == 64 * MIB
+        as_given = as_given_by(library)
         limit_new_memory(48)
-        as_given = torch.from_numpy if library == "torch" else np.asarray
         with namespace.reserve(tokens) as reservation:
             reservation.store(kvfs.Pages(as_given(kv), kv_data.PLAIN))
             reservation.commit()
@@ -56,13 +63,10 @@ def store_and_load(mount: str, name: str, library: str) -> None:
 
 def match_tokens(mount: str, name: str, library: str) -> None:
     import kvfs
-    import torch
 
     with kvfs.open(mount, name) as namespace:
-        tokens = np.zeros(32 * MIB, np.int32)
-        if library == "torch":
-            tokens = torch.from_numpy(tokens)
-        limit_new_memory(96)  # less than the tokens' 128 MiB, more than their keys'
+        tokens = as_given_by(library)(np.zeros(16 * MIB, np.int32))
+        limit_new_memory(48)  # less than the tokens' 64 MiB, more than their keys' 16
         assert not namespace.match(tokens)
 
 
