@@ -279,8 +279,8 @@ void NamespaceState::remove(BlockId block, Removal& removal) {
   }
 }
 
-// Blocks know their parents, not their children: every leaf is walked up to where it is known
-// whether it follows a root. Each live block is visited once.
+// Blocks know their parents, not their children: from every leaf, and from above every root, the
+// way up is walked to where it is known whether it follows a root. Each live block is visited once.
 std::uint64_t NamespaceState::remove_with_followers(std::span<const BlockId> roots,
                                                     Removal& removal) {
   enum class Side : std::uint8_t { kUnknown, kBelow, kApart };
@@ -291,17 +291,17 @@ std::uint64_t NamespaceState::remove_with_followers(std::span<const BlockId> roo
     std::vector<Side> side(catalog->high(), Side::kUnknown);
     for (const BlockId root : roots) side[root] = Side::kBelow;
     std::vector<BlockId> path;
-    for (const BlockId leaf : catalog->leaf_list()) {
+    const auto walk_up = [&](BlockId at) NO_THREAD_SAFETY_ANALYSIS {
       path.clear();
-      BlockId at = leaf;
-      while (at != kNoBlock && side[at] == Side::kUnknown) {
+      for (; at != kNoBlock && side[at] == Side::kUnknown; at = catalog->parent(at)) {
         path.push_back(at);
-        at = catalog->parent(at);
       }
       const Side found = at == kNoBlock ? Side::kApart : side[at];
       for (const BlockId on_path : path) side[on_path] = found;
       if (found == Side::kBelow) below.insert(below.end(), path.begin(), path.end());
-    }
+    };
+    for (const BlockId leaf : catalog->leaf_list()) walk_up(leaf);
+    for (const BlockId root : roots) walk_up(catalog->parent(root));
   }
   std::vector<std::pair<std::uint32_t, BlockId>> deepest_first;
   for (const BlockId block : below) deepest_first.emplace_back(catalog->depth(block), block);

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <tuple>
 
-#include "fs/store/write_back.h"
+#include "fs/store/quarantine.h"
 
 namespace kvfs::store {
 
@@ -60,6 +60,7 @@ Result<std::vector<NamespacePtr>> Recovery::recover() {
     if (!loaded) return pass(std::move(loaded));
     states.push_back(*std::move(state));
   }
+  quarantine_unclaimed();
   services_.dram->forget_survivors();
   if (Status finished = finish(states); !finished) return pass(std::move(finished));
   return states;
@@ -262,6 +263,19 @@ void Recovery::add_survivor(NamespaceState& state, const Catalog::Survivor& surv
   }
   state.dirty.push_back({*inserted, survivor.key, Clock::now()});
   ++counts_.dirty;
+}
+
+// A writer that outlived the daemon may still be writing into slots that it had reserved. (Slabs of
+// which nothing was claimed are removed: nobody gets their memory under the same mapping.)
+void Recovery::quarantine_unclaimed() {
+  for (const tiers::SlabView& slab : services_.dram->slabs()) {
+    std::vector<tiers::DramSlot> unclaimed;
+    for (std::uint32_t slot = 0; slab.used != 0 && slot < slab.slots; ++slot) {
+      if (services_.dram->claim({slab.id, slot})) unclaimed.push_back({slab.id, slot});
+    }
+    const std::uint64_t bytes = unclaimed.size() * slab.slot_bytes;
+    services_.quarantine->add(std::move(unclaimed), bytes);
+  }
 }
 
 Status Recovery::finish(const std::vector<NamespacePtr>& states) {

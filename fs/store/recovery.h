@@ -40,6 +40,7 @@ class Recovery {
   Status merge_dram(NamespaceState& state) REQUIRES(state.mutex);
   void merge_block(NamespaceState& state, const Catalog::Survivor& survivor) REQUIRES(state.mutex);
   void add_survivor(NamespaceState& state, const Catalog::Survivor& survivor) REQUIRES(state.mutex);
+  void quarantine_unclaimed();
   Status finish(const std::vector<NamespacePtr>& states);
 
   Services& services_;

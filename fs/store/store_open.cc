@@ -51,12 +51,16 @@ StoreImpl::~StoreImpl() {
   if (running_) {
     ignore_error(close(Clock::now() + kDestructorDeadline, true), "close() has logged it");
   }
+  services_.timer
+      .stop_and_run_pending();  // also when start() failed: it may have slots in quarantine
 }
 
 Status StoreImpl::start(std::unique_ptr<tiers::BlockTier> nvme) {
   if (Status made = make_directories(); !made) return made;
   if (Status opened = open_journal(); !opened) return opened;
   if (Status opened = open_tiers(std::move(nvme)); !opened) return opened;
+  quarantine_ = std::make_unique<Quarantine>(services_);
+  services_.quarantine = quarantine_.get();
   auto recovered = Recovery(services_).recover();
   if (!recovered) return pass(std::move(recovered));
   start_parts(*recovered);
@@ -125,8 +129,6 @@ void StoreImpl::start_parts(const std::vector<NamespacePtr>& recovered) {
   services_.journal->start(services_.nvme.get());
   for (const NamespacePtr& state : recovered) registry_.add(std::make_shared<NamespaceImpl>(state));
   services_.registry = &registry_;
-  quarantine_ = std::make_unique<Quarantine>(services_);
-  services_.quarantine = quarantine_.get();
   slab_mover_ = std::make_unique<SlabMover>(services_);
   services_.slab_mover = slab_mover_.get();
   dram_space_ = std::make_unique<DramSpace>(services_);

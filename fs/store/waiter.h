@@ -48,7 +48,7 @@ class Waiter : public std::enable_shared_from_this<Waiter> {
   std::size_t remaining_;
   std::atomic<bool> finished_{false};
   DeadlineTimer* timer_ = nullptr;
-  DeadlineTimer::Id timer_id_ = 0;
+  std::atomic<DeadlineTimer::Id> timer_id_{0};  // the deadline may come before arm() has it
 };
 using WaiterPtr = std::shared_ptr<Waiter>;
 
