@@ -144,6 +144,17 @@ def test_acquire_by_tokens_match_and_key(namespace):
         namespace.acquire("xyz")
 
 
+def test_what_is_no_prefix_and_no_pages(namespace):
+    tokens = kv_data.random_tokens(16, seed=9)
+    kv = kv_data.random_kv(namespace.geometry, 16, 9)
+    kv_data.store(namespace, tokens, kv)
+    for call in (namespace.prefetch, namespace.path):
+        with pytest.raises(TypeError, match="a Match or a key"):
+            call(7)
+    with namespace.acquire(tokens) as lease, pytest.raises(TypeError, match=r"a kvfs\.Pages"):
+        lease.load(kv)
+
+
 def test_stats_count(namespace):
     tokens = kv_data.random_tokens(32, seed=6)
     kv = kv_data.random_kv(namespace.geometry, 32, 6)

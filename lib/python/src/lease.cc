@@ -19,7 +19,7 @@ std::optional<Transfer> load(const Lease& self, nb::object memory, nb::handle pa
                              std::optional<double> timeout, std::uintptr_t stream,
                              bool background) {
   const auto handle = open_handle(self.handle, "lease");
-  const auto& pages = nb::cast<const Pages&>(memory);
+  const Pages& pages = pages_argument(memory);
   const PageTable table(page_table);
   const std::uint32_t blocks = kvfs_lease_blocks(handle->lease.get());
   const std::uint32_t wanted = count.value_or(first_block < blocks ? blocks - first_block : 0);

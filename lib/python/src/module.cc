@@ -5,6 +5,8 @@
 NB_MODULE(_core, module) {
   using namespace kvfs::python;
   module.doc() = "The C API of kvfs as Python objects; use the package kvfs.";
+  // What lives until the interpreter ends is not a leak: the daemon takes leases and slots back.
+  nanobind::set_leak_warnings(false);
   module.attr("__version__") = kvfs_version();
   bind_transfer(module);
   bind_pages(module);

@@ -114,8 +114,13 @@ Reservation join(const Namespace& self, std::uint64_t id, std::uint32_t first_bl
 }
 
 kvfs_key key_of(nb::handle prefix) {
-  return nb::isinstance<Match>(prefix) ? nb::cast<const Match&>(prefix).result.key
-                                       : key_from_text(nb::cast<std::string>(prefix));
+  if (nb::isinstance<Match>(prefix)) {
+    return nb::cast<const Match&>(prefix).result.key;
+  }
+  if (!nb::isinstance<nb::str>(prefix)) {
+    throw nb::type_error("a prefix is named by a Match or a key");
+  }
+  return key_from_text(nb::cast<std::string>(prefix));
 }
 
 void prefetch(const Namespace& self, nb::handle prefix) {

@@ -7,9 +7,6 @@ namespace nb = nanobind;
 namespace kvfs::python {
 namespace {
 
-constexpr std::array<const char*, kAxisCount> kAxisNames = {"layers", "kv",    "pages",
-                                                            "tokens", "heads", "dim"};
-
 [[noreturn]] void refuse(const std::string& sentence) { throw nb::value_error(sentence.c_str()); }
 
 std::string text(std::int64_t value) { return std::to_string(value); }

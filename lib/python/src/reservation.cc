@@ -19,7 +19,7 @@ std::optional<Transfer> store(const Reservation& self, nb::object memory, nb::ha
                               std::optional<double> timeout, std::uintptr_t stream,
                               bool background) {
   const auto handle = open_handle(self.handle, "reservation");
-  const auto& pages = nb::cast<const Pages&>(memory);
+  const Pages& pages = pages_argument(memory);
   const PageTable table(page_table);
   const kvfs_range range = kvfs_reservation_range(handle->reservation.get());
   const std::uint32_t first = first_block.value_or(range.first_block);

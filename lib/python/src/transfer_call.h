@@ -23,6 +23,16 @@ class PageTable {
   std::optional<Int32s> values_;
 };
 
+// TypeError for anything but a kvfs.Pages.
+inline const Pages& pages_argument(nanobind::handle object) {
+  const Pages* pages = nullptr;
+  if (!nanobind::try_cast(object, pages) || pages == nullptr) {
+    throw nanobind::type_error(
+        "pages must be a kvfs.Pages: it describes where the tensors have what");
+  }
+  return *pages;
+}
+
 // Addresses of whole blocks: contiguous memory of block_bytes each.
 // Owns references to the buffers.
 class BlockBuffers {
