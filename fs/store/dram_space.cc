@@ -7,9 +7,15 @@
 
 #include "fs/store/dram_eviction.h"
 #include "fs/store/slab_mover.h"
+#include "fs/store/write_back.h"
 
 namespace kvfs::store {
 namespace {
+
+// How long blocks on their way to NVMe are waited for when nothing else may leave: a burst of
+// stores can have filled the tier with them. About what a few commits of the journal take on a slow
+// disk.
+constexpr std::chrono::milliseconds kPatience{500};
 
 // Slots freed at a time beyond what is asked for, so that not every allocation evicts; a small part
 // of what the namespace has.
@@ -22,6 +28,7 @@ std::size_t batch(std::size_t missing, std::size_t resident) {
 Result<std::size_t> DramSpace::allocate_some(NamespaceState& state, std::uint32_t group,
                                              std::span<tiers::DramSlot> out) {
   std::size_t filled = 0;
+  Deadline give_up{};
   while (true) {
     auto got =
         services_.dram->allocate(state.owner(group), state.slot_bytes[group], out.subspan(filled));
@@ -32,6 +39,11 @@ Result<std::size_t> DramSpace::allocate_some(NamespaceState& state, std::uint32_
     }
     if (filled == out.size()) return filled;
     if (make_room(state, group, out.size() - filled)) continue;
+    if (give_up == Deadline{}) give_up = Clock::now() + kPatience;
+    if (services_.write_back != nullptr && Clock::now() < give_up &&
+        services_.write_back->wait_for_progress(state, give_up)) {
+      continue;
+    }
     if (filled != 0) return filled;
     return no_space(state, group, out.size());
   }

@@ -16,7 +16,9 @@ namespace kvfs::store {
 //
 // Threads: all calls from any thread, with no namespace locked.
 // Owns:    nothing; slots are the caller's until given to a catalog or freed.
-// Blocks:  for as long as looking through a catalog takes; never on I/O.
+// Blocks:  for as long as looking through a catalog takes; where only blocks on their way to NVMe
+// could
+//          leave, for some of them, up to half a second.
 // Errors:  kNoSpace with a sentence that says what holds the tier.
 class DramSpace {
  public:

@@ -49,6 +49,23 @@ void WriteBack::mark_ready(NamespacePtr state) {
   changed_.notify_one();
 }
 
+bool WriteBack::wait_for_progress(NamespaceState& state, Deadline deadline) {
+  std::uint64_t before = 0;
+  {
+    const MutexLock lock(mutex_);
+    before = rounds_;
+  }
+  {
+    const MutexLock lock(state.mutex);
+    if (state.writes.empty() || !services_.nvme_health.in_use()) return false;
+  }
+  MutexLock lock(mutex_);
+  while (rounds_ == before && !stopping_ && Clock::now() < deadline) {
+    round_ended_.wait_until(lock, deadline);
+  }
+  return rounds_ != before;
+}
+
 void WriteBack::pause(std::chrono::milliseconds time) {
   const MutexLock lock(mutex_);
   paused_until_ = std::max(paused_until_, Clock::now() + time);
@@ -299,6 +316,9 @@ void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks
     }
   }
   dispose(state, std::move(removal));
+  const MutexLock lock(mutex_);
+  ++rounds_;
+  round_ended_.notify_all();
 }
 
 // -- flush
@@ -306,16 +326,7 @@ void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks
 
 void WriteBack::flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline,
                       Done done) {
-  std::vector<BlockId> waiting;
-  {
-    const MutexLock lock(state.mutex);
-    for (const BlockId block : blocks) {
-      if (state.live(block) && (state.dirty_anywhere(block) || state.writes.contains(block))) {
-        waiting.push_back(block);
-      }
-    }
-  }
-  flush_waiting(state, std::move(waiting), deadline, std::move(done));
+  flush_waiting(state, {blocks.begin(), blocks.end()}, deadline, std::move(done));
 }
 
 void WriteBack::flush_all(NamespaceState& state, Deadline deadline, Done done) {
@@ -330,15 +341,10 @@ void WriteBack::flush_all(NamespaceState& state, Deadline deadline, Done done) {
 
 void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks, Deadline deadline,
                               Done done) {
-  if (!blocks.empty() && !services_.nvme_health.in_use()) {
-    done(fail(Code::kIo,
-              "the NVMe tier is out of use after repeated errors: what was stored is in "
-              "DRAM only"));
-    return;
-  }
   // One thing more than there are blocks, so that it cannot be over before all are in the list.
   const auto waiter = std::make_shared<Waiter>(std::move(done), blocks.size() + 1);
   waiter->arm(services_.timer, deadline, "write-back to NVMe");
+  bool any = false;
   bool over = false;
   {
     const MutexLock lock(state.mutex);
@@ -347,6 +353,7 @@ void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks
                          (state.dirty_anywhere(block) || state.writes.contains(block));
       if (waits) {
         state.flush_waiters.emplace(block, waiter);
+        any = true;
       } else {
         over = waiter->count_down();
       }
@@ -354,6 +361,12 @@ void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks
     over = waiter->count_down();
   }
   if (over) waiter->finish({});
+  // Asked after the waiter is in the lists: a tier that is taken out of use later finds it there.
+  if (any && !services_.nvme_health.in_use()) {
+    waiter->finish(fail(Code::kIo,
+                        "the NVMe tier is out of use after repeated errors: what was "
+                        "stored is in DRAM only"));
+  }
 }
 
 void WriteBack::fail_flushes(const Error& error) {

@@ -38,6 +38,9 @@ class WriteBack {
   // Waiters for blocks that are dirty or being written; done at once when there are none.
   void flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline, Done done);
   void flush_all(NamespaceState& state, Deadline deadline, Done done);
+  // For somebody who needs room that blocks under way take: waits until some of them are clean, or
+  // failed. False: none of the namespace's are under way, or none came through before the deadline.
+  bool wait_for_progress(NamespaceState& state, Deadline deadline);
   [[nodiscard]] std::uint32_t queued() const;  // writes at the device
   // What is dirty stays so; what is at the device ends. The journal must still run.
   void stop();
@@ -73,6 +76,8 @@ class WriteBack {
   std::deque<NamespacePtr> ready_ GUARDED_BY(mutex_);  // have dirty blocks; each at most once
   std::vector<Write> ended_ GUARDED_BY(mutex_);
   std::size_t in_flight_ GUARDED_BY(mutex_) = 0;
+  CondVar round_ended_;
+  std::uint64_t rounds_ GUARDED_BY(mutex_) = 0;  // answers of the journal
   Clock::time_point paused_until_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
