@@ -20,7 +20,9 @@ TEST(LoadOrRecompute, BreakEvenIsTheFirstBlockBoundaryWhereLoadingIsNoSlower) {
       return load.seconds(n * kTokenBytes) <= prefill.seconds(n) * (1 + 1e-12);
     };
     EXPECT_TRUE(pays(static_cast<double>(*tokens)));
-    if (*tokens > 16) EXPECT_FALSE(pays(static_cast<double>(*tokens - 16)));
+    if (*tokens > 16) {
+      EXPECT_FALSE(pays(static_cast<double>(*tokens - 16)));
+    }
   }
 }
 

