@@ -1,0 +1,155 @@
+#include "tests/lib/client/mounted.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+namespace kvfs::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string contents(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+bool eventually(const std::function<bool()>& condition, double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(10ms);
+  }
+  return true;
+}
+
+DaemonProcess::DaemonProcess(Options options) : options_(std::move(options)) {
+  std::filesystem::create_directory(mount());
+  start();
+}
+
+DaemonProcess::~DaemonProcess() { end(SIGTERM); }
+
+DaemonProcess::Unmounter::~Unmounter() {
+  std::istringstream mounts(contents("/proc/self/mounts"));
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream words(line);
+    std::string what, where;
+    words >> what >> where;
+    if (where.starts_with(below + "/")) ::umount2(where.c_str(), MNT_DETACH);
+  }
+}
+
+bool DaemonProcess::serving() const { return !contents(mount() + "/.kvfs/version").empty(); }
+
+void DaemonProcess::start() {
+  std::vector<std::string> words{std::string(KVFS_BIN_DIR) + "/kvfsd",
+                                 "--mountpoint",
+                                 mount(),
+                                 "--dram",
+                                 options_.dram,
+                                 "--run-dir",
+                                 directory_.file("run"),
+                                 "--state-dir",
+                                 directory_.file("state")};
+  if (!options_.nvme.empty()) {
+    std::filesystem::create_directories(directory_.file("disk"));
+    words.insert(words.end(), {"--nvme", directory_.file("disk") + ":" + options_.nvme});
+  }
+  words.insert(words.end(), options_.more.begin(), options_.more.end());
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  const std::string log = directory_.file("log");
+  pid_ = ::fork();
+  if (pid_ == 0) {
+    const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    ::dup2(file, STDOUT_FILENO);
+    ::dup2(file, STDERR_FILENO);
+    ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  const bool served = eventually(
+      [this] {
+        if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
+          pid_ = -1;
+          return true;
+        }
+        return serving();
+      },
+      60);
+  if (pid_ < 0 || !served) throw std::runtime_error("kvfsd did not start:\n" + this->log());
+}
+
+void DaemonProcess::end(int signal) {
+  if (pid_ < 0) return;
+  ::kill(pid_, signal);
+  if (!eventually([this] { return ::waitpid(pid_, nullptr, WNOHANG) == pid_; }, 60)) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  pid_ = -1;
+}
+
+void DaemonProcess::stop() { end(SIGTERM); }
+void DaemonProcess::kill() { end(SIGKILL); }
+std::string DaemonProcess::log() const { return contents(directory_.file("log")); }
+std::string DaemonProcess::read(const std::string& path) const {
+  return contents(mount() + "/" + path);
+}
+
+void Mounted::SetUp() {
+  if (::access("/dev/fuse", R_OK | W_OK) != 0 || ::geteuid() != 0) {
+    GTEST_SKIP() << "needs /dev/fuse and root";
+  }
+  daemon_ = std::make_unique<DaemonProcess>(options());
+}
+
+void Mounted::TearDown() {
+  if (daemon_ && HasFailure()) std::fputs(daemon_->log().c_str(), stderr);
+  daemon_.reset();
+}
+
+Child::Child(const std::function<int()>& body) : pid_(::fork()) {
+  if (pid_ != 0) return;
+  int code = 99;
+  try {
+    code = body();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "in a child: %s\n", error.what());
+  }
+  ::_exit(code);
+}
+
+Child::~Child() {
+  if (pid_ > 0) kill();
+}
+
+int Child::wait() {
+  int status = 0;
+  ::waitpid(std::exchange(pid_, -1), &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void Child::kill() {
+  ::kill(pid_, SIGKILL);
+  ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+}
+
+}  // namespace kvfs::test

@@ -1,0 +1,315 @@
+// Storing and loading, mapped and through read(2), in one process and in several.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <kvfs/kvfs.hpp>
+
+#include <thread>
+
+#include "tests/lib/client/engine_cache.h"
+#include "tests/lib/client/mounted.h"
+
+namespace kvfs::test {
+namespace {
+
+constexpr ModelShape kShape;
+
+// Every test runs both ways.
+class RoundTrip : public Mounted, public ::testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    Mounted::SetUp();
+    if (IsSkipped()) return;
+    Client::create_namespace(mount(), "ns", c_geometry({kShape}));
+  }
+  Client open() const { return Client(mount(), "ns", {.force_fallback = GetParam()}); }
+
+  // Stores all full blocks of the prompt with the numbers of `seed`.
+  static kvfs_commit_result store(Client& client, const std::vector<std::int32_t>& tokens,
+                                  int seed) {
+    Reservation reservation = client.reserve({tokens});
+    const kvfs_range range = reservation.range();
+    EngineCache cache(kShape, tokens.size());
+    cache.fill(seed);
+    reservation.store({range.first_block, range.count}, cache.pages());
+    return reservation.commit();
+  }
+};
+
+TEST_P(RoundTrip, ClientSaysHowItReachesBlocks) {
+  EXPECT_EQ(open().stats().mapped, GetParam() ? 0U : 1U);
+}
+
+TEST_P(RoundTrip, StoredBlocksMatchAndLoadBitExact) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 20 + 5, 1);
+  EXPECT_EQ(client.match({tokens}).blocks, 0U);
+  const kvfs_commit_result committed = store(client, tokens, 1);
+  EXPECT_EQ(committed.committed, 20U);
+  EXPECT_EQ(committed.present, 0U);
+
+  const kvfs_match_result match = client.match({tokens});
+  EXPECT_EQ(match.blocks, 20U);
+  EXPECT_EQ(match.tokens, 320U);
+  EXPECT_EQ(match.key.lo, committed.key.lo);
+
+  Lease lease = client.acquire(match.key);
+  EXPECT_EQ(lease.blocks(), 20U);
+  EngineCache loaded(kShape, tokens.size());
+  lease.load({0, 20}, loaded.pages());
+  EXPECT_TRUE(loaded.holds(1, 0, 320));
+  EXPECT_TRUE(loaded.untouched(320, 325));
+  EXPECT_EQ(client.stats().loaded_bytes, 20 * client.block_bytes());
+}
+
+TEST_P(RoundTrip, PartOfAPrefixLoadsWithoutTheRest) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 12, 2);
+  store(client, tokens, 2);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  ASSERT_TRUE(lease);
+  EngineCache loaded(kShape, tokens.size());
+  lease->load({5, 3}, loaded.pages());
+  EXPECT_TRUE(loaded.untouched(0, 80));
+  EXPECT_TRUE(loaded.holds(2, 80, 128));
+  EXPECT_TRUE(loaded.untouched(128, 192));
+}
+
+TEST_P(RoundTrip, PagedSourceAndDestination) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 6, 3);
+  store(client, tokens, 3);
+  // Pages of 8 tokens in the order NHD, K and V apart, in shuffled places.
+  constexpr std::uint32_t kPage = 8;
+  const std::vector<std::int32_t> table{7, 3, 11, 0, 5, 9, 1, 10, 2, 8, 4, 6};
+  const std::size_t row = kShape.heads * kShape.dim;
+  std::vector<std::vector<float>> planes(kShape.layers * 2,
+                                         std::vector<float>(12 * kPage * row, -1.0F));
+  std::vector<void*> pointers;
+  for (auto& plane : planes) pointers.push_back(plane.data());
+  kvfs_pages pages{};
+  pages.size = sizeof(pages);
+  pages.layer_count = kShape.layers * 2;
+  pages.layers = pointers.data();
+  pages.head_stride = kShape.dim * sizeof(float);
+  pages.token_stride = static_cast<std::int64_t>(row * sizeof(float));
+  pages.page_stride = pages.token_stride * kPage;
+  pages.page_tokens = kPage;
+  pages.page_table = table.data();
+  pages.page_count = static_cast<std::uint32_t>(table.size());
+
+  Lease lease = client.acquire(client.match({tokens}).key);
+  lease.load({0, 6}, pages);
+  for (std::size_t t = 0; t < 96; ++t) {
+    const std::size_t at = (static_cast<std::size_t>(table[t / kPage]) * kPage + t % kPage) * row;
+    for (std::uint32_t l = 0; l < kShape.layers; ++l) {
+      for (std::uint32_t h = 0; h < kShape.heads; ++h) {
+        for (std::uint32_t d = 0; d < kShape.dim; ++d) {
+          ASSERT_EQ(planes[l * 2][at + h * kShape.dim + d], EngineCache::value(3, l, 0, h, t, d));
+          ASSERT_EQ(planes[l * 2 + 1][at + h * kShape.dim + d],
+                    EngineCache::value(3, l, 1, h, t, d));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RoundTrip, ALongerPromptStoresOnlyWhatIsNew) {
+  Client client = open();
+  store(client, some_tokens(16 * 8, 0), 0);
+  const auto longer = some_tokens(16 * 12, 5, 16 * 8);
+  Reservation reservation = client.reserve({longer});
+  EXPECT_EQ(reservation.range().first_block, 8U);
+  EXPECT_EQ(reservation.range().count, 4U);
+  EngineCache cache(kShape, 64, 128);
+  cache.fill(0);
+  reservation.store({8, 4}, cache.pages());
+  EXPECT_EQ(reservation.commit().committed, 4U);
+  EXPECT_EQ(client.match({longer}).blocks, 12U);
+  EXPECT_EQ(client.reserve({longer}).range().count, 0U);
+  EXPECT_EQ(client.reserve({longer}).commit().key.lo, client.match({longer}).key.lo);
+}
+
+TEST_P(RoundTrip, LongPromptsTakeSeveralMessages) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 700, 6);
+  EXPECT_EQ(store(client, tokens, 6).committed, 700U);
+  EXPECT_EQ(client.match({tokens}).blocks, 700U);
+  auto other = tokens;
+  other[16 * 650] += 1;
+  EXPECT_EQ(client.match({other}).blocks, 650U);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  EngineCache loaded(kShape, tokens.size());
+  lease->load({0, 700}, loaded.pages());
+  EXPECT_TRUE(loaded.holds(6, 0, tokens.size()));
+}
+
+TEST_P(RoundTrip, WithoutACommitNothingIsStored) {
+  Client client = open();
+  const auto tokens = some_tokens(64, 7);
+  {
+    Reservation reservation = client.reserve({tokens});
+    EngineCache cache(kShape, 64);
+    reservation.store({0, 4}, cache.pages());
+  }
+  EXPECT_EQ(client.match({tokens}).blocks, 0U);
+}
+
+TEST_P(RoundTrip, PartOfAReservationIsPublished) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 5, 8);
+  Reservation reservation = client.reserve({tokens});
+  EngineCache cache(kShape, tokens.size());
+  cache.fill(8);
+  reservation.store({0, 5}, cache.pages());
+  EXPECT_EQ(reservation.commit(3).committed, 3U);
+  EXPECT_EQ(client.match({tokens}).blocks, 3U);
+}
+
+TEST_P(RoundTrip, SecondWriterIsToldThatTheFirstOneWon) {
+  Client client = open();
+  const auto tokens = some_tokens(64, 9);
+  Reservation late = client.reserve({tokens});
+  store(client, tokens, 9);
+  EngineCache cache(kShape, 64);
+  cache.fill(9);
+  late.store({0, 4}, cache.pages());
+  const kvfs_commit_result result = late.commit();
+  EXPECT_EQ(result.committed, 0U);
+  EXPECT_EQ(result.present, 4U);
+}
+
+TEST_P(RoundTrip, ExtrasNameOtherPrefixes) {
+  Client client = open();
+  const auto tokens = some_tokens(64, 10);
+  const std::string lora = "lora-7";
+  const kvfs_extra extra{
+      .block = 0, .bytes_size = static_cast<std::uint32_t>(lora.size()), .bytes = lora.data()};
+  const Prompt with{tokens, std::span(&extra, 1)};
+  Reservation reservation = client.reserve(with);
+  EngineCache cache(kShape, 64);
+  cache.fill(10);
+  reservation.store({0, 4}, cache.pages());
+  reservation.commit();
+  EXPECT_EQ(client.match(with).blocks, 4U);
+  EXPECT_EQ(client.match({tokens}).blocks, 0U);
+  EXPECT_TRUE(client.acquire(with).first);
+}
+
+TEST_P(RoundTrip, TransfersCompleteByEventWaitAndPoll) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 40, 11);
+  EngineCache cache(kShape, tokens.size());
+  cache.fill(11);
+  Reservation reservation = client.reserve({tokens});
+  Transfer storing = reservation.begin_store({0, 40}, cache.pages());
+  storing.wait();
+  EXPECT_TRUE(storing.done());
+  reservation.commit();
+
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  EngineCache loaded(kShape, tokens.size());
+  Transfer loading = lease->begin_load({0, 40}, loaded.pages());
+  pollfd event{.fd = loading.event_fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&event, 1, 10000), 1);
+  EXPECT_TRUE(loading.done());
+  loading.wait();
+  EXPECT_TRUE(loaded.holds(11, 0, tokens.size()));
+}
+
+TEST_P(RoundTrip, ManyTransfersAtOnce) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 32, 12);
+  store(client, tokens, 12);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  std::vector<EngineCache> caches;
+  std::vector<Transfer> transfers;
+  for (int i = 0; i < 12; ++i) caches.emplace_back(kShape, tokens.size());
+  for (EngineCache& cache : caches) transfers.push_back(lease->begin_load({0, 32}, cache.pages()));
+  for (Transfer& transfer : transfers) transfer.wait();
+  for (EngineCache& cache : caches) EXPECT_TRUE(cache.holds(12, 0, tokens.size()));
+}
+
+TEST_P(RoundTrip, OneProcessStoresAnotherLoads) {
+  const auto tokens = some_tokens(16 * 30, 13);
+  EXPECT_EQ(in_child([&] {
+              Client client = open();
+              return store(client, tokens, 13).committed == 30 ? 0 : 1;
+            }),
+            0);
+  EXPECT_EQ(in_child([&] {
+              Client client = open();
+              auto [lease, match] = client.acquire(Prompt{tokens});
+              if (!lease) return 2;
+              EngineCache loaded(kShape, tokens.size());
+              lease->load({0, 30}, loaded.pages());
+              return loaded.holds(13, 0, tokens.size()) ? 0 : 3;
+            }),
+            0);
+}
+
+TEST_P(RoundTrip, TwoRanksWriteTheirHeadsAndOneCommits) {
+  const auto tokens = some_tokens(16 * 10, 14);
+  Client client = open();
+  Reservation reservation = client.reserve({tokens});
+  EngineCache first(kShape, tokens.size(), 0, 0, 3);
+  first.fill(14);
+  reservation.store({0, 10}, first.pages());
+  EXPECT_EQ(in_child([&, id = reservation.id(), range = reservation.range()] {
+              Client rank(mount(), "ns", {.force_fallback = GetParam()});
+              Reservation joined = rank.join(id, range);
+              EngineCache second(kShape, tokens.size(), 0, 3, 1);
+              second.fill(14);
+              joined.store({0, 10}, second.pages());
+              try {
+                joined.commit();
+              } catch (const Error& error) {
+                return error.status() == KVFS_INVALID ? 0 : 4;
+              }
+              return 5;
+            }),
+            0);
+  reservation.commit();
+  // What was stored by two ranks loads by one, and by four.
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  EngineCache whole(kShape, tokens.size());
+  lease->load({0, 10}, whole.pages());
+  EXPECT_TRUE(whole.holds(14, 0, tokens.size()));
+  for (std::uint32_t head = 0; head < 4; ++head) {
+    EngineCache share(kShape, tokens.size(), 0, head, 1);
+    lease->load({0, 10}, share.pages());
+    EXPECT_TRUE(share.holds(14, 0, tokens.size()));
+  }
+}
+
+TEST_P(RoundTrip, ThreadsShareAClient) {
+  Client client = open();
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < 5; ++i) {
+        const int seed = 100 + thread * 10 + i;
+        const auto tokens = some_tokens(16 * 9, seed, 32);
+        Reservation reservation = client.reserve({tokens});
+        const kvfs_range range = reservation.range();
+        EngineCache cache(kShape, tokens.size());
+        cache.fill(1);
+        if (range.count > 0) reservation.store({range.first_block, range.count}, cache.pages());
+        reservation.commit();
+        auto [lease, match] = client.acquire(Prompt{tokens});
+        EngineCache loaded(kShape, tokens.size());
+        lease->load({0, match.blocks}, loaded.pages());
+        if (match.blocks == 9 && loaded.holds(1, 0, tokens.size())) ++good;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 20);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, RoundTrip, ::testing::Values(false, true),
+                         [](const auto& way) { return way.param ? "fallback" : "mapped"; });
+
+}  // namespace
+}  // namespace kvfs::test
