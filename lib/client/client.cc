@@ -32,18 +32,7 @@ Result<std::unique_ptr<Client>> Client::open(const ClientOptions& options,
                                              const Deadline& deadline) {
   watch_forks();
   auto client = std::make_unique<Client>(options);
-  for (;;) {
-    Status status;
-    {
-      const std::lock_guard lock(client->mutex_);
-      status = client->attach();
-    }
-    if (status) break;
-    if (status.error().code != Code::kUnavailable || deadline.passed()) {
-      return pass(std::move(status));
-    }
-    std::this_thread::sleep_for(kOpenRetry);
-  }
+  if (Status status = client->attach_until(deadline); !status) return pass(std::move(status));
   if (options.expected != nullptr) {
     const std::string difference = describe_difference(*options.expected, client->geometry_);
     if (!difference.empty()) {
@@ -53,6 +42,24 @@ Result<std::unique_ptr<Client>> Client::open(const ClientOptions& options,
   }
   client->workers_ = std::make_unique<Workers>([self = client.get()] { self->tick(); });
   return client;
+}
+
+// Where a daemon has died the next one may be about to start, and takes the dead mount away first.
+Status Client::attach_until(const Deadline& deadline) {
+  bool died = false;
+  for (;;) {
+    Status status;
+    {
+      const std::lock_guard lock(mutex_);
+      status = attach();
+    }
+    if (status) return status;
+    died |= status.error().code == Code::kUnavailable;
+    const bool again = died && (status.error().code == Code::kUnavailable ||
+                                status.error().code == Code::kNotFound);
+    if (!again || deadline.passed()) return status;
+    std::this_thread::sleep_for(kOpenRetry);
+  }
 }
 
 Status Client::attach() {

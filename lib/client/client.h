@@ -76,6 +76,7 @@ class Client {
   };
   using Clock = std::chrono::steady_clock;
 
+  Status attach_until(const Deadline& deadline);
   Status attach();                             // with mutex_ held
   Result<std::shared_ptr<Session>> session();  // attached, again if need be
   Result<std::shared_ptr<Session>> reattach();

@@ -114,6 +114,7 @@ TEST_F(DaemonTest, ReservationsOfADeadDaemonAreLost) {
   Reservation reservation = client.reserve({tokens});
   EngineCache cache(kShape, 64);
   cache.fill(6);
+  reservation.store({0, 4}, cache.pages());
   daemon().kill();
   reservation.store({0, 4}, cache.pages());  // mapped memory outlives the daemon
   EXPECT_EQ(status_of([&] { reservation.commit(); }), KVFS_UNAVAILABLE);
@@ -146,8 +147,7 @@ TEST_F(DaemonTest, ForkedChildIsRefusedAndHoldsNoLease) {
   store(client, tokens, 8);
   auto held = std::make_unique<Lease>(client.acquire(client.match({tokens}).key));
   const auto leases = [&] {
-    const std::string path = mount() + "/ns/.kvfs/stats.json";
-    return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json")).value("leases", 0);
+    return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json")).at("leases_open").get<int>();
   };
   EXPECT_EQ(leases(), 1);
   int go[2];
@@ -291,8 +291,14 @@ TEST_F(SmallDram, PrefetchBringsAPrefixBack) {
   for (int seed = 41; seed < 45; ++seed) store(client, some_tokens(16 * 64, seed), seed);
   const kvfs_match_result cold = client.match({tokens});
   ASSERT_EQ(cold.blocks, 64U);
+  // What is not on NVMe yet cannot make room.
+  ASSERT_TRUE(eventually([&] {
+    return nlohmann::json::parse(daemon().read(".kvfs/stats.json"))["dirty_bytes"] == 0;
+  }));
   client.prefetch(cold.key);
-  EXPECT_TRUE(eventually([&] { return client.match({tokens}).dram_blocks == 64; }));
+  EXPECT_TRUE(eventually([&] { return client.match({tokens}).dram_blocks == 64; }))
+      << client.match({tokens}).dram_blocks << " of 64, were " << cold.dram_blocks << "\n"
+      << daemon().read(".kvfs/stats.json");
 }
 
 TEST_F(SmallDram, SlabsMoveToTheNamespaceThatNeedsThem) {
