@@ -63,6 +63,7 @@ class CatalogFiles final : public Catalog {
   // -- finding
   // -------------------------------------------------------------------------------------
   BlockId find(const Key& key) const override { return index_.view().find(key); }
+  void expect(const Key& key) const override { index_.expect(key); }
   const IndexView& index() const override { return index_.view(); }
   int index_fd() const override { return index_.file().fd(); }
   std::uint64_t index_bytes() const override { return index_.file().bytes(); }

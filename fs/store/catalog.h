@@ -90,6 +90,9 @@ class Catalog {
 
   // -- finding
   [[nodiscard]] virtual BlockId find(const Key& key) const = 0;  // live blocks only
+  // Says that find() or insert() of this key follows soon: recovery reads ahead of its cache
+  // misses.
+  virtual void expect(const Key& key) const = 0;
   [[nodiscard]] virtual const IndexView& index() const = 0;
   // Of the current generation; owned by the catalog.
   [[nodiscard]] virtual int index_fd() const = 0;

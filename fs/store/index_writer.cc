@@ -90,6 +90,11 @@ Status IndexWriter::write(BlockId id, const Record& fields) {
   return {};
 }
 
+void IndexWriter::expect(const Key& key) const {
+  const std::uint64_t home = words::home_bucket(key, header().bucket_count);
+  __builtin_prefetch(file_.data() + kIndexHeaderBytes + home * sizeof(Bucket), 1);
+}
+
 void IndexWriter::publish(BlockId id) {
   const Key key = records_.key(id);
   std::uint32_t index = words::home_bucket(key, header().bucket_count);

@@ -43,6 +43,9 @@ class IndexWriter {
     std::span<const Token> tokens;
   };
   Status write(BlockId id, const Record& record);
+  // Brings the bucket of a key into the processor's cache, for a find() or publish() that soon
+  // follows.
+  void expect(const Key& key) const;
   void publish(BlockId id);
   void unpublish(BlockId id);
   // Of a published record; readers see both change at once.

@@ -3,9 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
-#include <tuple>
 
 #include "fs/store/quarantine.h"
 
@@ -69,46 +69,56 @@ Result<std::vector<NamespacePtr>> Recovery::recover() {
 // Ids come in ascending order and a parent's is mostly lower than its child's; where ids were used
 // again it is not, and those blocks wait until the others are in, then go by depth.
 Status Recovery::load_blocks(NamespaceState& state) {
-  struct Waiting {
-    std::uint32_t depth;
-    BlockId id;
-    std::span<const std::byte> bytes;  // of the database, valid within the reading transaction
+  struct Found {
+    BlockId id = kNoBlock;
+    BlockRecord record;  // views the database, valid within the reading transaction
   };
-  std::vector<Waiting> waiting;
-  const auto drop = [&](BlockId id) {
-    dropped_.push_back({JournalTable::kBlocks, block_key(state.id, id), std::nullopt});
-    ++counts_.dropped;
+  const auto load = [&](const Found& found) NO_THREAD_SAFETY_ANALYSIS {
+    if (!load_block(state, found.id, found.record)) drop(state.id, found.id);
   };
-  const auto load = [&](BlockId id, const BlockRecord& record) NO_THREAD_SAFETY_ANALYSIS {
-    if (!load_block(state, id, record)) drop(id);
-  };
-  const auto there = [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
-    return id < state.catalog->high() && state.live(id);
-  };
-  const auto finish_waiting = [&] {
-    std::ranges::sort(waiting, {}, [](const Waiting& w) { return std::tuple(w.depth, w.id); });
-    for (const Waiting& late : waiting) {
-      load(late.id, *BlockRecord::parse(late.bytes, state.groups, state.geometry.block_tokens));
+  std::vector<Found> orphans;
+  const auto load_if_possible = [&](const Found& found) NO_THREAD_SAFETY_ANALYSIS {
+    const BlockId parent = found.record.head().parent;
+    if (parent == kNoBlock || (parent < state.catalog->high() && state.live(parent))) {
+      load(found);
+    } else {
+      orphans.push_back(found);
     }
-    waiting.clear();
   };
-  Status read = services_.journal->database().for_each(
-      JournalTable::kBlocks, block_key(state.id, 0),
-      [&](std::string_view key, std::span<const std::byte> value) {
-        if (namespace_of_key(key) != state.id) return false;
-        const BlockId id = block_of_key(key);
-        const auto record = BlockRecord::parse(value, state.groups, state.geometry.block_tokens);
-        if (!record) {
-          drop(id);
-        } else if (record->head().parent == kNoBlock || there(record->head().parent)) {
-          load(id, *record);
-        } else {
-          waiting.push_back({record->head().depth, id, value});
-        }
-        return true;
-      },
-      finish_waiting);
-  return read;
+  // Records on their way: each key's place in the index comes near while those before it are
+  // loaded.
+  constexpr std::size_t kAhead = 16;
+  std::array<Found, kAhead> ahead;
+  std::size_t seen = 0;
+  const auto next = [&](std::string_view key,
+                        std::span<const std::byte> value) NO_THREAD_SAFETY_ANALYSIS {
+    if (namespace_of_key(key) != state.id) return false;
+    const auto record = BlockRecord::parse(value, state.groups, state.geometry.block_tokens);
+    if (!record) {
+      drop(state.id, block_of_key(key));
+      return true;
+    }
+    state.catalog->expect(record->head().key);
+    Found& place = ahead[seen++ % kAhead];
+    if (place.id != kNoBlock) load_if_possible(place);
+    place = {block_of_key(key), *record};
+    return true;
+  };
+  const auto rest = [&] {
+    for (std::size_t i = 0; i < kAhead; ++i) {
+      const Found& place = ahead[(seen + i) % kAhead];
+      if (place.id != kNoBlock) load_if_possible(place);
+    }
+    std::ranges::sort(orphans, {}, [](const Found& f) { return f.record.head().depth; });
+    std::ranges::for_each(orphans, load);
+  };
+  return services_.journal->database().for_each(JournalTable::kBlocks, block_key(state.id, 0), next,
+                                                rest);
+}
+
+void Recovery::drop(std::uint32_t namespace_id, BlockId id) {
+  dropped_.push_back({JournalTable::kBlocks, block_key(namespace_id, id), std::nullopt});
+  ++counts_.dropped;
 }
 
 bool Recovery::load_block(NamespaceState& state, BlockId id, const BlockRecord& record) {

@@ -35,6 +35,7 @@ class Recovery {
   };
   Status load_blocks(NamespaceState& state) REQUIRES(state.mutex);
   Status load_names(NamespaceState& state) REQUIRES(state.mutex);
+  void drop(std::uint32_t namespace_id, BlockId id);
   bool load_block(NamespaceState& state, BlockId id, const BlockRecord& record)
       REQUIRES(state.mutex);
   Status merge_dram(NamespaceState& state) REQUIRES(state.mutex);
