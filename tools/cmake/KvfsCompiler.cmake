@@ -20,9 +20,13 @@ set(CMAKE_C_FLAGS_SANITIZE "${CMAKE_CXX_FLAGS_SANITIZE}")
 
 find_program(KVFS_CCACHE ccache)
 if(KVFS_CCACHE)
-  set(CMAKE_C_COMPILER_LAUNCHER "${KVFS_CCACHE}")
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${KVFS_CCACHE}")
+  # Paths count from the tree's root, so that clones and build folders share what was compiled.
+  set(launcher "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1
+    "${KVFS_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
+add_compile_options("-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=")
 
 # Not of third-party headers: those come in as system includes.
 add_library(kvfs_warnings INTERFACE)
