@@ -21,7 +21,7 @@ struct Pages {
   std::vector<std::byte*> layers;  // one per layer, or one per (layer, kv): K and V apart
   std::int64_t kv_stride = 0, page_stride = 0, token_stride = 0, head_stride = 0;
   std::uint32_t first_head = 0, head_count = 0;
-  std::uint32_t page_tokens = 0;           // 0: strided
+  std::uint32_t page_tokens = 0;  // 0: strided
   std::vector<std::int32_t> page_table;
   std::uint64_t first_token = 0;
 };
@@ -41,16 +41,20 @@ struct BlockAt {
   std::uint32_t block;  // index in the prefix: its first token is block * shape.tokens
 };
 
-// Strides, ranges, pointers and page-table length against the blocks wanted; a sentence for what is wrong.
-Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t first_block, std::uint32_t count);
+// Strides, ranges, pointers and page-table length against the blocks wanted; a sentence for what is
+// wrong.
+Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t first_block,
+                   std::uint32_t count);
 
 using CopyDone = std::function<void(Status)>;
 
 // Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call.
-// Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's memory are
+// Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's
+// memory are
 //          the caller's and must outlive `done`.
 // Blocks:  begin_* do not wait for the copy; destruction does.
-// Errors:  done(kIo / kUnavailable) for a device error; arguments are checked by check_pages before.
+// Errors:  done(kIo / kUnavailable) for a device error; arguments are checked by check_pages
+// before.
 class Device {
  public:
   virtual ~Device() = default;
@@ -68,18 +72,19 @@ class Device {
   virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
                       std::shared_ptr<const Pages> pages, void* stream, CopyDone done) = 0;
   // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].
-  virtual void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets, std::uint64_t bytes,
-                        void* stream, CopyDone done) = 0;
-  virtual void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources, std::uint64_t bytes,
-                       void* stream, CopyDone done) = 0;
+  virtual void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
+                        std::uint64_t bytes, void* stream, CopyDone done) = 0;
+  virtual void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
+                       std::uint64_t bytes, void* stream, CopyDone done) = 0;
 };
 
 // The CPU device: `threads` copy threads (the caller's included). Always there.
 std::unique_ptr<Device> make_cpu_device(std::uint32_t threads);
-// kUnavailable with the reason where the driver or the device is missing, or this build has no CUDA code.
+// kUnavailable with the reason where the driver or the device is missing, or this build has no CUDA
+// code.
 Result<std::unique_ptr<Device>> make_cuda_device(int ordinal);
-// Which device a pointer belongs to: -1 host, else the CUDA ordinal. Host when no CUDA driver is loaded in this
-// process.
+// Which device a pointer belongs to: -1 host, else the CUDA ordinal. Host when no CUDA driver is
+// loaded in this process.
 int device_of(const void* pointer);
 
 }  // namespace kvfs::gpu

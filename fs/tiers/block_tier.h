@@ -27,14 +27,16 @@ struct TierUsage {
   std::uint64_t used = 0;      // bytes in allocated slots
   std::uint64_t reserved = 0;  // bytes in segments (>= used)
   std::uint64_t reads = 0, writes = 0, bytes_read = 0, bytes_written = 0, errors = 0;
-  std::uint32_t queued = 0;    // requests not completed
+  std::uint32_t queued = 0;  // requests not completed
 };
 
-// Threads: all calls from any thread. `done` runs on the tier's own thread: it must be short and may
+// Threads: all calls from any thread. `done` runs on the tier's own thread: it must be short and
+// may
 //          submit again, but not wait.
 // Owns:    its files. The memory given to read/write belongs to the caller until `done`.
 // Blocks:  only sync() and open; submissions never wait for the device.
-// Errors:  kNoSpace from allocate; `done` gets kIo or, past the deadline, kTimeout. After kTimeout the
+// Errors:  kNoSpace from allocate; `done` gets kIo or, past the deadline, kTimeout. After kTimeout
+// the
 //          memory may still be written by the device: `done` is called only when it is not.
 class BlockTier {
  public:

@@ -1,4 +1,5 @@
-// The DRAM tier: slabs, each one shmem file of equal slots, drawn from one budget (design section 7).
+// The DRAM tier: slabs, each one shmem file of equal slots, drawn from one budget (design section
+// 7).
 #pragma once
 
 #include <cstddef>
@@ -49,22 +50,23 @@ struct SlabView {
   std::uint32_t slots;
   std::uint32_t used;
   bool retiring;
-  int fd;            // owned by the tier; read-write
-  std::byte* base;   // the daemon's mapping
+  int fd;           // owned by the tier; read-write
+  std::byte* base;  // the daemon's mapping
 };
 
 // States of a slab and the call that moves each:
 //   pooled    touched, no owner                 -> owned     by allocate()
 //   owned     slots are handed out              -> retiring  by retire()
 //   retiring  no new slots; blocks are leaving  -> gone      by remove() when used == 0 and closed
-// A slab never changes its owner, and none goes by itself, empty or not: whoever registered its memory
-// or told clients of it hears first. Its bytes count against the capacity until it is gone.
+// A slab never changes its owner, and none goes by itself, empty or not: whoever registered its
+// memory or told clients of it hears first. Its bytes count against the capacity until it is gone.
 //
 // Threads: all calls from any thread; one mutex inside, never held across I/O or page faults.
 // Owns:    slab files, their descriptors and mappings.
 // Blocks:  open() touches memory; remove() and forget_survivors() free it; the others do not block.
 // Errors:  kBusy from open() when another daemon has the directory, kNoSpace when it or the machine
-//          has too little memory. kNoSpace from allocate() when the budget is used up: the caller retires or evicts.
+//          has too little memory. kNoSpace from allocate() when the budget is used up: the caller
+//          retires or evicts.
 class DramTier {
  public:
   static Result<std::unique_ptr<DramTier>> open(const DramOptions& options);
@@ -74,9 +76,9 @@ class DramTier {
 
   // Slabs found in the directory from an earlier daemon are kept aside as `survivors` with their
   // former owner and slot size (written beside each slab); the store claims the slots it knows and
-  // then calls forget_survivors(), which removes those without a claimed slot. Until then slabs() and
-  // slab() show survivors too, and allocate() leaves them alone.
-  // kNotFound: that slab did not survive; kInvalid: it has no such slot; kExists: claimed already.
+  // then calls forget_survivors(), which removes those without a claimed slot. Until then slabs()
+  // and slab() show survivors too, and allocate() leaves them alone. kNotFound: that slab did not
+  // survive; kInvalid: it has no such slot; kExists: claimed already.
   Status claim(DramSlot slot);
   void forget_survivors();
 
@@ -90,16 +92,17 @@ class DramTier {
   [[nodiscard]] Result<SlabView> slab(SlabId id) const;
 
   // Moving slabs between owners.
-  Status retire(SlabId id);           // stops allocation from it
-  Status remove(SlabId id);           // retiring, used == 0, opens == 0: punched, unlinked, budget returned
-  // Every slab, used or not, open or not: for a stop that keeps nothing. Only the destructor may follow.
+  Status retire(SlabId id);  // stops allocation from it
+  Status remove(SlabId id);  // retiring, used == 0, opens == 0: punched, unlinked, budget returned
+  // Every slab, used or not, open or not: for a stop that keeps nothing. Only the destructor may
+  // follow.
   void discard_all();
   void count_open(SlabId id, int delta);  // clients' descriptors, told by the mount
   [[nodiscard]] std::uint32_t opens(SlabId id) const;
 
   [[nodiscard]] std::uint64_t capacity() const;
-  [[nodiscard]] std::uint64_t used_bytes() const;    // slots handed out
-  [[nodiscard]] std::uint64_t owned_bytes() const;   // slabs with an owner, retiring ones included
+  [[nodiscard]] std::uint64_t used_bytes() const;   // slots handed out
+  [[nodiscard]] std::uint64_t owned_bytes() const;  // slabs with an owner, retiring ones included
   [[nodiscard]] std::uint64_t slab_bytes() const;
 
  private:

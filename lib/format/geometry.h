@@ -20,7 +20,8 @@ inline constexpr std::uint64_t kSlotAlignment = 4096;  // O_DIRECT and page mapp
 // Names are those of safetensors: F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8.
 enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI8, kU8 };
 std::string_view dtype_name(DType dtype);
-Result<DType> dtype_from_name(std::string_view name);  // also "float32", "bfloat16", "torch.float16", ...
+Result<DType> dtype_from_name(
+    std::string_view name);  // also "float32", "bfloat16", "torch.float16", ...
 std::uint32_t dtype_bytes(DType dtype);
 
 enum class Encoding : std::uint8_t { kRaw, kPacked, kFp8, kInt8 };
@@ -40,8 +41,8 @@ struct Group {
 struct Geometry {
   std::string model;  // 1..255 bytes
   DType dtype = DType::kBF16;
-  std::uint32_t block_tokens = 16;  // 1..kMaxBlockTokens
-  std::string salt;                 // tenant; part of every key; may be empty
+  std::uint32_t block_tokens = 16;   // 1..kMaxBlockTokens
+  std::string salt;                  // tenant; part of every key; may be empty
   std::string layout = "canonical";  // or "opaque:<tag>"
   Encoding encoding = Encoding::kRaw;
   std::vector<Group> groups;  // 1..kMaxGroups

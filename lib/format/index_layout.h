@@ -3,9 +3,9 @@
 //
 //   [ IndexHeader, 4096 B ][ Bucket * bucket_count ][ record * record_capacity ]
 //
-// A record's number is the block's id (BlockId): it stays the same while the block lives. Records are
-// record_bytes apart: RecordHeader, then block_tokens tokens. Buckets hold ids; an entry whose home
-// bucket was full sits in a later one, and each bucket it passed counts it in `overflow`.
+// A record's number is the block's id (BlockId): it stays the same while the block lives. Records
+// are record_bytes apart: RecordHeader, then block_tokens tokens. Buckets hold ids; an entry whose
+// home bucket was full sits in a later one, and each bucket it passed counts it in `overflow`.
 //
 // Writing order (one writer at a time): fill record between two steps of its seq, raise overflow
 // counts, then publish the bucket entry with release order. Removal goes the other way round.
@@ -53,7 +53,7 @@ struct alignas(64) IndexHeader {
   std::uint32_t slabs_retired;  // grows when slabs are to be unmapped (ask KVFS_IOC_SLABS)
   std::uint32_t record_high;    // ids below this may be in use
   std::uint32_t reserved;
-  std::uint64_t blocks;         // published records
+  std::uint64_t blocks;  // published records
 };
 static_assert(sizeof(IndexHeader) <= kIndexHeaderBytes);
 
@@ -70,8 +70,8 @@ enum RecordFlags : std::uint16_t {
 };
 
 struct RecordHeader {
-  std::uint32_t seq;     // odd while it is written; 0 = never used
-  BlockId parent;        // kNoBlock for block 0
+  std::uint32_t seq;  // odd while it is written; 0 = never used
+  BlockId parent;     // kNoBlock for block 0
   Key key;
   Extra extra;
   std::uint32_t depth;   // index of the block in its prefix
@@ -92,7 +92,8 @@ constexpr std::uint32_t bucket_count_for(std::uint32_t record_capacity) {
 constexpr std::uint64_t index_records_offset(std::uint32_t bucket_count) {
   return kIndexHeaderBytes + std::uint64_t{bucket_count} * sizeof(Bucket);
 }
-constexpr std::uint64_t index_file_bytes(std::uint32_t record_capacity, std::uint32_t block_tokens) {
+constexpr std::uint64_t index_file_bytes(std::uint32_t record_capacity,
+                                         std::uint32_t block_tokens) {
   const std::uint64_t bytes = index_records_offset(bucket_count_for(record_capacity)) +
                               std::uint64_t{record_capacity} * record_bytes(block_tokens);
   return (bytes + 4095) & ~std::uint64_t{4095};

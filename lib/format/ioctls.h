@@ -1,8 +1,8 @@
 // The ioctls between client library and daemon. FUSE passes restricted ioctls only: the size is in
-// the command (14 bits, <= 16383 bytes), so each message is one flat struct followed by an array, and
-// longer answers are paged with a cursor. The daemon copies the message once, checks every field of
-// the copy and answers with errno for what can go wrong here (lists at each call); anything that wants
-// a sentence goes through the control file (control.md).
+// the command (14 bits, <= 16383 bytes), so each message is one flat struct followed by an array,
+// and longer answers are paged with a cursor. The daemon copies the message once, checks every
+// field of the copy and answers with errno for what can go wrong here (lists at each call);
+// anything that wants a sentence goes through the control file (control.md).
 //
 //   descriptor                                   ioctls
 //   any of the mount                             HELLO
@@ -42,9 +42,9 @@ enum IoctlNumber : unsigned int {
 
 // HELLO. EPROTO: another abi_version.
 struct HelloMessage {
-  std::uint32_t abi_version;    // in: kAbiVersion; out: the daemon's
-  std::uint32_t passthrough;    // out: 1 when slabs and index may be mapped
-  std::uint64_t daemon_epoch;   // out
+  std::uint32_t abi_version;   // in: kAbiVersion; out: the daemon's
+  std::uint32_t passthrough;   // out: 1 when slabs and index may be mapped
+  std::uint64_t daemon_epoch;  // out
 };
 static_assert(sizeof(HelloMessage) == 16);
 
@@ -55,13 +55,15 @@ struct Extent {
 };
 static_assert(sizeof(Extent) == 8);
 inline constexpr std::uint32_t kSlabNotResident = 0xffffffffU;  // not in DRAM (yet)
-inline constexpr std::uint32_t kSlabPresent = 0xfffffffeU;      // RESERVE: stored already, nothing to write
+inline constexpr std::uint32_t kSlabPresent =
+    0xfffffffeU;  // RESERVE: stored already, nothing to write
 
-// MATCH (used where the index cannot be mapped): which of these keys, in chain order, is the last one
-// cached. Message: MatchMessage, then Key[count].
+// MATCH (used where the index cannot be mapped): which of these keys, in chain order, is the last
+// one cached. Message: MatchMessage, then Key[count].
 struct MatchMessage {
   std::uint32_t count;
-  std::uint32_t found;  // out: number of leading keys that are cached (binary search: closed under shortening)
+  std::uint32_t found;  // out: number of leading keys that are cached (binary search: closed under
+                        // shortening)
 };
 static_assert(sizeof(MatchMessage) == 8);
 
@@ -91,18 +93,19 @@ struct PrefetchMessage {
 // first_block itself is not resident it waits for it up to timeout_ms (then ETIMEDOUT) if
 // kExtentsPromote is set, else answers kSlabNotResident.
 // kExtentsPromote starts reading all missing blocks from first_block on into DRAM, in order.
-// done_before > 0 says that the caller has finished with blocks below it: they may leave DRAM though
-// the lease is held (so a prefix larger than DRAM can stream through).
-// EIO: the block failed its checksum or its disk and was dropped. ENOSPC: DRAM is full of leased blocks.
+// done_before > 0 says that the caller has finished with blocks below it: they may leave DRAM
+// though the lease is held (so a prefix larger than DRAM can stream through). EIO: the block failed
+// its checksum or its disk and was dropped. ENOSPC: DRAM is full of leased blocks.
 struct ExtentsMessage {
   std::uint32_t first_block;
   std::uint32_t group;
   std::uint32_t flags;
   std::uint32_t timeout_ms;
   std::uint32_t done_before;
-  std::uint32_t missed_blocks;  // in: blocks of the prompt that were not cached (for hit rates), once
-  std::uint32_t capacity;       // in: room; out: filled
-  std::uint32_t blocks;         // out: blocks of the prefix
+  std::uint32_t
+      missed_blocks;       // in: blocks of the prompt that were not cached (for hit rates), once
+  std::uint32_t capacity;  // in: room; out: filled
+  std::uint32_t blocks;    // out: blocks of the prefix
   // Extent[capacity]
 };
 static_assert(sizeof(ExtentsMessage) == 32);
@@ -110,10 +113,10 @@ enum ExtentsFlags : std::uint32_t { kExtentsPromote = 1 };
 
 // RESERVE: slots for the blocks that follow `parent` (zero: the seed, i.e. from block 0), in chain
 // order; may be called again to go on where the last call ended (parent is then ignored). In:
-// ReserveMessage, Token[blocks * block_tokens], padding to 8, ExtraAt[extras] (block counts from the
-// first block of this call). Out: ReserveMessage, Extent[blocks * groups], block-major.
-// ENOENT: parent is not cached (any more). ENOSPC: nothing in DRAM may leave. EINVAL: sizes or a
-// negative token. EDQUOT: more than the tier holds.
+// ReserveMessage, Token[blocks * block_tokens], padding to 8, ExtraAt[extras] (block counts from
+// the first block of this call). Out: ReserveMessage, Extent[blocks * groups], block-major. ENOENT:
+// parent is not cached (any more). ENOSPC: nothing in DRAM may leave. EINVAL: sizes or a negative
+// token. EDQUOT: more than the tier holds.
 struct ReserveMessage {
   Key parent;
   std::uint32_t blocks;

@@ -2,7 +2,8 @@
 //
 //   key(0)   = chain(seed,       tokens of block 0,   extra of block 0)
 //   key(i)   = chain(key(i - 1), tokens of block i,   extra of block i)
-//   chain(p, t, x) = XXH3-128( p.lo p.hi | t[0..block_tokens) as int32 LE | x.lo x.hi if x is not zero )
+//   chain(p, t, x) = XXH3-128( p.lo p.hi | t[0..block_tokens) as int32 LE | x.lo x.hi if x is not
+//   zero )
 //
 // The seed is XXH3-128 of the geometry's identity (Geometry::seed), so that equal tokens under two
 // models, layouts or salts never share a key.

@@ -87,5 +87,7 @@ def run(*command: object, status: int = 0, **options: object) -> str:
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=60, **options
     )
-    assert done.returncode == status, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == status, (
+        f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done.stdout

@@ -107,15 +107,21 @@ class Reservation:
         size = max(len(body), 40 + 8 * blocks * groups)
         answer = ioctl(self.fd, RESERVE, body + bytes(size - len(body)))
         self.id = struct.unpack_from("<Q", answer, 32)[0]
-        new = [Extent(*struct.unpack_from("<II", answer, 40 + 8 * i)) for i in range(blocks * groups)]
+        new = [
+            Extent(*struct.unpack_from("<II", answer, 40 + 8 * i)) for i in range(blocks * groups)
+        ]
         self.extents += new
         return new
 
-    def join(self, reservation_id: int, first: int = 0, capacity: int = 1000) -> tuple[list[Extent], int]:
+    def join(
+        self, reservation_id: int, first: int = 0, capacity: int = 1000
+    ) -> tuple[list[Extent], int]:
         message = struct.pack("<QIIII", reservation_id, first, capacity, 0, 0) + bytes(8 * capacity)
         answer = ioctl(self.fd, JOIN, message)
         _, _, filled, blocks, _ = struct.unpack_from("<QIIII", answer)
-        return [Extent(*struct.unpack_from("<II", answer, 24 + 8 * i)) for i in range(filled)], blocks
+        return [
+            Extent(*struct.unpack_from("<II", answer, 24 + 8 * i)) for i in range(filled)
+        ], blocks
 
     def commit(self, blocks: int) -> tuple[int, int, bytes]:
         answer = ioctl(self.fd, COMMIT, struct.pack("<IIII16s", blocks, 0, 0, 0, ZERO_KEY))
@@ -151,10 +157,14 @@ class Lease:
         done_before: int = 0,
         missed: int = 0,
     ) -> tuple[list[Extent], int]:
-        message = struct.pack("<8I", first, group, flags, timeout_ms, done_before, missed, capacity, 0)
+        message = struct.pack(
+            "<8I", first, group, flags, timeout_ms, done_before, missed, capacity, 0
+        )
         answer = ioctl(self.fd, EXTENTS, message + bytes(8 * capacity))
         filled, blocks = struct.unpack_from("<II", answer, 24)
-        return [Extent(*struct.unpack_from("<II", answer, 32 + 8 * i)) for i in range(filled)], blocks
+        return [
+            Extent(*struct.unpack_from("<II", answer, 32 + 8 * i)) for i in range(filled)
+        ], blocks
 
 
 class Namespace:
@@ -183,7 +193,9 @@ class Namespace:
         return f"{self.path}/{hex_of(key)}.safetensors"
 
     def hello(self) -> tuple[int, int, int]:
-        return struct.unpack("<IIQ", ioctl(self.dir_fd, HELLO, struct.pack("<IIQ", ABI_VERSION, 0, 0)))
+        return struct.unpack(
+            "<IIQ", ioctl(self.dir_fd, HELLO, struct.pack("<IIQ", ABI_VERSION, 0, 0))
+        )
 
     def match(self, keys: list[bytes]) -> int:
         answer = ioctl(self.dir_fd, MATCH, struct.pack("<II", len(keys), 0) + b"".join(keys))
@@ -195,7 +207,9 @@ class Namespace:
     def slabs(self, capacity: int = 16) -> list[tuple[int, int, int, int, int, int]]:
         found, cursor = [], 0
         while True:
-            answer = ioctl(self.dir_fd, SLABS, struct.pack("<II", cursor, capacity) + bytes(32 * capacity))
+            answer = ioctl(
+                self.dir_fd, SLABS, struct.pack("<II", cursor, capacity) + bytes(32 * capacity)
+            )
             cursor, filled = struct.unpack_from("<II", answer)
             found += [struct.unpack_from("<IIQQII", answer, 8 + 32 * i) for i in range(filled)]
             if cursor == 0:
@@ -211,7 +225,9 @@ class Namespace:
     def control(self, **request) -> dict:
         return control(f"{self.path}/.kvfs/control", **request)
 
-    def write_blocks(self, reservation: Reservation, blocks: list[list[bytes]], first: int = 0) -> None:
+    def write_blocks(
+        self, reservation: Reservation, blocks: list[list[bytes]], first: int = 0
+    ) -> None:
         """Puts blocks[i][group] into the reserved slots: by the mapping, else by pwrite."""
         passthrough = self.hello()[1]
         groups = len(self.block_bytes)

@@ -83,7 +83,9 @@ def test_config(daemon):
 
 def test_from_the_shell(daemon, ns):
     run("sh", "-c", f'exec 3<>{ns.path}/.kvfs/control; echo \'{{"op":"list"}}\' >&3; cat <&3')
-    out = run("sh", "-c", f'exec 3<>{ns.path}/.kvfs/control; echo \'{{"op":"list"}}\' >&3; head -1 <&3')
+    out = run(
+        "sh", "-c", f'exec 3<>{ns.path}/.kvfs/control; echo \'{{"op":"list"}}\' >&3; head -1 <&3'
+    )
     assert json.loads(out)["prefixes"] == []
 
 
@@ -141,7 +143,11 @@ def test_list_and_tree_page(ns):
     keys = set()
     for seed in range(10):
         keys.add(
-            hex_of(ns.store(tokens + make_tokens(2, seed=100 + seed), blocks + make_blocks(ns, 2, seed=seed)))
+            hex_of(
+                ns.store(
+                    tokens + make_tokens(2, seed=100 + seed), blocks + make_blocks(ns, 2, seed=seed)
+                )
+            )
         )
     seen, cursor = [], None
     while True:
@@ -161,7 +167,9 @@ def test_list_and_tree_page(ns):
     assert len(branch) == 1
     assert branch[0]["blocks"] == 4
     assert branch[0]["parent"] is None
-    assert all(n["parent"] == branch[0]["key"] and n["own_blocks"] == 2 for n in nodes if n["key"] in keys)
+    assert all(
+        n["parent"] == branch[0]["key"] and n["own_blocks"] == 2 for n in nodes if n["key"] in keys
+    )
     refused("invalid", ns.control, op="list", limit=0)
     refused("invalid", ns.control, op="list", limit=20000)
 

@@ -15,7 +15,9 @@ def test_many_entries_once_each(ns):
     assert {name.split(".")[0] for name in listed} == keys
     with os.scandir(ns.path) as entries:
         inodes = {entry.name: entry.inode() for entry in entries}
-    assert all(os.stat(f"{ns.path}/{name}").st_ino == inode for name, inode in list(inodes.items())[:50])
+    assert all(
+        os.stat(f"{ns.path}/{name}").st_ino == inode for name, inode in list(inodes.items())[:50]
+    )
     assert len(run("ls", "-l", ns.path).splitlines()) == 3001
     assert len(run("find", ns.path, "-name", "*.safetensors", "-size", "+1k").split()) == 3000
 

@@ -79,7 +79,9 @@ def test_programs_that_copy(ns, exported, command, named):
         run(*command, path, target)
     assert Path(prefix.path).read_bytes() == content
     assert os.path.islink(target) == named
-    assert sorted(os.listdir(ns.path)) == sorted({os.path.basename(prefix.path), os.path.basename(target)})
+    assert sorted(os.listdir(ns.path)) == sorted(
+        {os.path.basename(prefix.path), os.path.basename(target)}
+    )
 
 
 def test_tar_in(ns, exported):
@@ -221,7 +223,9 @@ def test_a_killed_writer_leaves_nothing(ns, exported):
         "os.write(out, open(sys.argv[1], 'rb').read()[:-10]);"
         "print('x', flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, path, f"{ns.path}/half"], stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, path, f"{ns.path}/half"], stdout=subprocess.PIPE
+    )
     assert child.stdout.readline() == b"x\n"
     assert os.listdir(ns.path) == ["half"]
     child.kill()

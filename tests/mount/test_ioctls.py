@@ -87,7 +87,8 @@ def test_extras_make_another_key(ns):
         _, _, tip = reservation.commit(2)
     assert tip != plain
     assert (
-        ns.control(op="stat", key=hex_of(tip))["parent"] == ns.control(op="stat", key=hex_of(plain))["parent"]
+        ns.control(op="stat", key=hex_of(tip))["parent"]
+        == ns.control(op="stat", key=hex_of(plain))["parent"]
     )
 
 
@@ -139,7 +140,9 @@ def test_reserve_refuses(ns, prefix):
         with expect_errno(errno.EINVAL):  # the tokens do not fit into the message
             ioctl(r.fd, RESERVE, struct.pack("<16sIIIIQ", ZERO_KEY, 100, 0, 0, 0, 0) + bytes(64))
         with expect_errno(errno.EINVAL):  # nor does the answer
-            ioctl(r.fd, RESERVE, struct.pack("<16sIIIIQ", ZERO_KEY, 1 << 31, 0, 0, 0, 0) + bytes(64))
+            ioctl(
+                r.fd, RESERVE, struct.pack("<16sIIIIQ", ZERO_KEY, 1 << 31, 0, 0, 0, 0) + bytes(64)
+            )
         with expect_errno(errno.EINVAL):
             r.commit(1)
 
@@ -206,7 +209,9 @@ def test_promotion_from_nvme_parks_and_answers(ns):
     with open(prefix.path, "rb") as file:
         content = file.read()
     header = int.from_bytes(content[:8], "little") + 8
-    assert content[header : header + 32 * ns.block_bytes[0]] == b"".join(b[0] for b in prefix.blocks)
+    assert content[header : header + 32 * ns.block_bytes[0]] == b"".join(
+        b[0] for b in prefix.blocks
+    )
 
 
 def test_prefetch(ns):

@@ -91,7 +91,13 @@ def test_sigkill_then_start_again(own):
     assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
     ns.close()
     assert (
-        len([line for line in Path("/proc/self/mounts").read_text().splitlines() if str(own.mount) in line])
+        len(
+            [
+                line
+                for line in Path("/proc/self/mounts").read_text().splitlines()
+                if str(own.mount) in line
+            ]
+        )
         == 1
     )
 

@@ -67,7 +67,9 @@ def test_df(daemon, ns):
     assert int(run("df", "--output=iused", daemon.mount).split()[1]) >= 64
 
 
-@pytest.mark.parametrize("command", [("cp",), ("cp", "--reflink=auto"), ("cp", "-a"), ("dd", "bs=100k")])
+@pytest.mark.parametrize(
+    "command", [("cp",), ("cp", "--reflink=auto"), ("cp", "-a"), ("dd", "bs=100k")]
+)
 def test_copying_out(two, tmp_path, command):
     _, first, _ = two
     target = tmp_path / "out"
@@ -120,7 +122,8 @@ def test_rm_evicts_and_rm_rf_empties(two):
     run("rm", "-f", first)
     assert run("ls", ns.path).split() == [os.path.basename(other)]
     assert (
-        ns.control(op="stat", key=os.path.basename(other).split(".")[0])["own_bytes"] == 8 * ns.slot_bytes[0]
+        ns.control(op="stat", key=os.path.basename(other).split(".")[0])["own_bytes"]
+        == 8 * ns.slot_bytes[0]
     )
     run("sh", "-c", f"rm -rf {ns.path}/*")
     assert run("ls", ns.path) == ""
@@ -144,7 +147,9 @@ def test_mv_of_a_namespace(daemon, ns, prefix):
 
 
 def test_version_and_config(daemon):
-    assert re.match(r"kvfs \d+\.\d+\.\d+ \(abi 1, index 1\)\n$", (daemon.mount / ".kvfs/version").read_text())
+    assert re.match(
+        r"kvfs \d+\.\d+\.\d+ \(abi 1, index 1\)\n$", (daemon.mount / ".kvfs/version").read_text()
+    )
     config = run("cat", daemon.mount / ".kvfs/config.toml")
     assert f'mountpoint = "{daemon.mount}"' in config
     assert os.path.getsize(daemon.mount / ".kvfs/config.toml") == len(config)
