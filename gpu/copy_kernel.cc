@@ -1,5 +1,6 @@
 #include "gpu/copy_kernel.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 #include <cstring>
@@ -113,8 +114,10 @@ void streaming_fence() {
 
 std::uint64_t streaming_threshold() {
   static const std::uint64_t threshold = [] {
+    // A virtual machine may be told of its host's cache, many times what it gets.
+    constexpr std::uint64_t kMost = std::uint64_t{4} << 20;
     const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return cache > 0 ? static_cast<std::uint64_t>(cache) / 2 : std::uint64_t{8} << 20;
+    return cache > 0 ? std::min(static_cast<std::uint64_t>(cache) / 2, kMost) : kMost;
   }();
   return threshold;
 }
