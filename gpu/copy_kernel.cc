@@ -1,7 +1,7 @@
 #include "gpu/copy_kernel.h"
 
-#include <algorithm>
 #include <unistd.h>
+#include <algorithm>
 
 #include <cstring>
 
