@@ -1,8 +1,8 @@
 #include "gpu/copy_kernel.h"
 
 #include <unistd.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -12,13 +12,15 @@
 namespace kvfs::gpu {
 namespace {
 
-void rows_portable(const Rows& rows) {
-  std::byte* to = rows.to;
-  const std::byte* from = rows.from;
-  for (std::size_t row = 0; row < rows.count; ++row) {
-    std::memcpy(to, from, rows.bytes);
-    to += rows.to_stride;
-    from += rows.from_stride;
+void copy_portable(const Grid& grid, const Tile& tile) {
+  for (std::size_t outer = 0; outer < tile.outer; ++outer) {
+    std::byte* to = tile.to + static_cast<std::int64_t>(outer) * grid.to_outer;
+    const std::byte* from = tile.from + static_cast<std::int64_t>(outer) * grid.from_outer;
+    for (std::size_t inner = 0; inner < grid.inner; ++inner) {
+      std::memcpy(to, from, grid.row_bytes);
+      to += grid.to_inner;
+      from += grid.from_inner;
+    }
   }
 }
 
@@ -26,9 +28,12 @@ void rows_portable(const Rows& rows) {
 
 constexpr std::size_t kVector = 32;
 constexpr std::size_t kStep = 4 * kVector;
-// Runs end at a few KiB, where the hardware's prefetchers lose them: lines are fetched this far
-// ahead within a row, and at the start of the row after it.
-constexpr std::size_t kAhead = 512;
+// How far ahead sources are fetched into the second-level cache: enough to cover a page walk and a
+// read from memory, little enough to be there still when its turn comes.
+constexpr std::size_t kAheadBytes = std::size_t{16} << 10;
+constexpr std::size_t kMaxAheadTiles = 8;
+// Of a tile longer than that, its own bytes are fetched.
+constexpr std::ptrdiff_t kAheadWithin = 2048;
 
 template <Stores kStores>
 [[gnu::target("avx2"), gnu::always_inline]] inline void put(std::byte* to, __m256i value) {
@@ -44,16 +49,17 @@ template <Stores kStores>
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
 }
 
-// bytes is a multiple of kVector; for kStreaming `to` is too.
+// bytes is a multiple of kVector; for kStreaming `to` is too. `ahead` is fetched meanwhile.
 template <Stores kStores>
 [[gnu::target("avx2"), gnu::always_inline]] inline void copy_row(std::byte* to,
                                                                  const std::byte* from,
-                                                                 std::size_t bytes) {
+                                                                 std::size_t bytes,
+                                                                 const std::byte* ahead) {
   std::size_t i = 0;
   for (; i + kStep <= bytes; i += kStep) {
     if constexpr (kStores == Stores::kStreaming) {
-      _mm_prefetch(reinterpret_cast<const char*>(from + i + kAhead), _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(from + i + kAhead + 64), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + i + 64), _MM_HINT_T1);
     }
     const __m256i a = get(from + i);
     const __m256i b = get(from + i + kVector);
@@ -67,14 +73,21 @@ template <Stores kStores>
   for (; i < bytes; i += kVector) put<kStores>(to + i, get(from + i));
 }
 
+// `ahead`: distance from a source byte to the one of a later tile at the same place.
 template <Stores kStores>
-[[gnu::target("avx2")]] void rows_avx2(const Rows& rows) {
-  std::byte* to = rows.to;
-  const std::byte* from = rows.from;
-  for (std::size_t row = 0; row < rows.count; ++row) {
-    copy_row<kStores>(to, from, rows.bytes);
-    to += rows.to_stride;
-    from += rows.from_stride;
+[[gnu::target("avx2")]] void copy_avx2(const Grid& grid, const Tile& tile, std::ptrdiff_t ahead) {
+  std::byte* to_row = tile.to;
+  const std::byte* from_row = tile.from;
+  for (std::size_t outer = 0; outer < tile.outer; ++outer) {
+    std::byte* to = to_row;
+    const std::byte* from = from_row;
+    for (std::size_t inner = 0; inner < grid.inner; ++inner) {
+      copy_row<kStores>(to, from, grid.row_bytes, from + ahead);
+      to += grid.to_inner;
+      from += grid.from_inner;
+    }
+    to_row += grid.to_outer;
+    from_row += grid.from_outer;
   }
 }
 
@@ -83,27 +96,38 @@ bool has_avx2() {
   return has;
 }
 
-bool vectors_fit(const Rows& rows) {
-  const auto address = reinterpret_cast<std::uintptr_t>(rows.to);
-  return (address | static_cast<std::uintptr_t>(rows.to_stride) | rows.bytes) % kVector == 0;
+bool vectors_fit(const Grid& grid, std::span<const Tile> tiles) {
+  std::uintptr_t bits = grid.row_bytes | static_cast<std::uintptr_t>(grid.to_inner) |
+                        static_cast<std::uintptr_t>(grid.to_outer);
+  for (const Tile& tile : tiles) bits |= reinterpret_cast<std::uintptr_t>(tile.to);
+  return bits % kVector == 0;
+}
+
+void copy_tiles_avx2(const Grid& grid, std::span<const Tile> tiles, Stores stores) {
+  const std::size_t tile_bytes = std::max<std::size_t>(
+      1, tiles.empty() ? 1 : grid.row_bytes * grid.inner * tiles.front().outer);
+  const std::size_t ahead = std::clamp<std::size_t>(kAheadBytes / tile_bytes, 1, kMaxAheadTiles);
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    if (stores == Stores::kCached) {
+      copy_avx2<Stores::kCached>(grid, tiles[i], 0);
+      continue;
+    }
+    const Tile& later = tiles[std::min(i + ahead, tiles.size() - 1)];
+    const bool long_tile = tile_bytes >= 4 * kAheadBytes;
+    copy_avx2<Stores::kStreaming>(grid, tiles[i],
+                                  long_tile ? kAheadWithin : later.from - tiles[i].from);
+  }
 }
 
 #endif
 
 }  // namespace
 
-void copy_rows(const Rows& rows, Stores stores) {
+void copy_tiles(const Grid& grid, std::span<const Tile> tiles, Stores stores) {
 #if defined(__x86_64__)
-  if (has_avx2() && vectors_fit(rows)) {
-    if (stores == Stores::kStreaming) {
-      rows_avx2<Stores::kStreaming>(rows);
-    } else {
-      rows_avx2<Stores::kCached>(rows);
-    }
-    return;
-  }
+  if (has_avx2() && vectors_fit(grid, tiles)) return copy_tiles_avx2(grid, tiles, stores);
 #endif
-  rows_portable(rows);
+  for (const Tile& tile : tiles) copy_portable(grid, tile);
 }
 
 void streaming_fence() {
@@ -114,10 +138,8 @@ void streaming_fence() {
 
 std::uint64_t streaming_threshold() {
   static const std::uint64_t threshold = [] {
-    // A virtual machine may be told of its host's cache, many times what it gets.
-    constexpr std::uint64_t kMost = std::uint64_t{4} << 20;
     const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return cache > 0 ? std::min(static_cast<std::uint64_t>(cache) / 2, kMost) : kMost;
+    return cache > 0 ? static_cast<std::uint64_t>(cache) / 2 : std::uint64_t{8} << 20;
   }();
   return threshold;
 }

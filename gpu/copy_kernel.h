@@ -3,24 +3,35 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace kvfs::gpu {
 
-// Rows of equal length at constant strides. Strides may be negative; rows do not overlap.
-struct Rows {
+// Rows of equal length in two dimensions of constant strides. Strides may be negative; rows of the
+// destination do not overlap.
+struct Grid {
+  std::size_t row_bytes = 0;
+  std::size_t inner =
+      1;  // rows side by side, copied in this order before the outer dimension steps
+  std::int64_t to_inner = 0, from_inner = 0;
+  std::int64_t to_outer = 0, from_outer = 0;
+};
+
+// Where one grid begins and how many steps of the outer dimension it has.
+struct Tile {
   std::byte* to;
   const std::byte* from;
-  std::int64_t to_stride;
-  std::int64_t from_stride;
-  std::size_t bytes;  // of a row
-  std::size_t count;
+  std::size_t outer;
 };
 
 // kCached writes through the cache; kStreaming past it, which saves reading the destination's lines
-// first and is faster as soon as they would not stay in the cache anyway. After streaming copies a
-// thread calls streaming_fence() before it tells another one.
+// first and is faster as soon as they would not stay in the cache anyway. It also fetches sources
+// ahead, since tiles mostly lie in different pages, where the hardware's prefetchers stop. After
+// streaming copies a thread calls streaming_fence() before it tells another one.
 enum class Stores : std::uint8_t { kCached, kStreaming };
-void copy_rows(const Rows& rows, Stores stores);
+
+// Copies the tiles in order. All have `grid`'s shape but for `outer`.
+void copy_tiles(const Grid& grid, std::span<const Tile> tiles, Stores stores);
 void streaming_fence();
 
 // Transfers of at least this many bytes are written kStreaming: half of the last-level cache.

@@ -6,6 +6,7 @@
 #include "gpu/copy_kernel.h"
 #include "gpu/copy_pool.h"
 #include "gpu/device.h"
+#include "gpu/page_copy.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
@@ -16,76 +17,6 @@ constexpr std::uint64_t kParallelBytes = std::uint64_t{1} << 20;
 // What a thread takes at a time: small enough that threads end together, large enough that taking
 // it costs nothing.
 constexpr std::uint64_t kPieceBytes = std::uint64_t{256} << 10;
-
-enum class Direction : std::uint8_t { kToPages, kToBlock };
-
-// One call's constants, worked out once.
-class PageCopy {
- public:
-  PageCopy(const BlockShape& shape, const Pages& pages, Direction direction, Stores stores)
-      : shape_(shape),
-        pages_(pages),
-        direction_(direction),
-        stores_(stores),
-        heads_(heads_wanted(shape, pages)),
-        row_(std::int64_t{shape.head_dim} * shape.element_bytes),
-        run_(row_ * shape.tokens) {}
-
-  // Layers [first, last) of one block, in the order that is sequential in the block where whole
-  // runs of tokens are, else page by page.
-  void copy(const BlockAt& block, std::uint32_t first, std::uint32_t last) const {
-    for_each_segment(shape_, pages_, block.block, [&](const Segment& segment) {
-      if (pages_.token_stride == row_) {
-        for (std::uint32_t head = 0; head < heads_; ++head) {
-          for (std::uint32_t layer = first; layer < last; ++layer) {
-            for (std::uint32_t kv = 0; kv < shape_.kv_factor; ++kv) {
-              copy_run(block, segment, head, layer, kv);
-            }
-          }
-        }
-      } else {
-        for (std::uint32_t layer = first; layer < last; ++layer) {
-          for (std::uint32_t kv = 0; kv < shape_.kv_factor; ++kv) {
-            for (std::uint32_t head = 0; head < heads_; ++head) {
-              copy_run(block, segment, head, layer, kv);
-            }
-          }
-        }
-      }
-    });
-  }
-
- private:
-  void copy_run(const BlockAt& block, const Segment& segment, std::uint32_t head,
-                std::uint32_t layer, std::uint32_t kv) const {
-    const std::int64_t index =
-        (std::int64_t{pages_.first_head + head} * shape_.layers + layer) * shape_.kv_factor + kv;
-    std::byte* in_block = block.memory + index * run_ + segment.token * row_;
-    std::byte* in_page =
-        layer_base(shape_, pages_, layer, kv) + segment.offset + head * pages_.head_stride;
-    const bool to_pages = direction_ == Direction::kToPages;
-    Rows rows{.to = to_pages ? in_page : in_block,
-              .from = to_pages ? in_block : in_page,
-              .to_stride = to_pages ? pages_.token_stride : row_,
-              .from_stride = to_pages ? row_ : pages_.token_stride,
-              .bytes = static_cast<std::size_t>(row_),
-              .count = segment.tokens};
-    if (pages_.token_stride == row_) {  // one run
-      rows.bytes *= rows.count;
-      rows.count = 1;
-      rows.to_stride = 0;
-    }
-    copy_rows(rows, stores_);
-  }
-
-  const BlockShape& shape_;
-  const Pages& pages_;
-  const Direction direction_;
-  const Stores stores_;
-  const std::uint32_t heads_;
-  const std::int64_t row_;  // bytes of one head's one token
-  const std::int64_t run_;  // bytes of one head's block_tokens in a block
-};
 
 class CpuDevice final : public Device {
  public:
@@ -137,23 +68,14 @@ class CpuDevice final : public Device {
     });
   }
 
-  // An item is one layer of one block.
   void copy_pages(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
                   Direction direction) {
-    const std::uint64_t layer_bytes =
-        shape.bytes() / shape.heads / shape.layers * heads_wanted(shape, pages);
-    const std::size_t items = blocks.size() * shape.layers;
-    const Stores stores = stores_for(items * layer_bytes);
-    const PageCopy copy(shape, pages, direction, stores);
-    share(items, layer_bytes, stores, [&](std::size_t begin, std::size_t end) {
-      while (begin < end) {
-        const auto first = static_cast<std::uint32_t>(begin % shape.layers);
-        const auto last =
-            static_cast<std::uint32_t>(std::min<std::size_t>(shape.layers, first + (end - begin)));
-        copy.copy(blocks[begin / shape.layers], first, last);
-        begin += last - first;
-      }
-    });
+    const std::uint64_t bytes =
+        blocks.size() * (shape.bytes() / shape.heads * heads_wanted(shape, pages));
+    const Stores stores = stores_for(bytes);
+    const PageCopy copy(shape, blocks, pages, direction, stores);
+    share(copy.items(), copy.item_bytes(), stores,
+          [&copy](std::size_t begin, std::size_t end) { copy.copy(begin, end); });
   }
 
   // ends(i): where block i goes and comes from. Large blocks are shared in parts.
@@ -166,13 +88,8 @@ class CpuDevice final : public Device {
       for (std::size_t i = begin; i < end; ++i) {
         const auto [to, from] = ends(i / parts);
         const std::uint64_t at = i % parts * part;
-        copy_rows({.to = to + at,
-                   .from = from + at,
-                   .to_stride = 0,
-                   .from_stride = 0,
-                   .bytes = std::min(part, bytes - at),
-                   .count = 1},
-                  stores);
+        const Tile tile{.to = to + at, .from = from + at, .outer = 1};
+        copy_tiles({.row_bytes = std::min(part, bytes - at)}, {&tile, 1}, stores);
       }
     });
   }
