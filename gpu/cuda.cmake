@@ -1,5 +1,5 @@
-# The CUDA device is built where nvcc is found (KVFS_CUDA=AUTO), always (ON) or never (OFF).
-# KVFS_HAS_CUDA=1 says to the sources of this folder which it was.
+# The CUDA device is built where nvcc is found (KVFS_CUDA=AUTO), always (ON) or never (OFF). It needs
+# the driver at run time only (cuda_driver.h): what is built with it runs without a GPU too.
 set(KVFS_NVCC "")
 if(NOT KVFS_CUDA STREQUAL "OFF")
   find_program(KVFS_NVCC_PROGRAM nvcc HINTS /usr/local/cuda/bin "$ENV{CUDA_HOME}/bin")
@@ -10,4 +10,23 @@ if(NOT KVFS_CUDA STREQUAL "OFF")
       "nvcc on the PATH")
   endif()
 endif()
-file(GLOB KVFS_CUDA_SOURCES CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cu")
+
+# Compiles the folder's .cu files to one fatbin each (machine code for sm_80 and sm_90, PTX for what
+# comes after), which cuda_kernels.cc takes into the library.
+function(kvfs_embed_cuda target)
+  get_filename_component(toolkit "${KVFS_NVCC}" REALPATH)
+  get_filename_component(toolkit "${toolkit}" DIRECTORY)
+  find_path(KVFS_CUDA_INCLUDE cuda.h REQUIRED HINTS "${toolkit}/../include"
+    "${toolkit}/../targets/x86_64-linux/include" NO_DEFAULT_PATH)
+  set(fatbin "${CMAKE_CURRENT_BINARY_DIR}/cuda_kernels.fatbin")
+  set(source "${CMAKE_CURRENT_SOURCE_DIR}/cuda_kernels.cu")
+  add_custom_command(OUTPUT "${fatbin}"
+    COMMAND "${KVFS_NVCC}" -fatbin -O3 -std=c++17 -I "${PROJECT_SOURCE_DIR}"
+      -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
+      -gencode arch=compute_90,code=compute_90 -o "${fatbin}" "${source}"
+    DEPENDS "${source}" "${CMAKE_CURRENT_SOURCE_DIR}/cuda_kernels.h"
+    COMMENT "Compiling CUDA kernels" VERBATIM)
+  set_source_files_properties(cuda_kernels.cc PROPERTIES OBJECT_DEPENDS "${fatbin}"
+    COMPILE_DEFINITIONS "KVFS_FATBIN_PATH=\"${fatbin}\"")
+  target_include_directories(${target} SYSTEM PRIVATE "${KVFS_CUDA_INCLUDE}")
+endfunction()

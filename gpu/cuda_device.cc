@@ -1,0 +1,137 @@
+// The CUDA device: context, kernels and the two directions.
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "gpu/cuda_code.h"
+#include "gpu/cuda_driver.h"
+#include "gpu/cuda_lane.h"
+#include "gpu/cuda_registrations.h"
+#include "gpu/device.h"
+
+namespace kvfs::gpu {
+namespace {
+
+// The device's primary context, which the engine uses too, and this library's kernels in it.
+// Threads: immutable once open.
+// Owns:    a hold on the context; the module.
+// Blocks:  open() (it may create the context and compile PTX).
+// Errors:  kUnavailable where the device is not there, kIo otherwise.
+class CudaContext {
+ public:
+  explicit CudaContext(const CudaDriver& driver) : driver_(driver) {}
+  ~CudaContext() {
+    if (context_ == nullptr) return;
+    if (module_ != nullptr) {
+      const CudaContextScope scope(driver_, context_);
+      driver_.module_unload(module_);
+    }
+    driver_.context_release(device_);
+  }
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+
+  Status open(int ordinal) {
+    Status status = driver_.check(driver_.device_get(&device_, ordinal), "finding the GPU");
+    if (!status) return fail(Code::kUnavailable, status.error().message);
+    status = driver_.check(driver_.context_retain(&context_, device_), "using the GPU's context");
+    if (!status) return fail(Code::kUnavailable, status.error().message);
+    const CudaContextScope scope(driver_, context_);
+    return driver_.check(driver_.module_load(&module_, cuda_code()), "loading the kernels");
+  }
+  [[nodiscard]] CUcontext get() const { return context_; }
+
+  Result<CudaKernels> kernels(const std::string& name) const {
+    CudaKernels found;
+    for (const auto& [function, width] :
+         {std::pair{&found.by_16, "16"}, std::pair{&found.by_4, "4"},
+          std::pair{&found.by_1, "1"}}) {
+      const std::string symbol = "kvfs_" + name + "_" + width;
+      Status status = driver_.check(driver_.module_function(function, module_, symbol.c_str()),
+                                    "finding kernel " + symbol);
+      if (!status) return pass(std::move(status));
+    }
+    return found;
+  }
+
+ private:
+  const CudaDriver& driver_;
+  CUdevice device_ = 0;
+  CUcontext context_ = nullptr;
+  CUmodule module_ = nullptr;
+};
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(const CudaDriver& driver, std::unique_ptr<CudaContext> context, int ordinal)
+      : context_(std::move(context)),
+        registrations_(driver, context_->get()),
+        name_("cuda:" + std::to_string(ordinal)),
+        driver_(driver) {}
+
+  Status open() {
+    const CudaContextScope scope(driver_, context_->get());
+    const auto lane = [&](LaneDirection direction,
+                          const char* kernel) -> Result<std::unique_ptr<CudaLane>> {
+      Result<CudaKernels> kernels = context_->kernels(kernel);
+      if (!kernels) return pass(std::move(kernels));
+      auto made =
+          std::make_unique<CudaLane>(driver_, context_->get(), direction, *kernels, registrations_);
+      if (Status status = made->open(); !status) return pass(std::move(status));
+      return made;
+    };
+    Result<std::unique_ptr<CudaLane>> loads = lane(LaneDirection::kLoad, "scatter");
+    if (!loads) return pass(std::move(loads));
+    Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, "gather");
+    if (!stores) return pass(std::move(stores));
+    loads_ = std::move(*loads);
+    stores_ = std::move(*stores);
+    return {};
+  }
+
+  [[nodiscard]] std::string_view name() const override { return name_; }
+
+  void register_memory(std::span<std::byte> memory, bool writable) override {
+    registrations_.add(memory, writable);
+  }
+  void unregister_memory(std::span<std::byte> memory) override { registrations_.remove(memory); }
+
+  void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
+               std::shared_ptr<const Pages> pages, void* stream, CopyDone done) override {
+    loads_->move_pages(shape, blocks, *pages, static_cast<CUstream>(stream), std::move(done));
+  }
+  void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
+              std::shared_ptr<const Pages> pages, void* stream, CopyDone done) override {
+    stores_->move_pages(shape, blocks, *pages, static_cast<CUstream>(stream), std::move(done));
+  }
+  void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
+                std::uint64_t bytes, void* stream, CopyDone done) override {
+    loads_->move_whole(blocks, targets, bytes, static_cast<CUstream>(stream), std::move(done));
+  }
+  void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
+               std::uint64_t bytes, void* stream, CopyDone done) override {
+    stores_->move_whole(blocks, sources, bytes, static_cast<CUstream>(stream), std::move(done));
+  }
+
+ private:
+  const std::unique_ptr<CudaContext> context_;
+  CudaRegistrations registrations_;
+  const std::string name_;
+  const CudaDriver& driver_;
+  std::unique_ptr<CudaLane> loads_;
+  std::unique_ptr<CudaLane> stores_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> make_cuda_device(int ordinal) {
+  Result<const CudaDriver*> driver = CudaDriver::get();
+  if (!driver) return pass(std::move(driver));
+  auto context = std::make_unique<CudaContext>(**driver);
+  if (Status status = context->open(ordinal); !status) return pass(std::move(status));
+  auto device = std::make_unique<CudaDevice>(**driver, std::move(context), ordinal);
+  if (Status status = device->open(); !status) return pass(std::move(status));
+  return device;
+}
+
+}  // namespace kvfs::gpu

@@ -1,0 +1,78 @@
+#include "gpu/cuda_driver.h"
+
+#include <dlfcn.h>
+
+#include <string>
+
+#include "gpu/device.h"
+
+namespace kvfs::gpu {
+namespace {
+
+constexpr const char* kLibrary = "libcuda.so.1";
+
+Result<CudaDriver> load() {
+  void* const library = ::dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    return fail(Code::kUnavailable,
+                "there is no CUDA driver (libcuda.so.1) on this machine: "
+                "install NVIDIA's driver");
+  }
+  CudaDriver driver;
+#define KVFS_CUDA_LOAD(name, symbol)                                                            \
+  driver.name = reinterpret_cast<decltype(driver.name)>(::dlsym(library, #symbol));             \
+  if (driver.name == nullptr) {                                                                 \
+    return fail(Code::kUnavailable, "the CUDA driver has no " #symbol ": install a newer one"); \
+  }
+  KVFS_CUDA_FUNCTIONS(KVFS_CUDA_LOAD)
+#undef KVFS_CUDA_LOAD
+  if (Status status = driver.check(driver.init(0), "starting CUDA"); !status) {
+    return fail(Code::kUnavailable, status.error().message);
+  }
+  return driver;
+}
+
+}  // namespace
+
+Result<const CudaDriver*> CudaDriver::get() {
+  static const Result<CudaDriver> driver = load();
+  if (!driver) return tl::unexpected<Error>(driver.error());
+  return &*driver;
+}
+
+Status CudaDriver::check(CUresult result, std::string_view what) const {
+  if (result == CUDA_SUCCESS) return {};
+  const char* name = nullptr;
+  if (error_name(result, &name) != CUDA_SUCCESS || name == nullptr) name = "an unknown CUDA error";
+  return fail(Code::kIo, std::string(what) + ": " + name);
+}
+
+CudaContextScope::CudaContextScope(const CudaDriver& driver, CUcontext context) : driver_(driver) {
+  driver_.context_push(context);
+}
+
+CudaContextScope::~CudaContextScope() {
+  CUcontext was = nullptr;
+  driver_.context_pop(&was);
+}
+
+int device_of(const void* pointer) {
+  // A process that never loaded the driver has no device memory: nothing is loaded to find that
+  // out.
+  void* const library = ::dlopen(kLibrary, RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return -1;
+  const auto attribute = reinterpret_cast<decltype(&::cuPointerGetAttribute)>(
+      ::dlsym(library, "cuPointerGetAttribute"));
+  int ordinal = -1;
+  unsigned int type = 0;
+  const auto address = reinterpret_cast<CUdeviceptr>(pointer);
+  if (attribute != nullptr &&
+      attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == CUDA_SUCCESS &&
+      type == CU_MEMORYTYPE_DEVICE) {
+    attribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address);
+  }
+  ::dlclose(library);
+  return ordinal;
+}
+
+}  // namespace kvfs::gpu

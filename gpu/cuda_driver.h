@@ -1,0 +1,71 @@
+// The CUDA driver's functions, found at run time: nothing of this library needs CUDA to start.
+#pragma once
+
+#include <cuda.h>
+
+#include <string_view>
+
+#include "lib/format/result.h"
+
+namespace kvfs::gpu {
+
+// name, symbol of libcuda.so.1
+#define KVFS_CUDA_FUNCTIONS(X)                     \
+  X(init, cuInit)                                  \
+  X(error_name, cuGetErrorName)                    \
+  X(device_get, cuDeviceGet)                       \
+  X(device_attribute, cuDeviceGetAttribute)        \
+  X(context_retain, cuDevicePrimaryCtxRetain)      \
+  X(context_release, cuDevicePrimaryCtxRelease_v2) \
+  X(context_push, cuCtxPushCurrent_v2)             \
+  X(context_pop, cuCtxPopCurrent_v2)               \
+  X(module_load, cuModuleLoadData)                 \
+  X(module_unload, cuModuleUnload)                 \
+  X(module_function, cuModuleGetFunction)          \
+  X(allocate, cuMemAlloc_v2)                       \
+  X(free, cuMemFree_v2)                            \
+  X(host_allocate, cuMemHostAlloc)                 \
+  X(host_free, cuMemFreeHost)                      \
+  X(host_register, cuMemHostRegister_v2)           \
+  X(host_unregister, cuMemHostUnregister)          \
+  X(copy_to_device, cuMemcpyHtoDAsync_v2)          \
+  X(copy_to_host, cuMemcpyDtoHAsync_v2)            \
+  X(stream_create, cuStreamCreate)                 \
+  X(stream_destroy, cuStreamDestroy_v2)            \
+  X(stream_wait, cuStreamWaitEvent)                \
+  X(stream_synchronize, cuStreamSynchronize)       \
+  X(event_create, cuEventCreate)                   \
+  X(event_destroy, cuEventDestroy_v2)              \
+  X(event_record, cuEventRecord)                   \
+  X(event_synchronize, cuEventSynchronize)         \
+  X(launch, cuLaunchKernel)                        \
+  X(pointer_attribute, cuPointerGetAttribute)
+
+// Threads: immutable once loaded.
+// Owns:    nothing; the driver stays loaded for good, as CUDA wants it.
+// Blocks:  get() at its first call.
+// Errors:  kUnavailable where there is no driver or no device.
+struct CudaDriver {
+#define KVFS_CUDA_MEMBER(name, symbol) decltype(&::symbol) name = nullptr;
+  KVFS_CUDA_FUNCTIONS(KVFS_CUDA_MEMBER)
+#undef KVFS_CUDA_MEMBER
+
+  static Result<const CudaDriver*> get();
+
+  // What a call answered, as a Status: "<what>: CUDA_ERROR_...".
+  [[nodiscard]] Status check(CUresult result, std::string_view what) const;
+};
+
+// Makes a context current while it lives.
+class CudaContextScope {
+ public:
+  CudaContextScope(const CudaDriver& driver, CUcontext context);
+  ~CudaContextScope();
+  CudaContextScope(const CudaContextScope&) = delete;
+  CudaContextScope& operator=(const CudaContextScope&) = delete;
+
+ private:
+  const CudaDriver& driver_;
+};
+
+}  // namespace kvfs::gpu

@@ -1,0 +1,102 @@
+#include "gpu/cuda_registrations.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace kvfs::gpu {
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{256} << 20;
+
+bool within(std::span<const std::byte> inner, std::span<const std::byte> outer) {
+  return inner.data() >= outer.data() && inner.data() + inner.size() <= outer.data() + outer.size();
+}
+
+}  // namespace
+
+CudaRegistrations::CudaRegistrations(const CudaDriver& driver, CUcontext context)
+    : driver_(driver), context_(context), thread_([this] { work(); }) {
+  pthread_setname_np(thread_.native_handle(), "kvfs-pin");
+}
+
+CudaRegistrations::~CudaRegistrations() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+  const CudaContextScope scope(driver_, context_);
+  for (const auto& [memory, piece] : pieces_) driver_.host_unregister(memory);
+}
+
+void CudaRegistrations::add(std::span<std::byte> memory, bool writable) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t at = 0; at < memory.size(); at += kPieceBytes) {
+      waiting_.push_back({memory.subspan(at, std::min(kPieceBytes, memory.size() - at)), writable});
+    }
+  }
+  changed_.notify_all();
+}
+
+void CudaRegistrations::remove(std::span<std::byte> memory) {
+  std::unique_lock lock(mutex_);
+  std::erase_if(waiting_, [&](const Piece& piece) { return within(piece.memory, memory); });
+  changed_.wait(lock, [&] { return current_.empty() || !within(current_, memory); });
+  const auto of_memory = [&] {
+    const auto begin = pieces_.lower_bound(memory.data());
+    return std::pair{begin, pieces_.lower_bound(memory.data() + memory.size())};
+  };
+  changed_.wait(lock, [&] {
+    const auto [begin, end] = of_memory();
+    return std::all_of(begin, end, [](const auto& piece) { return piece.second.pins == 0; });
+  });
+  const CudaContextScope scope(driver_, context_);
+  const auto [begin, end] = of_memory();
+  for (auto piece = begin; piece != end; ++piece) driver_.host_unregister(piece->first);
+  pieces_.erase(begin, end);
+}
+
+std::byte* CudaRegistrations::pin(std::byte* memory, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  auto piece = pieces_.upper_bound(memory);
+  if (piece == pieces_.begin()) return nullptr;
+  --piece;
+  if (memory + bytes > piece->first + piece->second.bytes) return nullptr;
+  ++piece->second.pins;
+  return piece->first;
+}
+
+void CudaRegistrations::unpin(std::byte* piece) {
+  const std::lock_guard lock(mutex_);
+  if (--pieces_.at(piece).pins == 0) changed_.notify_all();
+}
+
+bool CudaRegistrations::register_piece(const Piece& piece) const {
+  const CudaContextScope scope(driver_, context_);
+  const unsigned int flags =
+      CU_MEMHOSTREGISTER_PORTABLE | (piece.writable ? 0U : CU_MEMHOSTREGISTER_READ_ONLY);
+  return driver_.host_register(piece.memory.data(), piece.memory.size(), flags) == CUDA_SUCCESS;
+}
+
+void CudaRegistrations::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    const Piece piece = waiting_.front();
+    waiting_.pop_front();
+    current_ = piece.memory;
+    lock.unlock();
+    const bool registered = register_piece(piece);
+    lock.lock();
+    if (registered) pieces_.emplace(piece.memory.data(), Registered{piece.memory.size(), 0});
+    current_ = {};
+    changed_.notify_all();
+  }
+}
+
+}  // namespace kvfs::gpu

@@ -1,0 +1,81 @@
+// CudaStage: one buffer of a ring that a transfer passes through.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "gpu/cuda_driver.h"
+
+namespace kvfs::gpu {
+
+// Memory that grows to what is asked for and stays: on the device, or pinned on the host.
+// Threads: one at a time; with the context current.
+// Owns:    the memory.
+// Blocks:  growing (it allocates).
+// Errors:  kIo when there is no such memory left.
+class CudaBuffer {
+ public:
+  enum class Where : std::uint8_t { kDevice, kPinned };
+  CudaBuffer(const CudaDriver& driver, Where where) : driver_(driver), where_(where) {}
+  ~CudaBuffer() { reset(); }
+  CudaBuffer(const CudaBuffer&) = delete;
+  CudaBuffer& operator=(const CudaBuffer&) = delete;
+
+  Status reserve(std::size_t bytes);
+  [[nodiscard]] CUdeviceptr device() const { return device_; }
+  [[nodiscard]] std::byte* host() const { return host_; }
+
+ private:
+  void reset();
+  const CudaDriver& driver_;
+  const Where where_;
+  std::size_t bytes_ = 0;
+  CUdeviceptr device_ = 0;
+  std::byte* host_ = nullptr;
+};
+
+struct CudaStage {
+  explicit CudaStage(const CudaDriver& driver)
+      : blocks(driver, CudaBuffer::Where::kDevice),
+        tables(driver, CudaBuffer::Where::kDevice),
+        tables_host(driver, CudaBuffer::Where::kPinned),
+        bounce(driver, CudaBuffer::Where::kPinned) {}
+  CudaBuffer blocks;         // as they are in slabs
+  CudaBuffer tables;         // what the kernel reads: layers, tiles
+  CudaBuffer tables_host;    // the same, where it is written
+  CudaBuffer bounce;         // stands in for memory that is not registered
+  CUevent copied = nullptr;  // between host and device
+  CUevent moved = nullptr;   // by the kernel
+  bool busy = false;
+};
+
+// A few stages, used in turn.
+// Threads: acquire() by one thread at a time, release() by any.
+// Owns:    the stages.
+// Blocks:  acquire() until the oldest stage was released.
+// Errors:  open() with kIo.
+class CudaRing {
+ public:
+  CudaRing(const CudaDriver& driver, CUcontext context) : driver_(driver), context_(context) {}
+  ~CudaRing();
+  CudaRing(const CudaRing&) = delete;
+  CudaRing& operator=(const CudaRing&) = delete;
+
+  Status open();
+  CudaStage& acquire();
+  void release(CudaStage& stage);
+
+ private:
+  static constexpr std::size_t kStages = 4;
+  const CudaDriver& driver_;
+  const CUcontext context_;
+  std::mutex mutex_;
+  std::condition_variable released_;
+  std::vector<std::unique_ptr<CudaStage>> stages_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace kvfs::gpu
