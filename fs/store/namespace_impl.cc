@@ -15,6 +15,9 @@
 namespace kvfs::store {
 namespace {
 
+// What a prefetch has not brought by then, it gives up.
+constexpr std::chrono::seconds kPrefetchTime{60};
+
 // Not guessable: an id is all that a process needs to write into another's reservation.
 std::uint64_t new_reservation_id() {
   static thread_local std::random_device random;
@@ -205,22 +208,15 @@ Result<std::unique_ptr<Reservation>> NamespaceImpl::join(std::uint64_t reservati
   return std::make_unique<ReservationImpl>(std::move(shared));
 }
 
+// Held until all of it is there: making room for one block must not take another.
 Status NamespaceImpl::prefetch(const Key& key) {
-  const MutexLock lock(state_->mutex);
-  const BlockId tip = state_->catalog->find(key);
-  if (tip == kNoBlock) return tl::unexpected(not_cached(key));
-  if (state_->services.promoter == nullptr) return {};
-  std::vector<BlockId> chain;
-  state_->catalog->chain(tip, chain);
+  auto held = lease(key, true);
+  if (!held) return pass(std::move(held));
+  const std::shared_ptr<Lease> lease = *std::move(held);
+  const Deadline deadline = Clock::now() + kPrefetchTime;
   for (std::uint32_t g = 0; g < state_->groups; ++g) {
-    const std::uint32_t window = state_->geometry.window_blocks(g);
-    const std::size_t count =
-        window == 0 ? chain.size() : std::min<std::size_t>(window, chain.size());
-    for (const BlockId id : std::span(chain).last(count)) {
-      const Placement& placement = state_->catalog->placement(id, g);
-      if (state_->resident(id, g) || !placement.nvme.valid()) continue;
-      state_->services.promoter->request(*state_, {id, g}, {.anyway = true});
-    }
+    const std::uint32_t first = lease->layout().first_block[g];
+    lease->when_resident(g, first, lease->blocks() - first, deadline, [lease](const Status&) {});
   }
   return {};
 }

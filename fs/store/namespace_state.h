@@ -58,7 +58,6 @@ struct BlockWrite {
 struct Promotion {
   std::vector<WaiterPtr> waiters;
   std::vector<std::weak_ptr<const void>> wanted_by;  // leases; when none is left, it is not begun
-  bool wanted_anyway = false;                        // a prefetch
   Clock::time_point since;
 };
 

@@ -37,10 +37,7 @@ void Promoter::request(NamespaceState& state, BlockOf block, const Interest& int
   const auto [at, fresh] = state.promotions.try_emplace(block);
   Promotion& promotion = at->second;
   if (interest.waiter) promotion.waiters.push_back(interest.waiter);
-  if (interest.anyway) {
-    promotion.wanted_anyway = true;
-  } else if (promotion.wanted_by.empty() ||
-             promotion.wanted_by.back().lock() != interest.lease.lock()) {
+  if (promotion.wanted_by.empty() || promotion.wanted_by.back().lock() != interest.lease.lock()) {
     promotion.wanted_by.push_back(interest.lease);
   }
   if (!fresh) return;
@@ -109,7 +106,6 @@ std::vector<Promoter::Read> Promoter::still_wanted(std::vector<Request>& request
     for (const Request& request : requests) {
       const Promotion& promotion = state->promotions.at(request.block);
       const bool wanted =
-          promotion.wanted_anyway ||
           std::ranges::any_of(promotion.waiters, [](const auto& w) { return !w->finished(); }) ||
           std::ranges::any_of(promotion.wanted_by, [](const auto& w) { return !w.expired(); });
       const Placement& placement = state->catalog->placement(request.block.id, request.block.group);

@@ -31,8 +31,7 @@ class Promoter {
 
   struct Interest {
     WaiterPtr waiter;                 // may be empty
-    std::weak_ptr<const void> lease;  // what wants it; empty ...
-    bool anyway = false;              // ... for a prefetch
+    std::weak_ptr<const void> lease;  // what wants it
   };
   // The block must not be resident and the caller must hold it.
   void request(NamespaceState& state, BlockOf block, const Interest& interest)

@@ -1,58 +1,14 @@
-"""Namespaces and stored prefixes on a real mount, made through its ABI alone."""
+"""Namespaces on this folder's mount, and a stored prefix."""
 
 from __future__ import annotations
 
 import itertools
-import subprocess
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
+from populate import Prefix, create_namespace, store_prefix
 from raw_client import Namespace, control
 
-GEOMETRY = {
-    "model": "test/tiny",
-    "dtype": "BF16",
-    "block_tokens": 16,
-    "layers": 2,
-    "kv_heads": 2,
-    "head_dim": 64,
-}  # 16 KiB a block
 _numbers = itertools.count()
-
-
-def make_tokens(blocks: int, seed: int = 0) -> list[int]:
-    return np.random.default_rng(seed).integers(0, 32000, blocks * 16).tolist()
-
-
-def make_blocks(namespace: Namespace, count: int, seed: int = 0) -> list[list[bytes]]:
-    random = np.random.default_rng(1000 + seed)
-    return [[random.bytes(size) for size in namespace.block_bytes] for _ in range(count)]
-
-
-@dataclass
-class Prefix:
-    tokens: list[int]
-    blocks: list[list[bytes]]
-    key: bytes
-    path: str
-
-
-def store_prefix(namespace: Namespace, count: int = 8, seed: int = 0) -> Prefix:
-    tokens, blocks = make_tokens(count, seed), make_blocks(namespace, count, seed)
-    key = namespace.store(tokens, blocks)
-    return Prefix(tokens, blocks, key, namespace.file(key))
-
-
-def create_namespace(daemon, name: str, geometry: dict | None = None, **owner: int) -> Namespace:
-    control(
-        f"{daemon.mount}/.kvfs/control",
-        op="ns_create",
-        name=name,
-        geometry=geometry or GEOMETRY,
-        **owner,
-    )
-    return Namespace(f"{daemon.mount}/{name}")
 
 
 @pytest.fixture
@@ -80,14 +36,3 @@ def ns(make_ns) -> Namespace:
 def prefix(ns) -> Prefix:
     """A stored prefix of 8 blocks."""
     return store_prefix(ns)
-
-
-def run(*command: object, status: int = 0, **options: object) -> str:
-    """Runs an ordinary program; its output. Any other exit status than `status` fails."""
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=60, **options
-    )
-    assert done.returncode == status, (
-        f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
-    )
-    return done.stdout

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from conftest import GEOMETRY, make_blocks, make_tokens, run, store_prefix
+from populate import GEOMETRY, make_blocks, make_tokens, run, store_prefix
 from raw_client import ControlError, control, expect_errno, hex_of
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 
-from conftest import make_tokens, run, store_prefix
+from populate import make_tokens, run, store_prefix
 from raw_client import hex_of
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import Lease, Reservation, expect_errno
 
 HERE = os.path.dirname(__file__)
@@ -46,7 +46,7 @@ def test_pwrite_in_pieces_over_block_and_group_borders(make_ns):
         {"layers": 1, "kv_heads": 1, "head_dim": 64},
     ]
     ns = make_ns({"model": "test/two", "dtype": "F32", "block_tokens": 16, "groups": groups})
-    from conftest import make_blocks, make_tokens
+    from populate import make_blocks, make_tokens
 
     tokens, blocks = make_tokens(3), make_blocks(ns, 3)
     stream = b"".join(data for block in blocks for data in block)
@@ -76,7 +76,7 @@ shift && exec "$@"
 CLIENT = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
-from conftest import create_namespace, store_prefix
+from populate import create_namespace, store_prefix
 class Daemon: mount = sys.argv[1]
 ns = create_namespace(Daemon, "a")
 assert ns.hello()[1] == 0

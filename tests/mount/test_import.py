@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import GEOMETRY, run, store_prefix
+from populate import GEOMETRY, run, store_prefix
 from raw_client import expect_errno, hex_of
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import GEOMETRY, make_blocks, make_tokens, store_prefix
+from populate import GEOMETRY, make_blocks, make_tokens, store_prefix
 from raw_client import (
     COMMIT,
     EXTENTS,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import GEOMETRY, create_namespace, run, store_prefix
+from populate import GEOMETRY, create_namespace, run, store_prefix
 from raw_client import Lease, Namespace, control, expect_errno, hex_of
 from support.daemon import Daemon
 
@@ -231,7 +231,7 @@ def test_a_prefix_larger_than_dram_can_be_read(bin_dir, root):
     try:
         ns = create_namespace(daemon, "a", {**GEOMETRY, "layers": 32})  # 256 KiB a block
         tokens, blocks, tip = [], [], None
-        from conftest import make_blocks, make_tokens
+        from populate import make_blocks, make_tokens
 
         for part in range(10):  # 40 MiB in all
             more_tokens, more = make_tokens(16, part), make_blocks(ns, 16, part)

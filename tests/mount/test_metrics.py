@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import Lease, expect_errno
 
 SAMPLE = re.compile(r'^([a-zA-Z_:][\w:]*)(\{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\.)*",?)*\})? (\S+)$')

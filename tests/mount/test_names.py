@@ -3,7 +3,7 @@ import os
 import stat
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import expect_errno, hex_of
 
 

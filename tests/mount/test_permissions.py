@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import expect_errno, hex_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs several users, so root")

@@ -7,14 +7,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import hex_of
 
 
 @pytest.fixture
 def two(ns):
     """Two prefixes that share their first 4 blocks, and one of its own."""
-    from conftest import make_blocks, make_tokens
+    from populate import make_blocks, make_tokens
 
     tokens, blocks = make_tokens(8), make_blocks(ns, 8)
     first = ns.store(tokens, blocks)

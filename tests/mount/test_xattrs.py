@@ -2,7 +2,7 @@ import errno
 import os
 
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import expect_errno, hex_of
 
 

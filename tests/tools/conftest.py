@@ -13,16 +13,9 @@ import pytest
 
 # The mount's ABI by hand fills namespaces without the Python package.
 sys.path.insert(0, str(Path(__file__).parent.parent / "mount"))
+from populate import GEOMETRY
 from raw_client import Namespace, hex_of
-
-GEOMETRY = {
-    "model": "test/tiny",
-    "dtype": "BF16",
-    "block_tokens": 16,
-    "layers": 2,
-    "kv_heads": 2,
-    "head_dim": 64,
-}  # 16 KiB a block
+from shared_prefix import make_tokens
 
 
 @dataclass
@@ -81,10 +74,6 @@ def on_mount(kvfs, daemon):
         return kvfs(*arguments, "--mount", daemon.mount, **options)
 
     return run
-
-
-def make_tokens(blocks: int, seed: int) -> list[int]:
-    return [(seed * 7919 + i * 31) % 32000 for i in range(blocks * 16)]
 
 
 def store(namespace: Namespace, tokens: list[int]) -> str:

@@ -7,7 +7,8 @@ import select
 import time
 
 import pytest
-from conftest import GEOMETRY, make_tokens
+from populate import GEOMETRY
+from shared_prefix import make_tokens
 
 BLOCK = 16 << 10
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import run, store_prefix
+from populate import run, store_prefix
 from raw_client import Lease, expect_errno, hex_of
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -35,7 +35,7 @@ def test_is_a_safetensors_file(ns, prefix):
 
 
 def test_numpy_package_reads_f16(make_ns):
-    from conftest import GEOMETRY
+    from populate import GEOMETRY
 
     ns = make_ns({**GEOMETRY, "dtype": "F16"})
     prefix = store_prefix(ns)
