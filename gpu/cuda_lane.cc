@@ -24,7 +24,7 @@ struct CudaLane::Span {
   std::byte* host;
   CUdeviceptr device;
   std::uint64_t bytes;
-  bool direct;  // the GPU reaches the host's side
+  std::byte* piece;  // of registered memory that `host` lies in; nullptr: of none
 };
 
 CudaLane::CudaLane(const CudaDriver& driver, CUcontext context, LaneDirection direction,
@@ -152,7 +152,7 @@ Status CudaLane::move_part(const BlockShape& shape, std::span<const BlockAt> blo
   spans.reserve(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     spans.push_back({blocks[i].memory + pages.first_head * head,
-                     stage.blocks.device() + i * touched, touched, false});
+                     stage.blocks.device() + i * touched, touched, nullptr});
   }
   const auto record = [this](CUevent event, CUstream stream, CUstream waits) {
     Status status = driver_.check(driver_.event_record(event, stream), "recording an event");
@@ -184,7 +184,7 @@ Status CudaLane::move_whole_part(std::span<const BlockAt> blocks,
   std::vector<Span> spans;
   spans.reserve(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    spans.push_back({blocks[i].memory, reinterpret_cast<CUdeviceptr>(engine[i]), bytes, false});
+    spans.push_back({blocks[i].memory, reinterpret_cast<CUdeviceptr>(engine[i]), bytes, nullptr});
   }
   CudaStage& stage = *part.stage;
   Status status = copy_spans(spans, part);
@@ -268,15 +268,14 @@ Status CudaLane::copy_one(const Span& span) {
 }
 
 // Holds the registered memory that a span lies in; neighbours mostly share it.
-bool CudaLane::pin(const Span& span, Part& part) {
+std::byte* CudaLane::pin(const Span& span, Part& part) {
   std::byte* const piece = registrations_.pin(span.host, span.bytes);
-  if (piece == nullptr) return false;
-  if (!part.pins.empty() && part.pins.back() == piece) {
+  if (piece != nullptr && !part.pins.empty() && part.pins.back() == piece) {
     registrations_.unpin(piece);
-  } else {
+  } else if (piece != nullptr) {
     part.pins.push_back(piece);
   }
-  return true;
+  return piece;
 }
 
 // Memory that is not registered (yet) goes by way of the stage's pinned buffer: before the copy
@@ -284,13 +283,13 @@ bool CudaLane::pin(const Span& span, Part& part) {
 Status CudaLane::bounce_spans(std::span<Span> spans, Part& part) {
   std::uint64_t bytes = 0;
   for (Span& span : spans) {
-    span.direct = pin(span, part);
-    if (!span.direct) bytes += span.bytes;
+    span.piece = pin(span, part);
+    if (span.piece == nullptr) bytes += span.bytes;
   }
   if (Status status = part.stage->bounce.reserve(bytes); !status) return status;
   std::byte* bounce = part.stage->bounce.host();
   for (Span& span : spans) {
-    if (span.direct) continue;
+    if (span.piece != nullptr) continue;
     if (direction_ == LaneDirection::kLoad) {
       std::memcpy(bounce, span.host, span.bytes);
     } else {
@@ -302,12 +301,13 @@ Status CudaLane::bounce_spans(std::span<Span> spans, Part& part) {
   return {};
 }
 
-// One copy for what lies side by side on both ends.
+// One copy for what lies side by side on both ends; the driver refuses one across two
+// registrations.
 Status CudaLane::copy_spans(std::span<Span> spans, Part& part) {
   if (Status status = bounce_spans(spans, part); !status) return status;
   for (std::size_t i = 0; i < spans.size();) {
     Span run = spans[i++];
-    while (i < spans.size() && spans[i].direct == run.direct &&
+    while (i < spans.size() && spans[i].piece == run.piece &&
            run.host + run.bytes == spans[i].host && run.device + run.bytes == spans[i].device) {
       run.bytes += spans[i++].bytes;
     }

@@ -54,7 +54,7 @@ class CudaLane {
   Status launch(const CudaMove& move, const Pages& pages);
   Status copy_spans(std::span<Span> spans, Part& part);
   Status bounce_spans(std::span<Span> spans, Part& part);
-  bool pin(const Span& span, Part& part);
+  std::byte* pin(const Span& span, Part& part);
   Status copy_one(const Span& span);
   Status begin(CUstream caller);
   Status end(CUstream caller, CUevent last);

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "lib/client/block_source.h"
 #include "lib/client/file_io.h"
 
 namespace kvfs::client {
 namespace {
+
+constexpr int kFullRounds = 20;
+constexpr std::chrono::milliseconds kFullWait{5};
 
 // One load's walk over its blocks, front to back.
 // Threads: one.
@@ -35,36 +40,45 @@ class Load {
   Status run() {
     while (next_ < end_) {
       if (transfer_.failed()) return {};  // the transfer knows why
-      const Result<std::uint32_t> resident = wait_for_blocks();
-      if (!resident) return tl::unexpected<Error>(resident.error());
-      Status status = bounce_ ? read_blocks(*resident) : address_blocks(*resident);
-      if (!status) return status;
-      transfer_.begin_part();
-      to_.load(batch().blocks(),
-               [&transfer = transfer_](Status copied) { transfer.finish_part(std::move(copied)); });
-      next_ += *resident;
+      const Result<std::uint32_t> got = next_batch();
+      if (got) {
+        transfer_.begin_part();
+        to_.load(batch().blocks(), [&transfer = transfer_](Status copied) {
+          transfer.finish_part(std::move(copied));
+        });
+        next_ += *got;
+        full_rounds_ = 0;
+      } else if (got.error().code != Code::kNoSpace || !(let_go() || wait_for_room())) {
+        return tl::unexpected<Error>(got.error());
+      }
     }
     return {};
   }
 
  private:
-  // Extents of blocks from next_ on; returns how many, at least one.
+  // Addresses of blocks from next_ on; returns how many, at least one.
+  Result<std::uint32_t> next_batch() {
+    Result<std::uint32_t> resident = wait_for_blocks();
+    if (!resident) return resident;
+    Status status = bounce_ ? read_blocks(*resident) : address_blocks(*resident);
+    if (!status) return pass(std::move(status));
+    return resident;
+  }
+
   Result<std::uint32_t> wait_for_blocks() {
     const std::uint32_t room =
         bounce_ ? bounce_->capacity() : static_cast<std::uint32_t>(kBatchBlocks);
     const std::uint32_t wanted =
         std::min({end_ - next_, room, static_cast<std::uint32_t>(kMaxExtents)});
-    for (;;) {
-      Result<ExtentsAnswer> answer = lease_.extents({.group = to_.range().group,
-                                                     .first_block = next_,
-                                                     .done_before = done_before_,
-                                                     .promote = true,
-                                                     .deadline = deadline_},
-                                                    std::span(extents_).first(wanted));
-      if (answer && answer->filled > 0) return answer->filled;
-      if (answer) return fail(Code::kIo, "the daemon named no block of the prefix");
-      if (answer.error().code != Code::kNoSpace || !let_go()) return pass(std::move(answer));
-    }
+    Result<ExtentsAnswer> answer = lease_.extents({.group = to_.range().group,
+                                                   .first_block = next_,
+                                                   .done_before = done_before_,
+                                                   .promote = true,
+                                                   .deadline = deadline_},
+                                                  std::span(extents_).first(wanted));
+    if (!answer) return pass(std::move(answer));
+    if (answer->filled == 0) return fail(Code::kIo, "the daemon named no block of the prefix");
+    return answer->filled;
   }
 
   // DRAM is full of leased blocks, perhaps of this very prefix: those that were copied may go, so
@@ -75,6 +89,14 @@ class Load {
     const std::uint32_t before = std::max(done_before_, lease_.done_before());
     if (before == done_before_) return false;
     done_before_ = before;
+    return true;
+  }
+
+  // A block that was asked for before others were let go may still be refused for want of room.
+  bool wait_for_room() {
+    if (done_before_ == 0 || full_rounds_ == kFullRounds || deadline_.passed()) return false;
+    ++full_rounds_;
+    std::this_thread::sleep_for(kFullWait);
     return true;
   }
 
@@ -119,6 +141,7 @@ class Load {
   std::uint32_t next_;
   const std::uint32_t end_;
   std::uint32_t done_before_ = 0;
+  int full_rounds_ = 0;
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
   std::optional<PrefixLayout> layout_;

@@ -32,6 +32,9 @@ Result<std::unique_ptr<PrefixLease>> PrefixLease::open(std::shared_ptr<Session> 
     return session->checked(
         Result<std::unique_ptr<PrefixLease>>(mount_error(errno, "prefix " + to_hex(key))));
   }
+  // What is read is asked for in large pieces; reading further would bring up blocks that nobody
+  // wants.
+  if (!session->mapped()) ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM);
   return std::make_unique<PrefixLease>(std::move(session), std::move(file), key, blocks,
                                        missed_blocks);
 }
