@@ -1,7 +1,5 @@
 #include "gpu/copy_kernel.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -134,14 +132,6 @@ void streaming_fence() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
-}
-
-std::uint64_t streaming_threshold() {
-  static const std::uint64_t threshold = [] {
-    const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return cache > 0 ? static_cast<std::uint64_t>(cache) / 2 : std::uint64_t{8} << 20;
-  }();
-  return threshold;
 }
 
 }  // namespace kvfs::gpu

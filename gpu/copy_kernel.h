@@ -34,7 +34,9 @@ enum class Stores : std::uint8_t { kCached, kStreaming };
 void copy_tiles(const Grid& grid, std::span<const Tile> tiles, Stores stores);
 void streaming_fence();
 
-// Transfers of at least this many bytes are written kStreaming: half of the last-level cache.
-std::uint64_t streaming_threshold();
+// Transfers of at least this many bytes are written kStreaming: more than a core's share of the
+// cache. A constant, since what the system says of its last level may be the sum over a whole
+// machine.
+inline constexpr std::uint64_t kStreamingBytes = std::uint64_t{4} << 20;
 
 }  // namespace kvfs::gpu

@@ -53,7 +53,7 @@ class CpuDevice final : public Device {
 
  private:
   static Stores stores_for(std::uint64_t bytes) {
-    return bytes >= streaming_threshold() ? Stores::kStreaming : Stores::kCached;
+    return bytes >= kStreamingBytes ? Stores::kStreaming : Stores::kCached;
   }
 
   // Runs work over [0, items) of item_bytes each, alone where that is quicker.
