@@ -55,10 +55,8 @@ template <Stores kStores>
                                                                  const std::byte* ahead) {
   std::size_t i = 0;
   for (; i + kStep <= bytes; i += kStep) {
-    if constexpr (kStores == Stores::kStreaming) {
-      _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(ahead + i + 64), _MM_HINT_T1);
-    }
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + i + 64), _MM_HINT_T1);
     const __m256i a = get(from + i);
     const __m256i b = get(from + i + kVector);
     const __m256i c = get(from + i + 2 * kVector);
@@ -106,14 +104,14 @@ void copy_tiles_avx2(const Grid& grid, std::span<const Tile> tiles, Stores store
       1, tiles.empty() ? 1 : grid.row_bytes * grid.inner * tiles.front().outer);
   const std::size_t ahead = std::clamp<std::size_t>(kAheadBytes / tile_bytes, 1, kMaxAheadTiles);
   for (std::size_t i = 0; i < tiles.size(); ++i) {
-    if (stores == Stores::kCached) {
-      copy_avx2<Stores::kCached>(grid, tiles[i], 0);
-      continue;
-    }
     const Tile& later = tiles[std::min(i + ahead, tiles.size() - 1)];
     const bool long_tile = tile_bytes >= 4 * kAheadBytes;
-    copy_avx2<Stores::kStreaming>(grid, tiles[i],
-                                  long_tile ? kAheadWithin : later.from - tiles[i].from);
+    const std::ptrdiff_t distance = long_tile ? kAheadWithin : later.from - tiles[i].from;
+    if (stores == Stores::kStreaming) {
+      copy_avx2<Stores::kStreaming>(grid, tiles[i], distance);
+    } else {
+      copy_avx2<Stores::kCached>(grid, tiles[i], distance);
+    }
   }
 }
 

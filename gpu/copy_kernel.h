@@ -25,12 +25,12 @@ struct Tile {
 };
 
 // kCached writes through the cache; kStreaming past it, which saves reading the destination's lines
-// first and is faster as soon as they would not stay in the cache anyway. It also fetches sources
-// ahead, since tiles mostly lie in different pages, where the hardware's prefetchers stop. After
-// streaming copies a thread calls streaming_fence() before it tells another one.
+// first and is faster as soon as they would not stay in the cache anyway. After streaming copies a
+// thread calls streaming_fence() before it tells another one.
 enum class Stores : std::uint8_t { kCached, kStreaming };
 
-// Copies the tiles in order. All have `grid`'s shape but for `outer`.
+// Copies the tiles in order. All have `grid`'s shape but for `outer`. Sources are fetched ahead,
+// since tiles mostly lie in different pages, where the hardware's prefetchers stop.
 void copy_tiles(const Grid& grid, std::span<const Tile> tiles, Stores stores);
 void streaming_fence();
 

@@ -13,7 +13,7 @@ namespace kvfs::gpu {
 namespace {
 
 // Below this a second thread is not awake before the first one has finished.
-constexpr std::uint64_t kParallelBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kParallelBytes = std::uint64_t{4} << 20;
 // What a thread takes at a time: small enough that threads end together, large enough that taking
 // it costs nothing.
 constexpr std::uint64_t kPieceBytes = std::uint64_t{256} << 10;
