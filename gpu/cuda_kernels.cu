@@ -39,12 +39,12 @@ __device__ void move_runs(const CudaMove& move) {
 
 }  // namespace
 
-#define KVFS_MOVE_KERNELS(name, V)                                             \
+#define KVFS_MOVE_KERNELS(name, V)                                                       \
   extern "C" __global__ void __launch_bounds__(256) kvfs_scatter_##name(CudaMove move) { \
-    move_runs<V, true>(move);                                                  \
-  }                                                                            \
+    move_runs<V, true>(move);                                                            \
+  }                                                                                      \
   extern "C" __global__ void __launch_bounds__(256) kvfs_gather_##name(CudaMove move) {  \
-    move_runs<V, false>(move);                                                 \
+    move_runs<V, false>(move);                                                           \
   }
 KVFS_MOVE_KERNELS(16, uint4)
 KVFS_MOVE_KERNELS(4, uint32_t)
