@@ -18,7 +18,8 @@ class DaemonProcess {
  public:
   struct Options {
     std::string dram = "64MiB";
-    std::string nvme = "128MiB";  // empty: none
+    std::string nvme = "128MiB";      // empty: none
+    std::string nvme_directory = {};  // default: one of its own
     std::vector<std::string> more;
   };
   explicit DaemonProcess(Options options);
