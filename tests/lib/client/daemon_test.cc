@@ -7,13 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <filesystem>
 #include <thread>
 
 #include "tests/lib/client/engine_cache.h"
 #include "tests/lib/client/mounted.h"
-#include "tests/support/frozen_file_system.h"
 
 namespace kvfs::test {
 namespace {
@@ -335,78 +333,6 @@ TEST_F(SmallDram, SlabsMoveToTheNamespaceThatNeedsThem) {
   for (int seed = 50; seed < 54; ++seed) {
     EXPECT_TRUE(loads(first, some_tokens(16 * 60, seed), seed)) << seed;
   }
-}
-
-// A disk that takes no more writes: DRAM cannot be emptied, so what is on NVMe cannot come back.
-class FrozenDisk : public DaemonTest {
- protected:
-  void SetUp() override {
-    if (!disk_.mounted()) GTEST_SKIP() << "needs the right to mount, loop devices and mkfs.ext4";
-    DaemonTest::SetUp();
-  }
-  void TearDown() override {
-    disk_.thaw();
-    DaemonTest::TearDown();
-  }
-  DaemonProcess::Options options() const override {
-    return {.dram = "8MiB",
-            .nvme = "64MiB",
-            .nvme_directory = disk_.point() + "/kvfs",
-            .more = {"--slab", "2MiB", "--writeback-backlog", "8MiB"}};
-  }
-  static double seconds_of(const std::function<void()>& call) {
-    const auto begin = std::chrono::steady_clock::now();
-    call();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  }
-
-  TempDirectory directory_;
-  FrozenFileSystem disk_{directory_.path().string()};
-};
-
-TEST_F(FrozenDisk, DeadlinesEndLoadsAndFlushes) {
-  Client client = open();
-  const auto tokens = some_tokens(16 * 64, 1);
-  store(client, tokens, 1);
-  client.acquire(Prompt{tokens}).first->flush(20000);
-  for (int seed = 2; client.match({tokens}).dram_blocks > 0 && seed < 20; ++seed) {
-    store(client, some_tokens(16 * 64, seed), seed);
-    client.acquire(Prompt{some_tokens(16 * 64, seed)}).first->flush(20000);
-  }
-  ASSERT_EQ(client.match({tokens}).blocks, 64U);
-  ASSERT_EQ(client.match({tokens}).dram_blocks, 0U);
-  ASSERT_TRUE(disk_.freeze());
-  kvfs_status full = KVFS_OK;
-  std::vector<std::int32_t> last;
-  for (int seed = 100; full == KVFS_OK && seed < 140; ++seed) {
-    last = some_tokens(16 * 16, seed);
-    full = status_of([&] { store(client, last, seed); });
-  }
-  ASSERT_EQ(full, KVFS_NO_SPACE);
-
-  Lease lease = client.acquire(client.match({tokens}).key);
-  EngineCache loaded(kShape, tokens.size());
-  const double waited = seconds_of([&] {
-    EXPECT_EQ(status_of([&] {
-                lease.load({0, 64}, loaded.pages(), {.timeout_ms = 150});
-              }),
-              KVFS_TIMEOUT);
-  });
-  EXPECT_GE(waited, 0.14);
-  EXPECT_LT(waited, 0.45);
-  EXPECT_TRUE(loaded.untouched(0, tokens.size()));
-
-  // A transfer's own deadline, not the waiter's.
-  Transfer transfer = lease.begin_load({0, 64}, loaded.pages(), {.timeout_ms = 200});
-  EXPECT_FALSE(transfer.wait_for(0));
-  EXPECT_EQ(status_of([&] { transfer.wait(); }), KVFS_TIMEOUT);
-
-  Lease dirty = client.acquire(client.match({some_tokens(16 * 16, 100)}).key);
-  EXPECT_EQ(status_of([&] { dirty.flush(100); }), KVFS_TIMEOUT);
-  disk_.thaw();
-  dirty.flush(20000);
-  EXPECT_EQ(status_of([&] { lease.load({0, 64}, loaded.pages()); }), KVFS_OK);
-  EXPECT_TRUE(loaded.holds(1, 0, tokens.size()));
 }
 
 class DramOnly : public DaemonTest {

@@ -69,10 +69,8 @@ void DaemonProcess::start() {
                                  "--state-dir",
                                  directory_.file("state")};
   if (!options_.nvme.empty()) {
-    const std::string disk =
-        options_.nvme_directory.empty() ? directory_.file("disk") : options_.nvme_directory;
-    std::filesystem::create_directories(disk);
-    words.insert(words.end(), {"--nvme", disk + ":" + options_.nvme});
+    std::filesystem::create_directories(directory_.file("disk"));
+    words.insert(words.end(), {"--nvme", directory_.file("disk") + ":" + options_.nvme});
   }
   words.insert(words.end(), options_.more.begin(), options_.more.end());
   std::vector<char*> arguments;

@@ -18,8 +18,7 @@ class DaemonProcess {
  public:
   struct Options {
     std::string dram = "64MiB";
-    std::string nvme = "128MiB";      // empty: none
-    std::string nvme_directory = {};  // default: one of its own
+    std::string nvme = "128MiB";  // empty: none
     std::vector<std::string> more;
   };
   explicit DaemonProcess(Options options);
