@@ -88,7 +88,8 @@ Answer tree(const Call& call) {
       {"next", next_of(entries.size(), page->limit, entries.empty() ? 0 : entries.back().second)}};
 }
 
-Answer stat(const Call& call) {
+// The cached prefix that the request names by `key` or `name`, its only fields.
+Result<store::PrefixInfo> named_prefix(const Call& call) {
   if (auto status = only_fields(call.request, {"key", "name"}); !status)
     return pass(std::move(status));
   auto key = key_field(call.request, call.ns);
@@ -97,6 +98,12 @@ Answer stat(const Call& call) {
   if (!info)
     return fail(Code::kNotFound,
                 fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
+  return *info;
+}
+
+Answer stat(const Call& call) {
+  auto info = named_prefix(call);
+  if (!info) return pass(std::move(info));
   return prefix_json(call.ns, *info);
 }
 
@@ -152,15 +159,9 @@ Answer evict(const Call& call) {
 }
 
 Answer prefetch(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name"}); !status)
-    return pass(std::move(status));
-  auto key = key_field(call.request, call.ns);
-  if (!key) return pass(std::move(key));
-  const auto info = call.ns.find(*key);
-  if (!info)
-    return fail(Code::kNotFound,
-                fmt::format("{} is not cached in {}", to_hex(*key), call.ns.name()));
-  if (auto status = call.ns.prefetch(*key); !status) return pass(std::move(status));
+  auto info = named_prefix(call);
+  if (!info) return pass(std::move(info));
+  if (auto status = call.ns.prefetch(info->key); !status) return pass(std::move(status));
   return json{{"blocks", info->blocks - std::min(info->blocks, info->dram_blocks)}};
 }
 

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "fs/mount/file_system.h"
-#include "fs/mount/mount_info.h"
 #include "fs/mount/ops.h"
+#include "fs/mount_info.h"
 
 namespace kvfs::mount {
 namespace {

@@ -9,7 +9,7 @@
 
 #include <cerrno>
 
-#include "fs/mount/mount_info.h"
+#include "fs/mount_info.h"
 
 namespace kvfs::mount {
 namespace {

@@ -8,55 +8,27 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <optional>
-#include <sstream>
 #include <system_error>
+#include <utility>
+#include <vector>
 
+#include "fs/mount_info.h"
 #include "fs/unique_fd.h"
 
 namespace kvfs::tiers {
 namespace {
 
-struct Mount {
-  std::string type;
-  std::string options;  // of the file system, not of the mount
-};
-
-// mountinfo writes blanks in paths as \040 and the like.
-std::string unescape(const std::string& text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      plain += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
-      i += 3;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
+// What is mounted at exactly this path; the last one covers the others.
+std::optional<MountInfo> mount_at(const std::string& path) {
+  std::vector<MountInfo> mounts = mounts_at(path);
+  if (mounts.empty()) return std::nullopt;
+  return std::move(mounts.back());
 }
 
-// What is mounted at exactly this path; the last one wins, it covers the others.
-std::optional<Mount> mount_at(const std::string& path) {
-  std::optional<Mount> found;
-  std::ifstream mountinfo("/proc/self/mountinfo");
-  for (std::string line; std::getline(mountinfo, line);) {
-    std::istringstream fields(line);
-    std::string skip;
-    std::string point;
-    fields >> skip >> skip >> skip >> skip >> point;
-    const std::size_t dash = line.find(" - ");
-    if (dash == std::string::npos || unescape(point) != path) continue;
-    std::istringstream tail(line.substr(dash + 3));
-    Mount mount;
-    tail >> mount.type >> skip >> mount.options;
-    found = mount;
-  }
-  return found;
+bool is_huge(const MountInfo& mount) {
+  return mount.options.find("huge=always") != std::string::npos;
 }
-
-bool is_huge(const Mount& mount) { return mount.options.find("huge=always") != std::string::npos; }
 
 Status make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
@@ -91,7 +63,7 @@ Status check_private(int fd, const std::string& path) {
   return {};
 }
 
-Result<PrivateTmpfs> prepare_mounted(const TmpfsOptions& options, const Mount& mount) {
+Result<PrivateTmpfs> prepare_mounted(const TmpfsOptions& options, const MountInfo& mount) {
   if (mount.type != "tmpfs") {
     return fail(Code::kMismatch, fmt::format("a {} is mounted at {}, where the DRAM tier's tmpfs "
                                              "should be; unmount it or give another directory",

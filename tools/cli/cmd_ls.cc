@@ -116,14 +116,10 @@ void show(const Listing& listing, const Options& options, const Terminal& termin
 Result<ExitCode> run(const Options& options, const Context& context) {
   Result<std::string> mount = find_mount(context.mount);
   if (!mount) return pass(std::move(mount));
-  std::vector<std::string> wanted = options.namespaces;
-  if (wanted.empty()) {
-    Result<std::vector<std::string>> names = namespace_names(*mount);
-    if (!names) return pass(std::move(names));
-    wanted = std::move(*names);
-  }
+  Result<std::vector<std::string>> wanted = namespaces_or_all(*mount, options.namespaces);
+  if (!wanted) return pass(std::move(wanted));
   json all = json::array();
-  for (const std::string& given : wanted) {
+  for (const std::string& given : *wanted) {
     Result<std::string> name = find_namespace(*mount, given);
     if (!name) return pass(std::move(name));
     Result<Listing> listing = read_listing(*mount, *name, options);

@@ -65,15 +65,11 @@ Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t s
                      const Context& context) {
   Result<std::string> mount = find_mount(context.mount);
   if (!mount) return pass(std::move(mount));
-  std::vector<std::string> wanted = namespaces;
-  if (wanted.empty()) {
-    Result<std::vector<std::string>> names = namespace_names(*mount);
-    if (!names) return pass(std::move(names));
-    wanted = std::move(*names);
-  }
+  Result<std::vector<std::string>> wanted = namespaces_or_all(*mount, namespaces);
+  if (!wanted) return pass(std::move(wanted));
   bool good = true;
   json all = json::array();
-  for (const std::string& given : wanted) {
+  for (const std::string& given : *wanted) {
     Result<std::string> name = find_namespace(*mount, given);
     if (!name) return pass(std::move(name));
     Result<Verified> verified = verify(*mount, *name, step);

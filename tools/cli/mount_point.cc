@@ -120,6 +120,12 @@ Result<std::vector<std::string>> namespace_names(const std::string& mount) {
   return names;
 }
 
+Result<std::vector<std::string>> namespaces_or_all(const std::string& mount,
+                                                   const std::vector<std::string>& given) {
+  if (given.empty()) return namespace_names(mount);
+  return given;
+}
+
 Result<std::string> find_namespace(const std::string& mount, const std::string& given) {
   std::error_code error;
   if (!given.empty()) {

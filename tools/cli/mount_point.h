@@ -20,6 +20,9 @@ Result<std::string> find_mount(const std::string& given);
 
 // Names of the namespaces (directories with .kvfs/geometry.json that the caller may read), sorted.
 Result<std::vector<std::string>> namespace_names(const std::string& mount);
+// `given` as it is, or all of them when it is empty.
+Result<std::vector<std::string>> namespaces_or_all(const std::string& mount,
+                                                   const std::vector<std::string>& given);
 // `given`, checked, or the only namespace there is when `given` is empty.
 Result<std::string> find_namespace(const std::string& mount, const std::string& given);
 

@@ -1,9 +1,9 @@
-#include "fs/mount/mount_info.h"
+#include "fs/mount_info.h"
 
 #include <fstream>
 #include <sstream>
 
-namespace kvfs::mount {
+namespace kvfs {
 namespace {
 
 // Blanks and the like are written as \040.
@@ -33,10 +33,11 @@ std::vector<MountInfo> mounts_at(const std::string& path) {
     mount.point = unescape(mount.point);
     const std::size_t dash = line.find(" - ");
     if (mount.point != path || dash == std::string::npos) continue;
-    std::istringstream(line.substr(dash + 3)) >> mount.type;
+    std::string source;
+    std::istringstream(line.substr(dash + 3)) >> mount.type >> source >> mount.options;
     found.push_back(std::move(mount));
   }
   return found;
 }
 
-}  // namespace kvfs::mount
+}  // namespace kvfs
