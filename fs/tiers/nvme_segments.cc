@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "fs/sync_point.h"
 #include "fs/tiers/directory_names.h"
 
 namespace kvfs::tiers {
@@ -244,7 +245,7 @@ Result<TierSlot> NvmeSegments::take(std::uint64_t slot_bytes, bool& must_grow,
     const std::uint32_t d = (slots.next_directory + turn) % count;
     auto& with_free = slots.with_free[d];
     if (with_free.empty() && !reuse_spare(d, slot_bytes)) {
-      if (room_for(directories_[d], slot_bytes) == 0) continue;
+      if (room_for(directories_[d], slot_bytes) == 0 && !directories_[d].growing) continue;
       must_grow = true;
       directory = d;
       return TierSlot{};
@@ -283,6 +284,7 @@ NvmeSegments::Growth NvmeSegments::plan_growth(std::uint32_t d, std::uint64_t sl
     remove_spare(d, *directory.spares.back());
   }
   directory.file_bytes += growth.bytes;
+  directory.growing = true;
   return growth;
 }
 
@@ -302,6 +304,7 @@ Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
   auto file = make_file(growth);
   const MutexLock lock(mutex_);
   Directory& directory = directories_[growth.directory];
+  directory.growing = false;
   if (!file) {
     spdlog::warn("{}; the directory is not used for new segments for {} s", file.error().message,
                  kGrowPause.count());
@@ -333,6 +336,7 @@ void NvmeSegments::make_spare_ahead(std::uint32_t d) {
     if (!directories_[d].spares.empty() || room_for(directories_[d], segment_bytes_) == 0) return;
     growth = plan_growth(d, segment_bytes_);
   }
+  KVFS_SYNC_POINT("segments:making_ahead");
   ignore_error(grow(growth, 0), "logged; allocate() tries again when it needs one");
 }
 

@@ -78,6 +78,7 @@ class NvmeSegments {
     Clock::time_point grow_again;  // the disk was full: not before then
     bool unsynced_names = false;
     bool spare_wanted = false;
+    bool growing = false;  // a file of it is being made: its bytes are in file_bytes already
   };
   // The segments of one slot size that have free slots.
   struct SizeClass {
@@ -95,7 +96,9 @@ class NvmeSegments {
   Status scan(std::uint32_t directory) REQUIRES(mutex_);
   void end_claims() REQUIRES(mutex_);
   SizeClass& size_class(std::uint64_t slot_bytes) REQUIRES(mutex_);
-  // A slot from what is there, or, when the directory whose turn it is has none, how to grow it.
+  // A slot from what is there, or which directory must grow for it. One that is growing now is
+  // such a directory too: what it will have is not known before the file is there. Under
+  // grow_mutex_ none is growing.
   Result<TierSlot> take(std::uint64_t slot_bytes, bool& must_grow, std::uint32_t& directory)
       REQUIRES(mutex_);
   bool reuse_spare(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);

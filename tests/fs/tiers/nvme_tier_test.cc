@@ -17,9 +17,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <random>
 #include <set>
 
+#include "fs/sync_point.h"
 #include "fs/unique_fd.h"
 #include "tests/fs/tiers/block_io.h"
 #include "tests/support/temp_directory.h"
@@ -125,6 +127,26 @@ TEST_F(NvmeTierTest, CapacityIsHard) {
   EXPECT_LE(bytes_on_disk(), 20 * kMiB);
   EXPECT_LE(tier->usage().reserved, tier->usage().capacity);
 }
+
+#ifndef NDEBUG  // sync points
+TEST_F(NvmeTierTest, ASegmentThatIsBeingMadeIsWaitedForBeforeTheTierIsFull) {
+  std::promise<void> making;
+  std::promise<void> go_on;
+  SyncPoints::instance().set("segments:making_ahead", [&] {
+    making.set_value();
+    go_on.get_future().wait();
+  });
+  auto tier = open(options(16 * kMiB));  // two segments of 8 slots
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(tier->allocate(kMiB));
+  making.get_future().wait();  // the second one, ahead: it takes what is left of the capacity
+  auto ninth = std::async(std::launch::async, [&] { return tier->allocate(kMiB); });
+  ninth.wait_for(std::chrono::milliseconds(50));
+  go_on.set_value();
+  const auto slot = ninth.get();
+  EXPECT_TRUE(slot) << slot.error().message;
+  SyncPoints::instance().clear();
+}
+#endif
 
 TEST_F(NvmeTierTest, SpareSegmentsMakeRoomForLargerSlots) {
   auto tier = open(options(24 * kMiB));
