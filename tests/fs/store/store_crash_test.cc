@@ -1,0 +1,222 @@
+// SIGKILL of a store under load, at any moment and at the worst ones.
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "fs/sync_point.h"
+#include "tests/fs/store/store_fixture.h"
+
+namespace kvfs::store {
+namespace {
+
+// What the child tells: a prompt's number and length are in the file before it goes on.
+struct Acknowledged {
+  std::uint32_t seed;
+  std::uint32_t blocks;
+};
+
+// Stores, evicts, loads and flushes until it is killed.
+[[noreturn]] void load_until_killed(const StoreOptions& options, int report, unsigned round) {
+  spdlog::set_level(spdlog::level::off);
+  auto store = Store::open(options, nullptr);
+  if (!store) {
+    std::fprintf(stderr, "the child: %s\n", store.error().message.c_str());
+    ::_exit(3);
+  }
+  const auto ns = (*store)->create_namespace("ns", small_geometry(), {})->first;
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 engine(round * 100 + t);
+      const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
+      while (true) {
+        const Acknowledged what{random() % 40, 1 + random() % 10};
+        const auto tokens = prompt(what.seed, what.blocks);
+        const Key tip = keys_of(ns->geometry(), tokens).back();
+        if (!put(*ns, tokens)) continue;
+        auto lease = ns->lease(tip, false);
+        if (!lease) continue;
+        if (random() % 4 == 0) {
+          ignore_error(ns->evict(keys_of(ns->geometry(), prompt(random() % 40, 10)).front()),
+                       "load");
+        }
+        if (random() % 4 == 0) {
+          ignore_error(check_prefix(*ns, prompt(random() % 40, 1 + random() % 10)), "load");
+        }
+        const Status durable =
+            wait_done([&](Done done) { (*lease)->flush(in_seconds(20), std::move(done)); }, 30);
+        if (durable && ns->contains(tip) && ::write(report, &what, sizeof what) != sizeof what)
+          ::_exit(4);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ::_exit(0);
+}
+
+class StoreCrash : public StoreTest {
+ protected:
+  // Runs the load in a child and kills it after `ms`; what it acknowledged.
+  std::vector<Acknowledged> crash(const StoreOptions& with, unsigned round, int ms) {
+    return crash(
+        with, round, [] {}, std::chrono::milliseconds(ms));
+  }
+  // The same where the child, told by `prepare`, kills itself; `patience` is for one that does not.
+  std::vector<Acknowledged> crash(const StoreOptions& with, unsigned round,
+                                  const std::function<void()>& prepare,
+                                  std::chrono::milliseconds patience) {
+    int ends[2];
+    EXPECT_EQ(::pipe(ends), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::close(ends[0]);
+      prepare();
+      load_until_killed(with, ends[1], round);
+    }
+    ::close(ends[1]);
+    // What it writes never fills the pipe: 8 bytes each, some hundreds.
+    siginfo_t ended{};
+    const auto until = Clock::now() + patience;
+    while (Clock::now() < until && ended.si_pid == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      EXPECT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+    }
+    ended_by_itself_ = ended.si_pid != 0;
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status)) << "the child ended by itself with " << WEXITSTATUS(status);
+    std::vector<Acknowledged> acknowledged;
+    Acknowledged one{};
+    while (::read(ends[0], &one, sizeof one) == sizeof one) acknowledged.push_back(one);
+    ::close(ends[0]);
+    return acknowledged;
+  }
+  // Everything that is cached has the right bytes.
+  void check_all(Namespace& ns) {
+    for (std::uint32_t seed = 0; seed < 40; ++seed) {
+      const auto tokens = prompt(seed, 10);
+      const std::uint32_t length = ns.match(keys_of(ns.geometry(), tokens));
+      if (length == 0) continue;
+      ASSERT_OK(check_prefix(ns, std::span(tokens).first(length * 8)));
+    }
+    const auto verified = ns.verify(0, 1 << 20);
+    ASSERT_OK(verified);
+    EXPECT_TRUE(verified->bad.empty());
+    EXPECT_EQ(verified->checked, ns.stats().blocks);
+  }
+
+  bool ended_by_itself_ = false;
+};
+
+// Eviction by capacity may take what was acknowledged, rm (of block 0 only, which frees a prefix of
+// one block) may too; here neither does: the tiers hold all of it, and rm is of prefixes of one
+// block, which are put back if they were acknowledged as part of a longer one.
+TEST_F(StoreCrash, KilledUnderLoadItServesOnlyRightBytesAndAllThatWasFlushed) {
+  const auto with = options(16 * kSlab, 256 << 20);
+  std::size_t total = 0;
+  for (unsigned round = 0; round < 10; ++round) {
+    const auto acknowledged = crash(with, round, 150 + static_cast<int>(round) * 23);
+    total += acknowledged.size();
+    const bool without_dram = round % 2 == 1;
+    if (without_dram) {
+      // As after a power cut: memory is gone, too.
+      std::filesystem::remove_all(memory_.file("slabs"));
+      std::filesystem::remove_all(memory_.file("run"));
+    }
+    open(with);
+    const auto ns = store_->find_namespace("ns");
+    ASSERT_NE(ns, nullptr);
+    for (const Acknowledged& what : acknowledged) {
+      if (what.blocks == 1) continue;  // may have been evicted since
+      ASSERT_TRUE(cached(*ns, prompt(what.seed, what.blocks)))
+          << "round " << round << ": flushed, but gone: " << what.seed << " of " << what.blocks;
+    }
+    check_all(*ns);
+    ASSERT_OK(flush(*ns));
+    const auto stats = store_->stats();
+    EXPECT_EQ(stats.dirty_bytes, 0U);
+    EXPECT_EQ(stats.nvme.used, ns->stats().nvme_blocks * 65536);
+    EXPECT_EQ(stats.dram.used - stats.quarantined_bytes, ns->stats().dram_blocks * 65536);
+    ASSERT_OK(store_->close(in_seconds(20), true));
+    store_.reset();
+  }
+  EXPECT_GT(total, 100U);
+}
+
+TEST_F(StoreCrash, KilledWithFullTiersItServesOnlyRightBytes) {
+  const auto with = options(2 * kSlab, 8 << 20);
+  for (unsigned round = 0; round < 6; ++round) {
+    crash(with, round, 200);
+    open(with);
+    const auto ns = store_->find_namespace("ns");
+    ASSERT_NE(ns, nullptr);
+    check_all(*ns);
+    ASSERT_OK(flush(*ns));
+    EXPECT_EQ(store_->stats().nvme.used, ns->stats().nvme_blocks * 65536);
+    ASSERT_OK(store_->close(in_seconds(20), true));
+    store_.reset();
+  }
+}
+
+#ifndef NDEBUG  // sync points
+class StoreCrashAt : public StoreCrash, public testing::WithParamInterface<const char*> {};
+
+// The moments between two steps that must not be torn apart, each met early, and later under load.
+TEST_P(StoreCrashAt, ServesOnlyRightBytesAndAllThatWasFlushed) {
+  const auto with = options(4 * kSlab, 256 << 20);
+  unsigned round = 0;
+  for (const int pass : {1, 4, 15}) {
+    for (const bool memory_is_lost : {false, true}) {
+      const auto kill_at_pass = [&] {
+        SyncPoints::instance().set(GetParam(), [left = std::make_shared<std::atomic<int>>(pass)] {
+          if (--*left == 0) ::raise(SIGKILL);
+        });
+      };
+      const auto acknowledged = crash(with, ++round, kill_at_pass, std::chrono::seconds(60));
+      ASSERT_TRUE(ended_by_itself_) << "it never came to pass " << pass;
+      if (memory_is_lost) {
+        std::filesystem::remove_all(memory_.file("slabs"));
+        std::filesystem::remove_all(memory_.file("run"));
+      }
+      open(with);
+      const auto ns = store_->find_namespace("ns");
+      if (ns == nullptr) {
+        ASSERT_TRUE(acknowledged.empty());
+        store_.reset();
+        continue;
+      }
+      for (const Acknowledged& what : acknowledged) {
+        if (what.blocks == 1) continue;  // may have been evicted since
+        ASSERT_TRUE(cached(*ns, prompt(what.seed, what.blocks)))
+            << "pass " << pass << ": flushed, but gone: " << what.seed << " of " << what.blocks;
+      }
+      check_all(*ns);
+      ASSERT_OK(flush(*ns));
+      EXPECT_EQ(store_->stats().nvme.used, ns->stats().nvme_blocks * 65536);
+      ASSERT_OK(store_->close(in_seconds(20), true));
+      store_.reset();
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Points, StoreCrashAt,
+                         testing::Values("journal:before_sync", "journal:before_commit",
+                                         "journal:after_commit", "reservation:committed",
+                                         "write_back:writing", "promoter:reading",
+                                         "promoter:published"),
+                         [](const auto& point) {
+                           std::string name = point.param;
+                           std::ranges::replace(name, ':', '_');
+                           return name;
+                         });
+#endif
+
+}  // namespace
+}  // namespace kvfs::store
