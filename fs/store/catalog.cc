@@ -86,7 +86,7 @@ class CatalogFiles final : public Catalog {
 
   // -- structure
   // -----------------------------------------------------------------------------------
-  Result<BlockId> insert(const NewBlock& block) override {
+  Result<BlockId> prepare(const NewBlock& block) override {
     if (Status status = check_new(block); !status) return pass(std::move(status));
     const Result<BlockId> id = take_id(block);
     if (!id) return id;
@@ -94,13 +94,34 @@ class CatalogFiles final : public Catalog {
       ids_.give_back(*id);
       return pass(std::move(status));
     }
-    crash_order();
-    nodes_.node(*id).flags |= kNodeLive;
-    index_.publish(*id);
-    add_leaf(*id);
-    if (block.parent != kNoBlock && nodes_.node(block.parent).children++ == 0) {
-      remove_leaf(block.parent);
+    return id;
+  }
+
+  void publish(std::span<const BlockId> chain) override {
+    // Parents first: should the daemon be killed in between, what it leaves has no gaps.
+    for (const BlockId id : chain) {
+      crash_order();
+      nodes_.node(id).flags = (nodes_.node(id).flags & ~kNodePrepared) | kNodeLive;
     }
+    for (auto id = chain.rbegin(); id != chain.rend(); ++id) {
+      index_.publish(*id);
+      if (nodes_.node(*id).children == 0) add_leaf(*id);
+      const BlockId above = parent(*id);
+      if (above != kNoBlock && nodes_.node(above).children++ == 0) remove_leaf(above);
+    }
+  }
+
+  void discard(std::span<const BlockId> chain) override {
+    for (const BlockId id : chain) {
+      for (std::uint32_t g = 0; g < geometry_.groups.size(); ++g) remove_resident(id, g);
+      nodes_.node(id).flags = 0;
+      ids_.give_back(id);
+    }
+  }
+
+  Result<BlockId> insert(const NewBlock& block) override {
+    const Result<BlockId> id = prepare(block);
+    if (id) publish({&*id, 1});
     return id;
   }
 
@@ -244,7 +265,8 @@ class CatalogFiles final : public Catalog {
                                       " tokens and " + std::to_string(geometry_.groups.size()) +
                                       " placements");
     }
-    if (block.parent != kNoBlock && (nodes_.node(block.parent).flags & kNodeLive) == 0) {
+    if (block.parent != kNoBlock &&
+        (nodes_.node(block.parent).flags & (kNodeLive | kNodePrepared)) == 0) {
       return fail(Code::kNotFound, "the block before block " + to_hex(block.key) +
                                        " was evicted: store the prefix again");
     }
@@ -276,7 +298,7 @@ class CatalogFiles final : public Catalog {
     nodes_.node(id) = {.hits = block.hits,
                        .stored_at = block.stored_at,
                        .last_hit = std::max(block.last_hit, block.stored_at),
-                       .flags = block.flags & (kNodePinned | kNodeJournaled)};
+                       .flags = kNodePrepared | (block.flags & (kNodePinned | kNodeJournaled))};
     for (std::uint32_t g = 0; g < block.placements.size(); ++g) {
       nodes_.placement(id, g) = block.placements[g];
       nodes_.placement(id, g).resident_pos = kNoPosition;

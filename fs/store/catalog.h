@@ -56,16 +56,21 @@ enum NodeFlags : std::uint32_t {
   kNodePinned = 2,     // never evicted, nor its ancestors (they are not leaves)
   kNodeDoomed = 4,     // removed while leased: not in the index, freed with its last lease
   kNodeJournaled = 8,  // the journal has a record of it
+  kNodePrepared = 16,  // written, and not published yet
 };
 
 // States of a block, and the call that moves it:
-//   free    -> live    insert()
-//   live    -> free    remove()   (leaf, no lease)
-//   live    -> doomed  remove()   (leaf among live blocks, leased): unpublished at once
-//   doomed  -> free    release()  when the last lease goes
+//   free     -> prepared  prepare()
+//   prepared -> live      publish()
+//   prepared -> free      discard()
+//   live     -> free      remove()   (leaf, no lease)
+//   live     -> doomed    remove()   (leaf among live blocks, leased): unpublished at once
+//   doomed   -> free      release()  when the last lease goes
 // Residency of a live block's group is its Placement; a block of a full-attention group that is in
 // no tier cannot exist (remove the block instead). Removal is leaf-first, so the live blocks are
-// closed under shortening at every moment, for readers of the index too.
+// closed under shortening at every moment that the mutex is free. Readers of the index, who do not
+// take it, walk from a block up its parents' records: a chain is published from its last block to
+// its first, all records written before, so that they find all of it or none.
 //
 // Threads: none of its own; its namespace's mutex guards every call. Clients read the index file
 //          concurrently (index_layout.h).
@@ -73,8 +78,8 @@ enum NodeFlags : std::uint32_t {
 //          arrays), and what is in them. It does not own slots: remove() and release() hand them
 //          back.
 // Blocks:  never on I/O; growing copies the index once per doubling.
-// Errors:  create() fails with kIo; insert() with kNoSpace when the file cannot grow, kExists,
-//          kNotFound (the parent is not live any more), kInvalid.
+// Errors:  create() fails with kIo; prepare() and insert() with kNoSpace when the file cannot grow,
+//          kExists, kNotFound (the parent is not there any more), kInvalid.
 class Catalog {
  public:
   struct Options {
@@ -123,7 +128,14 @@ class Catalog {
     std::uint32_t flags = 0;  // kNodePinned, kNodeJournaled
     BlockId id = kNoBlock;    // recovery: the id it had; kNoBlock: the catalog chooses
   };
-  // Publishes a block; the key must not be live. Clients can match it when this returns.
+  // Writes a block that nobody can find yet; the key must not be live. Its parent is live, or
+  // prepared for the same publish(): both happen with the namespace locked once.
+  virtual Result<BlockId> prepare(const NewBlock& block) = 0;
+  // A chain of prepared blocks, in its order: clients see the state before or all of it.
+  virtual void publish(std::span<const BlockId> chain) = 0;
+  // Prepared blocks are free again; their slots stay the caller's.
+  virtual void discard(std::span<const BlockId> chain) = 0;
+  // prepare() and publish() of one block.
   virtual Result<BlockId> insert(const NewBlock& block) = 0;
   // Takes a live leaf out of the index. Returns true when it is free now (its placements were
   // appended to `freed` first, one per group, in order, valid or not), false when it is doomed

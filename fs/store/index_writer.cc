@@ -132,7 +132,9 @@ void IndexWriter::unpublish(BlockId id) {
 }
 
 void IndexWriter::set_state(BlockId id, std::uint16_t groups, std::uint16_t flags) {
-  words::store(word(id, words::kStateWord), words::pack_state(records_.depth(id), groups, flags));
+  // Released: who sees it sees what was changed of other records before.
+  words::store_release(word(id, words::kStateWord),
+                       words::pack_state(records_.depth(id), groups, flags));
 }
 
 Status IndexWriter::copy_from(const IndexWriter& old, BlockId count) {

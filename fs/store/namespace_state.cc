@@ -186,21 +186,27 @@ double NamespaceState::value(BlockId block, std::uint32_t group, std::uint32_t n
 // -- structure
 // ---------------------------------------------------------------------------------------
 
-Result<BlockId> NamespaceState::insert(const Catalog::NewBlock& block) {
-  Result<BlockId> inserted = catalog->insert(block);
-  if (!inserted) return inserted;
-  for (std::uint32_t g = 0; g < groups; ++g) {
-    const Placement& placement = block.placements[g];
-    if (placement.dram.valid()) {
-      metrics.dram_blocks.add();
-      metrics.dram_bytes.add(slot_bytes[g]);
-    }
-    if (placement.nvme.valid()) {
-      metrics.nvme_blocks.add();
-      metrics.nvme_bytes.add(slot_bytes[g]);
+void NamespaceState::publish(std::span<const BlockId> chain) {
+  catalog->publish(chain);
+  for (const BlockId block : chain) {
+    for (std::uint32_t g = 0; g < groups; ++g) {
+      const Placement& placement = catalog->placement(block, g);
+      if (placement.dram.valid()) {
+        metrics.dram_blocks.add();
+        metrics.dram_bytes.add(slot_bytes[g]);
+      }
+      if (placement.nvme.valid()) {
+        metrics.nvme_blocks.add();
+        metrics.nvme_bytes.add(slot_bytes[g]);
+      }
     }
   }
-  return inserted;
+}
+
+Result<BlockId> NamespaceState::insert(const Catalog::NewBlock& block) {
+  Result<BlockId> prepared = catalog->prepare(block);
+  if (prepared) publish({&*prepared, 1});
+  return prepared;
 }
 
 bool NamespaceState::removable(BlockId block) const {

@@ -145,6 +145,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
 
   // -- structure
   // -------------------------------------------------------------------------------------
+  // The catalog's publish(), prepare() being the catalog's own.
+  void publish(std::span<const BlockId> chain) REQUIRES(mutex);
   Result<BlockId> insert(const Catalog::NewBlock& block) REQUIRES(mutex);
   // Takes a live leaf away. Its slots go into `removal`, at once or when its last hold goes.
   void remove(BlockId block, Removal& removal) REQUIRES(mutex);

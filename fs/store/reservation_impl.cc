@@ -269,39 +269,47 @@ Status ReservationState::still_possible(std::uint32_t end) const {
   return {};
 }
 
+// What is stored of the chain is a part from its beginning on. The rest is prepared, and only when
+// nothing can fail any more is it published, from the last block to the first, so that a match
+// beside it finds all or nothing. Groups that stored blocks get back follow in that order too.
 Status ReservationState::publish(std::uint32_t end, Publication& done, Removal& removal) {
   const Key before = committed_ == 0 ? parent_ : chain_[committed_ - 1].key;
   BlockId last = before.is_zero() ? kNoBlock : state_->catalog->find(before);
+  std::vector<BlockId> stored;
   for (std::uint32_t i = committed_; i < end; ++i) {
-    const BlockId stored = state_->catalog->find(chain_[i].key);
-    if (stored != kNoBlock) {
-      join_stored(i, stored, done);
-      last = stored;
+    const BlockId found = done.inserted.empty() ? state_->catalog->find(chain_[i].key) : kNoBlock;
+    if (found != kNoBlock) {
+      stored.push_back(last = found);
       continue;
     }
-    auto inserted = insert(i, last);
-    if (!inserted) {
-      take_back(done, removal);
-      return pass(std::move(inserted));
+    auto prepared = prepare(i, last);
+    if (!prepared) {
+      state_->catalog->discard(done.inserted);
+      return pass(std::move(prepared));
     }
-    last = *inserted;
-    done.inserted.push_back(last);
+    done.inserted.push_back(last = *prepared);
   }
-  WriteBack* write_back = state_->services.write_back;
-  for (const BlockId id : done.inserted) {
-    for (std::uint32_t g = 0; g < state_->groups; ++g) {
-      if (!state_->catalog->placement(id, g).dram.valid()) continue;  // left out
-      state_->metrics.stored_bytes.add(state_->block_bytes[g]);
-      if (write_back != nullptr) state_->mark_dirty(id, g);
-    }
-    if (write_back != nullptr) write_back->add(*state_, id);
+  state_->publish(done.inserted);
+  for (auto i = static_cast<std::uint32_t>(stored.size()); i-- > 0;) {
+    join_stored(committed_ + i, stored[i], done);
   }
+  for (const BlockId id : done.inserted) count_stored(id);
   std::fill_n(slots_.begin() + std::ptrdiff_t{committed_} * state_->groups,
               std::ptrdiff_t{end - committed_} * state_->groups, tiers::DramSlot{});
   done.result.committed = static_cast<std::uint32_t>(done.inserted.size());
   committed_ = end;
   hold_instead(last, removal);
   return {};
+}
+
+void ReservationState::count_stored(BlockId id) {
+  WriteBack* write_back = state_->services.write_back;
+  for (std::uint32_t g = 0; g < state_->groups; ++g) {
+    if (!state_->catalog->placement(id, g).dram.valid()) continue;  // left out
+    state_->metrics.stored_bytes.add(state_->block_bytes[g]);
+    if (write_back != nullptr) state_->mark_dirty(id, g);
+  }
+  if (write_back != nullptr) write_back->add(*state_, id);
 }
 
 // A block that was stored before, or that another writer committed first: our bytes are not needed,
@@ -329,11 +337,11 @@ void ReservationState::join_stored(std::uint32_t block, BlockId id, Publication&
     state_->services.write_back->add(*state_, id);
 }
 
-Result<BlockId> ReservationState::insert(std::uint32_t block, BlockId parent) {
+Result<BlockId> ReservationState::prepare(std::uint32_t block, BlockId parent) {
   std::array<Placement, kMaxGroups> placements{};
   for (std::uint32_t g = 0; g < state_->groups; ++g) placements[g].dram = slots_of(block)[g];
   const std::uint32_t block_tokens = state_->geometry.block_tokens;
-  return state_->insert(
+  return state_->catalog->prepare(
       {.parent = parent,
        .key = chain_[block].key,
        .extra = chain_[block].extra,
@@ -341,15 +349,6 @@ Result<BlockId> ReservationState::insert(std::uint32_t block, BlockId parent) {
        .placements = std::span(placements).first(state_->groups),
        .stored_at = wall_seconds(),
        .last_hit = wall_seconds()});
-}
-
-// All or nothing: what was inserted before the index could not grow goes again; its slots stay
-// ours.
-void ReservationState::take_back(const Publication& done, Removal& removal) {
-  for (auto id = done.inserted.rbegin(); id != done.inserted.rend(); ++id) {
-    state_->remove(*id, removal);
-  }
-  removal.dram.clear();
 }
 
 }  // namespace kvfs::store

@@ -63,10 +63,10 @@ class ReservationState {
   [[nodiscard]] Status still_possible(std::uint32_t end) const REQUIRES(mutex_, state_->mutex);
   Status publish(std::uint32_t end, Publication& done, Removal& removal)
       REQUIRES(mutex_, state_->mutex);
+  void count_stored(BlockId id) REQUIRES(mutex_, state_->mutex);
   void join_stored(std::uint32_t block, BlockId id, Publication& done)
       REQUIRES(mutex_, state_->mutex);
-  Result<BlockId> insert(std::uint32_t block, BlockId parent) REQUIRES(mutex_, state_->mutex);
-  void take_back(const Publication& done, Removal& removal) REQUIRES(mutex_, state_->mutex);
+  Result<BlockId> prepare(std::uint32_t block, BlockId parent) REQUIRES(mutex_, state_->mutex);
   [[nodiscard]] Extent extent_of(std::size_t slot) const REQUIRES(mutex_);
   [[nodiscard]] std::span<tiers::DramSlot> slots_of(std::uint32_t block) REQUIRES(mutex_);
 

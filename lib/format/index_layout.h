@@ -8,7 +8,8 @@
 // home bucket was full sits in a later one, and each bucket it passed counts it in `overflow`.
 //
 // Writing order (one writer at a time): fill record between two steps of its seq, raise overflow
-// counts, then publish the bucket entry with release order. Removal goes the other way round.
+// counts, then publish the bucket entry with release order; of a chain of new blocks all records
+// first, then the entries from the last block to the first. Removal goes the other way round.
 // Readers take no lock: they read entries with acquire order, then the record under its seq (odd or
 // changed = try again), so they see a whole record or none. All fields that change are accessed by
 // relaxed or stronger atomics of 4 or 8 bytes.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "lib/format/chain_search.h"
 #include "lib/format/index_words.h"
 
 namespace kvfs {
@@ -216,16 +217,6 @@ bool IndexView::probably_has(const Key& key) const {
   return false;
 }
 
-std::size_t IndexView::search_longest(std::span<const Key> keys) const {
-  std::size_t present = 0;  // keys[present - 1] was seen
-  std::size_t absent = keys.size() + 1;
-  while (absent - present > 1) {
-    const std::size_t middle = present + (absent - present) / 2;
-    (probably_has(keys[middle - 1]) ? present : absent) = middle;
-  }
-  return present;
-}
-
 Match IndexView::match(std::span<const Key> keys, std::span<const Token> tokens,
                        std::span<const ExtraAt> extras) const {
   const std::size_t block_tokens = header_->block_tokens;
@@ -233,7 +224,8 @@ Match IndexView::match(std::span<const Key> keys, std::span<const Token> tokens,
   // Every round ends the match or lowers the limit to a block that turned out not to be there: a
   // tag of another key, a record that was evicted or rewritten meanwhile.
   while (limit > 0) {
-    const std::size_t blocks = search_longest(keys.first(limit));
+    const std::size_t blocks =
+        search_chain(limit, [&](std::size_t block) { return probably_has(keys[block]); });
     if (blocks == 0) break;
     const BlockId tip = find(keys[blocks - 1]);
     if (tip == kNoBlock) {
@@ -263,6 +255,8 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
   // wrong.
   const auto retry_from = [&](std::size_t i) { return i + 1 < keys.size() ? i + 1 : i; };
   std::size_t length = keys.size();  // shrinks where a block lacks a group that its place needs
+  BlockId lacking = kNoBlock;        // the block where it shrank last, and what it needed
+  std::uint16_t lacking_groups = 0;
   BlockId id = tip;
   BlockId stride = 1;  // modulo 2^32: it may go either way
   for (std::size_t i = keys.size(); i-- > 0;) {
@@ -283,6 +277,8 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
     const std::uint16_t needed = required.at(length - i);
     if ((words::state_groups(state) & needed) != needed) {
       length = i;
+      lacking = id;
+      lacking_groups = needed;
       match = {};
     } else {
       if (match.blocks == 0)
@@ -292,7 +288,12 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
     stride = id - parent;
     id = parent;
   }
-  return id == kNoBlock ? keys.size() : 0;
+  if (id != kNoBlock) return 0;
+  // Groups that a commit gives back to stored blocks come from the last block to the first, too.
+  if (lacking == kNoBlock || match.blocks == 0) return keys.size();
+  const std::uint64_t state = words::load(record_words(records.at(lacking))[words::kStateWord]);
+  const bool lacks = (words::state_groups(state) & lacking_groups) != lacking_groups;
+  return lacks ? keys.size() : verify_down(keys, tokens, extras, tip, match);
 }
 
 }  // namespace kvfs

@@ -38,12 +38,12 @@ class IndexView {
   // Longest prefix of `tokens` that is cached. `keys` are its chain (chain_keys). Binary search
   // over the chain (prefixes are closed under shortening), then every block's tokens, extra and
   // parent are compared from the tip down, and windowed groups must hold their last window_blocks.
+  // Of a commit beside it all blocks count or none.
   [[nodiscard]] Match match(std::span<const Key> keys, std::span<const Token> tokens,
                             std::span<const ExtraAt> extras = {}) const;
 
  private:
   [[nodiscard]] bool probably_has(const Key& key) const;
-  [[nodiscard]] std::size_t search_longest(std::span<const Key> keys) const;
   std::size_t verify_down(std::span<const Key> keys, std::span<const Token> tokens,
                           std::span<const ExtraAt> extras, BlockId tip, Match& match) const;
 

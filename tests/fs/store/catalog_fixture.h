@@ -56,21 +56,27 @@ struct NewChild {
   BlockId id = kNoBlock;
 };
 
-inline Result<BlockId> insert(Catalog& catalog, const Geometry& geometry, const NewChild& child) {
+inline Result<BlockId> prepare(Catalog& catalog, const Geometry& geometry, const NewChild& child) {
   const std::vector<Token> tokens = block_tokens(child.number);
   const Key parent = child.parent == kNoBlock ? geometry.seed() : catalog.key(child.parent);
   std::vector<Placement> placements;
   const auto groups = static_cast<std::uint32_t>(geometry.groups.size());
   for (std::uint32_t g = 0; g < groups; ++g)
     placements.push_back(in_dram(child.number * groups + g));
-  return catalog.insert({.parent = child.parent,
-                         .key = block_key(parent, child.number, child.extra),
-                         .extra = child.extra,
-                         .tokens = tokens,
-                         .placements = placements,
-                         .stored_at = 1000,
-                         .flags = child.flags,
-                         .id = child.id});
+  return catalog.prepare({.parent = child.parent,
+                          .key = block_key(parent, child.number, child.extra),
+                          .extra = child.extra,
+                          .tokens = tokens,
+                          .placements = placements,
+                          .stored_at = 1000,
+                          .flags = child.flags,
+                          .id = child.id});
+}
+
+inline Result<BlockId> insert(Catalog& catalog, const Geometry& geometry, const NewChild& child) {
+  const Result<BlockId> id = prepare(catalog, geometry, child);
+  if (id) catalog.publish({&*id, 1});
+  return id;
 }
 
 // Blocks numbered first, first + 1, ... behind `parent`.

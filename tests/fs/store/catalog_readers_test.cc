@@ -1,8 +1,6 @@
 // Clients that match while the catalog inserts, removes and grows. Under TSan this also shows that
 // reader and writer share nothing but atomics.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
@@ -10,6 +8,7 @@
 #include <thread>
 
 #include "tests/fs/store/catalog_fixture.h"
+#include "tests/fs/store/index_client.h"
 
 namespace kvfs::store {
 namespace {
@@ -22,43 +21,6 @@ std::vector<std::uint32_t> numbers_of(std::uint32_t chain) {
   for (std::uint32_t i = 0; i < kLength; ++i) numbers[i] = chain * 100 + i;
   return numbers;
 }
-
-// A client's own mapping of the index, opened again whenever it is superseded.
-class Client {
- public:
-  Client(const Geometry& geometry, std::mutex& catalog_mutex, const Catalog& catalog)
-      : geometry_(geometry), mutex_(catalog_mutex), catalog_(catalog) {
-    reopen();
-  }
-  ~Client() { close(); }
-  const IndexView& view() {
-    if (view_.superseded()) reopen();
-    return view_;
-  }
-
- private:
-  void reopen() {
-    close();
-    const std::lock_guard lock(mutex_);  // what an open through the mount does
-    bytes_ = catalog_.index_bytes();
-    memory_ = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, catalog_.index_fd(), 0);
-    ASSERT_NE(memory_, MAP_FAILED);
-    Result<IndexView> view =
-        IndexView::attach({static_cast<const std::byte*>(memory_), bytes_}, geometry_);
-    ASSERT_TRUE(view) << view.error().message;
-    view_ = *view;
-  }
-  void close() {
-    if (memory_ != nullptr) ::munmap(memory_, bytes_);
-  }
-
-  const Geometry& geometry_;
-  std::mutex& mutex_;
-  const Catalog& catalog_;
-  void* memory_ = nullptr;
-  std::size_t bytes_ = 0;
-  IndexView view_;
-};
 
 class CatalogReaders : public testing::Test {
  protected:
@@ -86,6 +48,13 @@ class CatalogReaders : public testing::Test {
     }
   }
 
+  IndexClient client() {
+    return {geometry, [this](const auto& map) {
+              const std::lock_guard lock(mutex);
+              map({.fd = catalog->index_fd(), .bytes = catalog->index_bytes()});
+            }};
+  }
+
   kvfs::test::TempDirectory directory{"/dev/shm"};
   Geometry geometry = test::one_group();
   std::unique_ptr<Catalog> catalog = test::open_catalog(directory.path(), geometry);
@@ -110,7 +79,7 @@ TEST_F(CatalogReaders, SeeAlwaysATruePrefix) {
   for (unsigned seed = 0; seed < 3; ++seed) {
     readers.emplace_back([&, seed] {
       std::mt19937 dice(seed);
-      Client client(geometry, mutex, *catalog);
+      IndexClient client = this->client();
       while (!stop.load(std::memory_order_relaxed)) {
         const auto chain = static_cast<std::uint32_t>(dice() % kChains);
         const Match match = test::match(client.view(), geometry, numbers_of(chain));
@@ -136,6 +105,64 @@ TEST_F(CatalogReaders, SeeAlwaysATruePrefix) {
   EXPECT_GT(catalog->generation(), 1U);
   EXPECT_GE(matches.load(), 3000U);
   EXPECT_GT(hits.load(), 0U);
+}
+
+// Short chains behind a common beginning, published one after the other as fast as can be while
+// clients match the one whose turn it is: all of it or the beginning alone.
+TEST_F(CatalogReaders, SeeAChainThatIsPublishedWholeOrNotAtAll) {
+  constexpr std::uint32_t kBeginning = 5;
+  constexpr std::uint32_t kMore = 3;  // so few that all come between two looks of a match
+  constexpr std::uint32_t kRounds = 20000;
+  catalog = test::open_catalog(directory.path(), geometry, 1U << 16);
+  const std::vector<BlockId> beginning = test::insert_chain(*catalog, geometry, kBeginning);
+  struct Round {
+    std::vector<Token> tokens;
+    std::vector<Key> keys;
+    std::vector<BlockId> chain;
+  };
+  std::vector<Round> rounds(kRounds);
+  for (std::uint32_t r = 0; r < kRounds; ++r) {
+    for (std::uint32_t i = 0; i < kBeginning + kMore; ++i) {
+      const std::uint32_t number = i < kBeginning ? i : 1000 + r * kMore + i;
+      for (const Token token : test::block_tokens(number)) rounds[r].tokens.push_back(token);
+      if (i < kBeginning) continue;
+      std::vector<BlockId>& chain = rounds[r].chain;
+      chain.push_back(*test::prepare(
+          *catalog, geometry,
+          {.parent = chain.empty() ? beginning.back() : chain.back(), .number = number}));
+    }
+    rounds[r].keys.resize(kBeginning + kMore);
+    chain_keys(geometry.seed(), rounds[r].tokens, geometry.block_tokens, {}, rounds[r].keys);
+  }
+
+  std::atomic<std::uint32_t> published = 0;  // rounds that are over
+  std::atomic<bool> failed = false;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&] {
+      IndexClient client = this->client();
+      std::uint32_t over = 0;
+      while ((over = published.load(std::memory_order_acquire)) < kRounds) {
+        for (const std::uint32_t round : {over, over + 1, over - 1}) {
+          if (round >= kRounds) continue;
+          const Match match = client.view().match(rounds[round].keys, rounds[round].tokens);
+          const bool whole = match.blocks == kBeginning + kMore;
+          if (whole || (match.blocks == kBeginning && round >= over)) continue;
+          failed = true;
+          ADD_FAILURE() << match.blocks << " blocks of round " << round << ", over are " << over;
+          return;
+        }
+      }
+    });
+  }
+  for (std::uint32_t r = 0; r < kRounds && !failed; ++r) {
+    catalog->publish(rounds[r].chain);
+    published.store(r + 1, std::memory_order_release);
+    // The readers' share, on a machine that has no processor left for them.
+    if (r % 500 == 0) std::this_thread::yield();
+  }
+  published = kRounds;
+  for (std::thread& reader : readers) reader.join();
 }
 
 }  // namespace

@@ -87,6 +87,37 @@ TEST_F(CatalogTest, RefusesWhatCannotBe) {
   EXPECT_EQ(catalog->blocks(), 0U);
 }
 
+TEST_F(CatalogTest, WhatIsPreparedIsFoundWhenItIsPublished) {
+  const BlockId root = *insert(*catalog, geometry, {.number = 0});
+  const auto prepared = [&] {
+    std::vector<BlockId> ids;
+    for (std::uint32_t i = 1; i < 4; ++i) {
+      ids.push_back(
+          *test::prepare(*catalog, geometry, {.parent = i == 1 ? root : ids.back(), .number = i}));
+    }
+    return ids;
+  };
+  const std::vector<BlockId> given_up = prepared();
+  EXPECT_EQ(match_first(4).blocks, 1U);
+  EXPECT_EQ(catalog->blocks(), 1U);
+  EXPECT_THAT(catalog->leaf_list(), ElementsAre(root));
+  catalog->discard(given_up);
+  EXPECT_THAT(catalog->resident(0), ElementsAre(root));
+  const Result<BlockId> orphan = insert(*catalog, geometry, {.parent = given_up[0], .number = 9});
+  ASSERT_FALSE(orphan);
+  EXPECT_EQ(orphan.error().code, Code::kNotFound);
+
+  const std::vector<BlockId> ids = prepared();
+  EXPECT_THAT(ids, testing::UnorderedElementsAreArray(given_up));
+  catalog->publish(ids);
+  EXPECT_EQ(match_first(4).blocks, 4U);
+  EXPECT_EQ(catalog->blocks(), 4U);
+  EXPECT_THAT(catalog->leaf_list(), ElementsAre(ids[2]));
+  EXPECT_EQ(catalog->resident(0).size(), 4U);
+  EXPECT_TRUE(catalog->remove(ids[2], freed));
+  EXPECT_THAT(catalog->leaf_list(), ElementsAre(ids[1]));
+}
+
 TEST_F(CatalogTest, RemovalGoesFromTheTip) {
   const std::vector<BlockId> ids = insert_chain(*catalog, geometry, 4);
   const BlockId branch = *insert(*catalog, geometry, {.parent = ids[1], .number = 50});
