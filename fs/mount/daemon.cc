@@ -146,6 +146,7 @@ void Daemon::close_store() {
     spdlog::warn("closing the store: {}", status.error().message);
   }
   store.reset();
+  fs.reset();  // knows namespaces, which have files there
   if (keep) return;
   if (auto status = tiers::remove_private_tmpfs(tmpfs); !status)
     spdlog::warn("{}", status.error().message);
@@ -168,6 +169,9 @@ Status serve(Daemon& daemon, Background& background) {
   daemon.fs->stop_notifying();
   daemon.session->unmount();
   daemon.fs->drain();
+  // With the connection the kernel lets go of the files it read and mapped for clients: until then
+  // the tmpfs is in use.
+  daemon.session.reset();
   daemon.close_store();
   spdlog::info("unmounted {}", daemon.config.mountpoint);
   return served;

@@ -118,6 +118,7 @@ def test_control_shutdown(own, drop):
     assert control(f"{own.mount}/.kvfs/control", op="shutdown", drop_dram=drop)["ok"]
     assert own.process.wait(20) == 0
     own.process = None
+    assert os.path.ismount(own.root / "run") is not drop
     own.start()
     ns = Namespace(f"{own.mount}/a")
     tiers = ns.control(op="stat", key=hex_of(prefix.key))["tiers"]
