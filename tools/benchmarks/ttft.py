@@ -1,0 +1,325 @@
+"""Time to the first token with a real forward pass: computed, and loaded from kvfs.
+
+    PYTHONPATH=... python3 tools/benchmarks/ttft.py --bin build/static/bin --nvme /var/tmp/ttft
+
+A model of a known shape with random weights (they do not change the time) runs in transformers. Its
+KV of N tokens is computed once and stored; then it is found, leased and loaded into the engine's
+memory, and one token more is computed. One JSON object a line:
+
+    bench, value, unit   "ttft_32k_dram": match + lease + load + the one-token forward, milliseconds
+    limit, ratio         bytes / the link's speed (one large pinned copy) + that forward; limit/value
+    target, met          of the ratio
+    cold, speedup        prefill of N + 1 tokens in one piece, and how many times longer that takes
+    forward, load        the parts of `value`
+    store                gather and DMA out, and commit
+    identical            the logits after the load are, bit by bit, those before the store
+
+Figures are medians of --rounds. Needs torch, transformers and the package kvfs; root for the mount.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import kvfs
+import torch
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicLayer
+
+BLOCK_TOKENS = 16
+LEAST_RATIO = 1 / 1.05
+SHAPES = {
+    "llama-3.1-8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    # 10 of its 80 layers: the ratio of prefill to load is that of one layer.
+    "llama-3.1-70b-10-layers": {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    "tiny": {
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 1024,
+    },
+}
+
+
+class EngineLayer(DynamicLayer):
+    """A layer of KV in memory that is there before the prompt is, as in a serving engine."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str):
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = dtype, device, True
+        self.all_keys = torch.empty(shape, dtype=dtype, device=device)
+        self.all_values = torch.empty_like(self.all_keys)
+        self.set_length(0)
+
+    def set_length(self, tokens: int) -> None:
+        self.length = tokens
+        self.keys, self.values = self.all_keys[:, :, :tokens], self.all_values[:, :, :tokens]
+
+    def update(self, key_states, value_states, *_args, **_kwargs):
+        end = self.length + key_states.shape[-2]
+        self.all_keys[:, :, self.length : end] = key_states
+        self.all_values[:, :, self.length : end] = value_states
+        self.set_length(end)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+
+class Engine:
+    def __init__(self, shape: str, device: str, max_tokens: int):
+        self.device = device
+        self.config = LlamaConfig(
+            **SHAPES[shape], max_position_embeddings=max_tokens + BLOCK_TOKENS, rope_theta=500000.0
+        )
+        dtype = torch.bfloat16
+        torch.manual_seed(1)
+        torch.set_default_dtype(dtype)
+        with torch.device(device):
+            self.model = LlamaForCausalLM(self.config).eval()
+        torch.set_default_dtype(torch.float32)
+        c = self.config
+        layer_shape = (1, c.num_key_value_heads, max_tokens + BLOCK_TOKENS, c.head_dim)
+        self.cache = DynamicCache()
+        self.cache.layer_class_to_replicate = None
+        self.cache.layers = [
+            EngineLayer(layer_shape, dtype, device) for _ in range(c.num_hidden_layers)
+        ]
+        group = kvfs.Group(c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
+        self.geometry = kvfs.Geometry(shape, dtype, group, block_tokens=BLOCK_TOKENS)
+        self.pages = kvfs.Pages(
+            keys=[layer.all_keys for layer in self.cache.layers],
+            values=[layer.all_values for layer in self.cache.layers],
+            layout="1 heads tokens dim",
+        )
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def stream(self) -> int:
+        return 0 if self.device == "cpu" else torch.cuda.current_stream().cuda_stream
+
+    @torch.inference_mode()
+    def forward(self, ids: torch.Tensor, after: int) -> torch.Tensor:
+        """Logits after the last of `ids`, which follow `after` tokens of the cache."""
+        for layer in self.cache.layers:
+            layer.set_length(after)
+        output = self.model(
+            input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+        )
+        return output.logits[0, -1]
+
+    def wipe(self) -> None:
+        for layer in self.cache.layers:
+            layer.all_keys.fill_(float("nan"))
+            layer.all_values.fill_(float("nan"))
+        self.synchronize()
+
+
+def timed(engine: Engine, work) -> tuple[float, object]:
+    engine.synchronize()
+    begin = time.perf_counter()
+    result = work()
+    engine.synchronize()
+    return time.perf_counter() - begin, result
+
+
+class Daemon:
+    """A kvfsd of this run's own, in directories that are removed at the end."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.bin = options.bin
+        # The mount point, the state and the second tier.
+        self.root = Path(tempfile.mkdtemp(prefix="kvfs-ttft-", dir=options.nvme))
+        self.mount = self.root / "kv"
+        self.mount.mkdir()
+        self.arguments = [f"--dram={options.dram}", f"--nvme={self.root}/nvme:{options.nvme_size}"]
+        self.process = None
+
+    def start(self) -> None:
+        log = (self.root / "kvfsd.log").open("a")
+        self.process = subprocess.Popen(
+            [
+                self.bin / "kvfsd",
+                self.mount,
+                "--foreground",
+                f"--state-dir={self.root}/state",
+                f"--run-dir={self.root}/run",
+                *self.arguments,
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        until = time.monotonic() + 60
+        while not (self.mount / ".kvfs" / "version").exists():
+            if self.process.poll() is not None or time.monotonic() > until:
+                sys.exit("kvfsd did not start:\n" + (self.root / "kvfsd.log").read_text())
+            time.sleep(0.05)
+
+    def stop(self, drop_dram: bool) -> None:
+        """After this everything is on the second tier, and with drop_dram nowhere else."""
+        command = [self.bin / "kvfs", "umount", self.mount]
+        subprocess.run(command + ["--drop-dram"] * drop_dram, check=True, stdout=subprocess.DEVNULL)
+        self.process.wait(120)
+
+    def remove(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop(drop_dram=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def link_speed(engine: Engine) -> float:
+    """Bytes a second of one large copy from pinned memory."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=engine.device != "cpu").fill_(1)
+    to = torch.empty_like(source, device=engine.device)
+    times = [timed(engine, lambda: to.copy_(source, non_blocking=True))[0] for _ in range(6)]
+    return source.numel() / statistics.median(times[1:])
+
+
+class Run:
+    def __init__(self, engine: Engine, daemon: Daemon, rounds: int):
+        self.engine, self.daemon, self.rounds = engine, daemon, rounds
+        self.link = link_speed(engine)
+
+    def store(self, namespace: kvfs.Namespace, ids: torch.Tensor, tokens: list[int]) -> dict:
+        """Computes a prompt cold, keeps the logits after it, stores its KV."""
+        engine, count = self.engine, len(tokens)
+        cold = [timed(engine, lambda: engine.forward(ids, 0))[0] for _ in range(self.rounds)]
+        engine.forward(ids[:, :count], 0)
+        last = ids[:, count:]
+        forward = [timed(engine, lambda: engine.forward(last, count))[0] for _ in range(5)]
+        logits = engine.forward(last, count).clone()
+
+        def put() -> None:
+            with namespace.reserve(tokens) as reservation:
+                reservation.store(engine.pages, stream=engine.stream())
+                reservation.commit()
+
+        store = timed(engine, put)[0]
+        return {
+            "cold": statistics.median(cold),
+            "forward": statistics.median(forward),
+            "store": store,
+            "logits": logits,
+        }
+
+    def hit(self, namespace: kvfs.Namespace, last: torch.Tensor, tokens: list[int]):
+        engine = self.engine
+        engine.wipe()
+
+        def load():
+            match = namespace.match(tokens)
+            with namespace.acquire(match) as lease:
+                lease.load(engine.pages, stream=engine.stream())
+            return match
+
+        begin = time.perf_counter()
+        match = load()
+        loaded = time.perf_counter()
+        logits = engine.forward(last, match.tokens)
+        engine.synchronize()
+        end = time.perf_counter()
+        assert match.tokens == len(tokens), f"{match.tokens} of {len(tokens)} tokens are cached"
+        return end - begin, loaded - begin, logits, match
+
+    def report(self, name: str, known: dict, hits: list, size: int) -> None:
+        value = statistics.median(hit[0] for hit in hits)
+        limit = size / self.link + known["forward"]
+        row = {
+            "bench": name,
+            "value": value * 1e3,
+            "unit": "ms",
+            "limit": limit * 1e3,
+            "ratio": limit / value,
+            "target": LEAST_RATIO,
+            "met": limit / value >= LEAST_RATIO,
+            "cold": known["cold"] * 1e3,
+            "speedup": known["cold"] / value,
+            "forward": known["forward"] * 1e3,
+            "load": statistics.median(hit[1] for hit in hits) * 1e3,
+            "store": known["store"] * 1e3,
+            "bytes": size,
+            "link": self.link / 1e9,
+            "identical": all(torch.equal(hit[2], known["logits"]) for hit in hits),
+        }
+        print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}))
+        sys.stdout.flush()
+
+    def length(self, shape: str, count: int, tiers: list[str]) -> None:
+        engine, daemon = self.engine, self.daemon
+        generator = torch.Generator().manual_seed(count)
+        ids = torch.randint(1, engine.config.vocab_size, (1, count + 1), generator=generator)
+        tokens = ids[0, :count].tolist()
+        ids = ids.to(engine.device)
+        last = ids[:, count:]
+        size = count // BLOCK_TOKENS * engine.geometry.block_bytes()
+        suffix = f"{count // 1024}k"
+        kvfs.create_namespace(str(daemon.mount), shape, engine.geometry)
+        with kvfs.open(str(daemon.mount), shape, engine.geometry) as namespace:
+            known = self.store(namespace, ids, tokens)
+            if "dram" in tiers:
+                self.hit(namespace, last, tokens)  # the first touches every slab's mapping
+                hits = [self.hit(namespace, last, tokens) for _ in range(self.rounds)]
+                self.report(f"ttft_{suffix}_dram", known, hits, size)
+        if "nvme" in tiers:
+            hits = []
+            for _ in range(min(self.rounds, 3)):
+                daemon.stop(drop_dram=True)
+                daemon.start()
+                with kvfs.open(str(daemon.mount), shape, engine.geometry) as namespace:
+                    hits.append(self.hit(namespace, last, tokens))
+                    assert hits[-1][3].dram_blocks == 0
+            self.report(f"ttft_{suffix}_nvme", known, hits, size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", type=Path, required=True, help="directory of kvfsd and kvfs")
+    parser.add_argument("--nvme", type=Path, required=True, help="a directory on a local disk")
+    parser.add_argument("--nvme-size", default="40GiB")
+    parser.add_argument("--dram", default="40GiB")
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3.1-8b")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[8192, 32768, 131072])
+    parser.add_argument("--tiers", nargs="+", choices=["dram", "nvme"], default=["dram", "nvme"])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    engine = Engine(options.shape, options.device, max(options.tokens))
+    daemon = Daemon(options)
+    try:
+        daemon.start()
+        run = Run(engine, daemon, options.rounds)
+        for count in options.tokens:
+            run.length(options.shape, count, options.tiers)
+    finally:
+        daemon.remove()
+
+
+if __name__ == "__main__":
+    main()
