@@ -43,19 +43,17 @@ void FileSystem::ownership_changed(std::uint32_t namespace_id) {
     notifier_.forget_attributes(inode->nodeid);
 }
 
-void FileSystem::entry_changed(fuse_ino_t directory, std::string name) {
-  notifier_.forget_entry(directory, std::move(name));
-}
-
-void FileSystem::forget_child(const InodeId& directory, const InodeId& child, std::string name) {
-  if (inodes_.detach(child) == nullptr) return;  // the kernel never saw it
-  if (const auto parent = inodes_.find(directory))
-    notifier_.forget_entry(parent->nodeid, std::move(name));
+void FileSystem::gone(const InodePtr& inode) {
+  if (inode == nullptr) return;  // the kernel never saw it
+  if (handles_.holds(inode->nodeid)) {
+    notifier_.forget_attributes(inode->nodeid);
+  } else {
+    notifier_.forget_inode(inode->nodeid);
+  }
 }
 
 void FileSystem::on_prefix_removed(std::uint32_t namespace_id, const Key& key) {
-  forget_child({InodeKind::kNamespace, namespace_id, {}, {}},
-               {InodeKind::kPrefix, namespace_id, key, {}}, prefix_file_name(key));
+  gone(inodes_.detach({InodeKind::kPrefix, namespace_id, key, {}}));
 }
 
 void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
@@ -63,13 +61,11 @@ void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
 }
 
 void FileSystem::on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) {
-  forget_child({InodeKind::kSlabs, namespace_id, {}, {}},
-               {InodeKind::kSlab, namespace_id, {slab, 0}, {}}, std::to_string(slab));
+  gone(inodes_.detach({InodeKind::kSlab, namespace_id, {slab, 0}, {}}));
 }
 
 void FileSystem::on_namespace_removed(std::uint32_t namespace_id) {
-  const auto directory = inodes_.detach({InodeKind::kNamespace, namespace_id, {}, {}});
-  if (directory != nullptr) notifier_.forget_entry(FUSE_ROOT_ID, directory->ns->name());
+  for (const InodePtr& inode : inodes_.detach_namespace(namespace_id)) gone(inode);
 }
 
 }  // namespace kvfs::mount

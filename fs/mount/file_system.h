@@ -33,7 +33,7 @@ class FileSystem final : public store::StoreListener {
 
   // Once, before the first request.
   void serve(store::Store& store, fuse_session* session);
-  // While requests are still served: no notification is sent any more.
+  // No notification is sent any more.
   void stop_notifying() { notifier_.stop(); }
   // After the last request: answers what waits, ends the workers, drops all handles.
   void drain();
@@ -64,8 +64,6 @@ class FileSystem final : public store::StoreListener {
   void attributes_changed(std::uint32_t namespace_id, const Key& key);
   // The directory's owner or mode changed: so did everything below it.
   void ownership_changed(std::uint32_t namespace_id);
-  // `name` in the directory means something else now.
-  void entry_changed(fuse_ino_t directory, std::string name);
 
   void on_prefix_removed(std::uint32_t namespace_id, const Key& key) override;
   void on_index_replaced(std::uint32_t namespace_id) override;
@@ -73,7 +71,8 @@ class FileSystem final : public store::StoreListener {
   void on_namespace_removed(std::uint32_t namespace_id) override;
 
  private:
-  void forget_child(const InodeId& directory, const InodeId& child, std::string name);
+  // It is not there any more.
+  void gone(const InodePtr& inode);
 
   const Config& config_;
   const std::function<void(ShutdownRequest)> shut_down_;

@@ -1,5 +1,7 @@
 #include "fs/mount/handle_table.h"
 
+#include <algorithm>
+
 namespace kvfs::mount {
 
 std::uint64_t HandleTable::add(HandlePtr handle) {
@@ -22,6 +24,13 @@ HandlePtr HandleTable::take(std::uint64_t number) {
   HandlePtr handle = std::move(found->second);
   handles_.erase(found);
   return handle;
+}
+
+bool HandleTable::holds(fuse_ino_t nodeid) const {
+  const MutexLock lock(mutex_);
+  return std::ranges::any_of(handles_, [nodeid](const auto& numbered) {
+    return numbered.second->inode()->nodeid == nodeid;
+  });
 }
 
 void HandleTable::clear() {

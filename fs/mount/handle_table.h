@@ -17,6 +17,8 @@ class HandleTable {
   std::uint64_t add(HandlePtr handle);
   [[nodiscard]] HandlePtr get(std::uint64_t number) const;
   HandlePtr take(std::uint64_t number);
+  // Whether any descriptor of the inode is open. Looks at all of them.
+  [[nodiscard]] bool holds(fuse_ino_t nodeid) const;
   // Drops all: the kernel sends no releases for what is open when the connection ends.
   void clear();
   [[nodiscard]] std::size_t size() const;

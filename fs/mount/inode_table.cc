@@ -10,11 +10,16 @@ InodeTable::InodeTable() {
   by_node_.emplace(fuse_ino_t{FUSE_ROOT_ID}, Entry{std::move(root), 1});  // never forgotten
 }
 
-InodePtr InodeTable::get(fuse_ino_t nodeid) const {
+InodePtr InodeTable::find_node(fuse_ino_t nodeid, bool detached_too) const {
   const MutexLock lock(mutex_);
   const auto found = by_node_.find(nodeid);
-  return found == by_node_.end() ? nullptr : found->second.inode;
+  if (found == by_node_.end() || (found->second.detached && !detached_too)) return nullptr;
+  return found->second.inode;
 }
+
+InodePtr InodeTable::get(fuse_ino_t nodeid) const { return find_node(nodeid, false); }
+
+InodePtr InodeTable::get_opened(fuse_ino_t nodeid) const { return find_node(nodeid, true); }
 
 InodePtr InodeTable::look_up(Inode wanted) {
   const MutexLock lock(mutex_);
@@ -24,6 +29,7 @@ InodePtr InodeTable::look_up(Inode wanted) {
       ++entry.lookups;
       return entry.inode;
     }
+    entry.detached = true;
   }
   wanted.nodeid = next_++;
   wanted.number = inode_number(wanted.id);
@@ -57,9 +63,10 @@ InodePtr InodeTable::detach(const InodeId& id) {
   const MutexLock lock(mutex_);
   const auto found = by_id_.find(id);
   if (found == by_id_.end()) return nullptr;
-  InodePtr inode = by_node_.at(found->second).inode;
+  Entry& entry = by_node_.at(found->second);
+  entry.detached = true;
   by_id_.erase(found);
-  return inode;
+  return entry.inode;
 }
 
 std::vector<InodePtr> InodeTable::of_namespace(std::uint32_t namespace_id) const {
@@ -69,6 +76,12 @@ std::vector<InodePtr> InodeTable::of_namespace(std::uint32_t namespace_id) const
     if (entry.inode->ns != nullptr && entry.inode->id.namespace_id == namespace_id)
       inodes.push_back(entry.inode);
   }
+  return inodes;
+}
+
+std::vector<InodePtr> InodeTable::detach_namespace(std::uint32_t namespace_id) {
+  std::vector<InodePtr> inodes = of_namespace(namespace_id);
+  std::erase_if(inodes, [this](const InodePtr& inode) { return detach(inode->id) != inode; });
   return inodes;
 }
 

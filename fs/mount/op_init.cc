@@ -36,6 +36,7 @@ void op_init(FileSystem& fs, fuse_conn_info* conn) {
   want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
   want(conn, FUSE_CAP_PARALLEL_DIROPS);
   want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
+  fs.notifier().set_can_prune(conn->proto_major == 7 && conn->proto_minor >= 45);
   // Contents never change behind an inode: nothing to invalidate, no attribute check before reads.
   fuse_unset_feature_flag(conn, FUSE_CAP_AUTO_INVAL_DATA);
   if (!config.uring) fuse_unset_feature_flag(conn, FUSE_CAP_OVER_IO_URING);

@@ -35,7 +35,7 @@ void dispatch(FileSystem& fs, const IoctlCall& call, unsigned int number) {
 void op_ioctl(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, unsigned int command, void*,
               fuse_file_info* fi, unsigned int flags, const void* in, std::size_t in_bytes,
               std::size_t out_bytes) {
-  const InodePtr inode = fs.inodes().get(ino);
+  const InodePtr inode = fs.inodes().get_opened(ino);
   if (inode == nullptr) return reply(req, Refusal::kStale);
   if (command != ioctl_command(_IOC_NR(command), _IOC_SIZE(command)))
     return reply(req, Refusal::kUnknownIoctl);

@@ -36,9 +36,7 @@ void rename_name(FileSystem& fs, fuse_req_t req, const Inode& directory, const s
   if (*wanted != *source) return reply(req, Refusal::kBadMessage);
   const Status removed = ns.remove_name(from);
   if (removed) fs.imports().take(ns.id(), from);
-  reply(req, removed);
-  // The kernel moved the symlink to a name that is a prefix's.
-  if (removed) fs.entry_changed(directory.nodeid, to);
+  reply(req, removed);  // the symlink that the kernel moved there is looked up again: it is a name
 }
 
 void rename_in_namespace(FileSystem& fs, fuse_req_t req, const Inode& directory,

@@ -45,7 +45,8 @@ TEST(InodeTable, WhatWasStoredAnewIsAnotherInode) {
   const InodePtr old = table.look_up(prefix(1, 100));
   const InodePtr anew = table.look_up(prefix(1, 101));
   EXPECT_NE(old->nodeid, anew->nodeid);
-  EXPECT_EQ(table.get(old->nodeid), old) << "descriptors of the old one still work";
+  EXPECT_EQ(table.get(old->nodeid), nullptr);
+  EXPECT_EQ(table.get_opened(old->nodeid), old) << "descriptors of the old one still work";
   EXPECT_EQ(table.find(old->id), anew);
   table.forget(old->nodeid, 1);
   EXPECT_EQ(table.find(old->id), anew);
@@ -56,10 +57,11 @@ TEST(InodeTable, DetachedIsFoundNoMore) {
   const InodePtr inode = table.look_up(prefix(1));
   EXPECT_EQ(table.detach(inode->id), inode);
   EXPECT_EQ(table.detach(inode->id), nullptr);
-  EXPECT_EQ(table.get(inode->nodeid), inode);
+  EXPECT_EQ(table.get(inode->nodeid), nullptr);
+  EXPECT_EQ(table.get_opened(inode->nodeid), inode) << "descriptors of it still work";
   EXPECT_NE(table.look_up(prefix(1))->nodeid, inode->nodeid);
   table.forget(inode->nodeid, 1);
-  EXPECT_EQ(table.get(inode->nodeid), nullptr);
+  EXPECT_EQ(table.get_opened(inode->nodeid), nullptr);
 }
 
 TEST(InodeNumber, DependsOnWhatIsNamedAlone) {

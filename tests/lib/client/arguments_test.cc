@@ -4,7 +4,7 @@
 #include <kvfs/kvfs.hpp>
 
 #include "tests/lib/client/engine_cache.h"
-#include "tests/lib/client/mounted.h"
+#include "tests/support/mounted.h"
 
 namespace kvfs::test {
 namespace {

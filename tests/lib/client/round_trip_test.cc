@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "tests/lib/client/engine_cache.h"
-#include "tests/lib/client/mounted.h"
+#include "tests/support/mounted.h"
 
 namespace kvfs::test {
 namespace {

@@ -1,8 +1,9 @@
-#include "tests/lib/client/mounted.h"
+#include "tests/support/mounted.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@ namespace kvfs::test {
 namespace {
 
 using namespace std::chrono_literals;
+
+// In a child: a test that is killed leaves no process behind.
+void end_with_parent() { ::prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 std::string contents(const std::string& path) {
   std::ifstream file(path);
@@ -79,6 +83,7 @@ void DaemonProcess::start() {
   const std::string log = directory_.file("log");
   pid_ = ::fork();
   if (pid_ == 0) {
+    end_with_parent();
     const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::dup2(file, STDOUT_FILENO);
     ::dup2(file, STDERR_FILENO);
@@ -109,6 +114,11 @@ void DaemonProcess::end(int signal) {
 
 void DaemonProcess::stop() { end(SIGTERM); }
 void DaemonProcess::kill() { end(SIGKILL); }
+void DaemonProcess::lose_memory() {
+  const std::string tmpfs = directory_.file("run");
+  if (::umount2(tmpfs.c_str(), MNT_DETACH) != 0)
+    throw std::runtime_error("taking off the tmpfs on " + tmpfs);
+}
 std::string DaemonProcess::log() const { return contents(directory_.file("log")); }
 std::string DaemonProcess::read(const std::string& path) const {
   return contents(mount() + "/" + path);
@@ -128,6 +138,7 @@ void Mounted::TearDown() {
 
 Child::Child(const std::function<int()>& body) : pid_(::fork()) {
   if (pid_ != 0) return;
+  end_with_parent();
   int code = 99;
   try {
     code = body();

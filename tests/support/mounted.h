@@ -26,9 +26,10 @@ class DaemonProcess {
   DaemonProcess(const DaemonProcess&) = delete;
   DaemonProcess& operator=(const DaemonProcess&) = delete;
 
-  void start();  // waits until it serves
-  void stop();   // SIGTERM, waits
-  void kill();   // SIGKILL, waits
+  void start();        // waits until it serves
+  void stop();         // SIGTERM, waits
+  void kill();         // SIGKILL, waits
+  void lose_memory();  // after kill(): what a power cut leaves is on NVMe only
   [[nodiscard]] std::string mount() const { return directory_.file("mount"); }
   [[nodiscard]] std::string log() const;
   // A namespace's or the store's stats.json.
