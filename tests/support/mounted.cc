@@ -22,9 +22,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// In a child: a test that is killed leaves no process behind.
-void end_with_parent() { ::prctl(PR_SET_PDEATHSIG, SIGKILL); }
-
 std::string contents(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;
@@ -83,7 +80,6 @@ void DaemonProcess::start() {
   const std::string log = directory_.file("log");
   pid_ = ::fork();
   if (pid_ == 0) {
-    end_with_parent();
     const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::dup2(file, STDOUT_FILENO);
     ::dup2(file, STDERR_FILENO);
@@ -138,7 +134,7 @@ void Mounted::TearDown() {
 
 Child::Child(const std::function<int()>& body) : pid_(::fork()) {
   if (pid_ != 0) return;
-  end_with_parent();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves none of them behind
   int code = 99;
   try {
     code = body();
