@@ -62,9 +62,10 @@ Result<store::Deadline> deadline_field(const json& request, std::chrono::millise
 }
 
 Status only_fields(const json& request, std::initializer_list<const char*> known) {
-  for (const auto& [name, value] : request.items()) {
+  for (const auto& field : request.items()) {
+    const std::string& name = field.key();
     if (name == "op") continue;
-    if (std::ranges::none_of(known, [&](const char* field) { return name == field; })) {
+    if (std::ranges::none_of(known, [&](const char* one) { return name == one; })) {
       return fail(Code::kInvalid,
                   fmt::format("'{}' is no field of '{}'", name, request["op"].get<std::string>()));
     }

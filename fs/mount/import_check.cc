@@ -185,7 +185,7 @@ std::uint32_t chunk_blocks(const Geometry& geometry) {
 Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& ns) {
   auto header = read_header(file, file_bytes, ns.geometry());
   if (!header) return pass(std::move(header));
-  Source source{file, ns.geometry(), std::move(*header), {}, {}, {}};
+  Source source{file, ns.geometry(), *header, {}, {}, {}};
   if (auto status = read_tables(source); !status) return pass(std::move(status));
   if (auto status = check_keys(source); !status) return pass(std::move(status));
   if (auto status = check_blocks(source); !status) return pass(std::move(status));

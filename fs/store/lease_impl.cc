@@ -184,7 +184,7 @@ void LeaseImpl::when_resident(std::uint32_t group, std::uint32_t first, std::uin
       request(group, first, count, waiter);
     }
   }
-  if (over) done(std::move(lost));
+  if (over) done(std::move(lost));  // NOLINT(bugprone-use-after-move): moved where it is not over
 }
 
 void LeaseImpl::flush(Deadline deadline, Done done) {

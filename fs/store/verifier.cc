@@ -93,7 +93,7 @@ void Verifier::read_nvme(std::vector<Copy>& copies) {
         ++left;
       }
       const std::span memory(buffers_[i].get(), state_.slot_bytes[copy.block.group]);
-      state_.services.nvme->read(copy.nvme, memory, [&copy, one_less, done](Status status) {
+      state_.services.nvme->read(copy.nvme, memory, [&copy, one_less, done](const Status& status) {
         copy.nvme_bad = !status;
         if (one_less()) done({});
       });

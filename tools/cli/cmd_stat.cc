@@ -52,7 +52,8 @@ void show(const json& stat, const PrefixRef& ref) {
   line("last hit", count_of(stat, "hits") == 0 ? "never" : time_text(stat, "last_hit"));
   line("leases", human_count(count_of(stat, "leases")));
   line("pinned", stat.value("pinned", false) ? "yes" : "no");
-  if (stat.contains("label") && stat["label"].is_string() && stat["label"] != "")
+  if (stat.contains("label") && stat["label"].is_string() &&
+      !stat["label"].get_ref<const std::string&>().empty())
     line("label", stat["label"]);
   if (stat.contains("parent") && stat["parent"].is_string()) line("parent", stat["parent"]);
 }

@@ -11,9 +11,11 @@ namespace kvfs::cli {
 
 enum class Align { kLeft, kRight };
 
+// Rows are written as lists of texts: NOLINTBEGIN(google-explicit-constructor)
 struct Cell {
   Cell(std::string text_, Tint tint_ = Tint::kNone) : text(std::move(text_)), tint(tint_) {}
   Cell(const char* text_) : text(text_) {}
+  // NOLINTEND(google-explicit-constructor)
   std::string text;
   Tint tint = Tint::kNone;
 };

@@ -254,7 +254,7 @@ TEST_F(DramTierTest, DamagedRecordsAndOrphansAreCleared) {
   std::filesystem::resize_file(path("0.owner"), 20);
   std::ofstream(path("1.owner.tmp")) << "half";
   std::ofstream(path("7.owner")) << "no slab has this";
-  std::ofstream(path("9.slab"));           // killed before it had its size
+  std::ofstream(path("9.slab")) << "";     // killed before it had its size
   std::ofstream(path("index")) << "kept";  // the store's
   auto tier = open();
   EXPECT_EQ(tier->claim({0, 0}).error().code, Code::kNotFound);
