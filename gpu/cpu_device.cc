@@ -25,26 +25,27 @@ class CpuDevice final : public Device {
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
   void register_memory(std::span<std::byte>, bool) override {}
   void unregister_memory(std::span<std::byte>) override {}  // no copy outlives its call
+  Result<After> after(void*) override { return After{}; }
 
   void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
-               std::shared_ptr<const Pages> pages, void*, CopyDone done) override {
+               std::shared_ptr<const Pages> pages, const After&, CopyDone done) override {
     copy_pages(shape, blocks, *pages, Direction::kToPages);
     done({});
   }
   void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
-              std::shared_ptr<const Pages> pages, void*, CopyDone done) override {
+              std::shared_ptr<const Pages> pages, const After&, CopyDone done) override {
     copy_pages(shape, blocks, *pages, Direction::kToBlock);
     done({});
   }
   void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
-                std::uint64_t bytes, void*, CopyDone done) override {
+                std::uint64_t bytes, const After&, CopyDone done) override {
     copy_whole(blocks.size(), bytes, [&](std::size_t i) {
       return std::pair{targets[i], blocks[i].memory};
     });
     done({});
   }
   void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
-               std::uint64_t bytes, void*, CopyDone done) override {
+               std::uint64_t bytes, const After&, CopyDone done) override {
     copy_whole(blocks.size(), bytes, [&](std::size_t i) {
       return std::pair{blocks[i].memory, sources[i]};
     });

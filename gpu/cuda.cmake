@@ -11,6 +11,11 @@ if(NOT KVFS_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+set(KVFS_HAS_CUDA FALSE CACHE INTERNAL "The CUDA device is part of the build")
+if(KVFS_NVCC)
+  set(KVFS_HAS_CUDA TRUE CACHE INTERNAL "The CUDA device is part of the build")
+endif()
+
 # Compiles the folder's .cu files to one fatbin each (machine code for sm_80 and sm_90, PTX for what
 # comes after), which cuda_kernels.cc takes into the library.
 function(kvfs_embed_cuda target)
@@ -28,5 +33,8 @@ function(kvfs_embed_cuda target)
     COMMENT "Compiling CUDA kernels" VERBATIM)
   set_source_files_properties(cuda_kernels.cc PROPERTIES OBJECT_DEPENDS "${fatbin}"
     COMPILE_DEFINITIONS "KVFS_FATBIN_PATH=\"${fatbin}\"")
-  target_include_directories(${target} SYSTEM PRIVATE "${KVFS_CUDA_INCLUDE}")
+  # The driver's declarations, for whatever includes gpu/cuda_*.h.
+  add_library(kvfs_cuda_headers INTERFACE)
+  target_include_directories(kvfs_cuda_headers SYSTEM INTERFACE "${KVFS_CUDA_INCLUDE}")
+  target_link_libraries(${target} PRIVATE kvfs_cuda_headers)
 endfunction()

@@ -15,9 +15,11 @@
 namespace kvfs::gpu {
 
 // Parts end in the order in which they were posted; the parts of one transfer follow each other,
-// the last one carries `done`, which hears the first error of them all. Threads: calls from any
-// thread; one thread of its own, which calls `done`. Owns:    posted parts. Blocks:  drain() and
-// the destructor until all posted parts have ended. Errors:  the device's, given to `done` as kIo.
+// the last one carries `done`, which hears the first error of them all.
+// Threads: calls from any thread; one thread of its own, which calls `done`.
+// Owns:    posted parts.
+// Blocks:  the destructor until all posted parts have ended.
+// Errors:  the device's, given to `done` as kIo.
 class CudaCompletions {
  public:
   struct Part {
@@ -45,6 +47,7 @@ class CudaCompletions {
 
  private:
   void work();
+  [[nodiscard]] CUresult wait_for(const Part& part) const;
   Status finish(Part& part);
 
   const CudaDriver& driver_;

@@ -6,6 +6,7 @@
 #include "gpu/cuda_code.h"
 #include "gpu/cuda_driver.h"
 #include "gpu/cuda_lane.h"
+#include "gpu/cuda_marks.h"
 #include "gpu/cuda_registrations.h"
 #include "gpu/device.h"
 
@@ -40,6 +41,14 @@ class CudaContext {
     return driver_.check(driver_.module_load(&module_, cuda_code()), "loading the kernels");
   }
   [[nodiscard]] CUcontext get() const { return context_; }
+  [[nodiscard]] CUdevice device() const { return device_; }
+  // Kernels may use registered host memory by its own address.
+  [[nodiscard]] bool reaches_host() const {
+    int value = 0;
+    const CUresult result = driver_.device_attribute(
+        &value, CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM, device_);
+    return result == CUDA_SUCCESS && value != 0;
+  }
 
   Result<CudaKernels> kernels(const std::string& name) const {
     CudaKernels found;
@@ -66,17 +75,21 @@ class CudaDevice final : public Device {
   CudaDevice(const CudaDriver& driver, std::unique_ptr<CudaContext> context, int ordinal)
       : context_(std::move(context)),
         registrations_(driver, context_->get()),
+        marks_(std::make_shared<CudaMarks>(driver, context_->device())),
+        ordinal_(ordinal),
         name_("cuda:" + std::to_string(ordinal)),
         driver_(driver) {}
 
   Status open() {
+    if (Status status = marks_->open(); !status) return status;
     const CudaContextScope scope(driver_, context_->get());
+    const CudaPlace place{
+        .context = context_->get(), .ordinal = ordinal_, .reaches_host = context_->reaches_host()};
     const auto lane = [&](LaneDirection direction,
                           const char* kernel) -> Result<std::unique_ptr<CudaLane>> {
       Result<CudaKernels> kernels = context_->kernels(kernel);
       if (!kernels) return pass(std::move(kernels));
-      auto made =
-          std::make_unique<CudaLane>(driver_, context_->get(), direction, *kernels, registrations_);
+      auto made = std::make_unique<CudaLane>(driver_, place, direction, *kernels, registrations_);
       if (Status status = made->open(); !status) return pass(std::move(status));
       return made;
     };
@@ -95,27 +108,33 @@ class CudaDevice final : public Device {
     registrations_.add(memory, writable);
   }
   void unregister_memory(std::span<std::byte> memory) override { registrations_.remove(memory); }
+  Result<After> after(void* stream) override {
+    if (stream == nullptr) return After{};
+    return marks_->make(static_cast<CUstream>(stream));
+  }
 
   void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
-               std::shared_ptr<const Pages> pages, void* stream, CopyDone done) override {
-    loads_->move_pages(shape, blocks, *pages, static_cast<CUstream>(stream), std::move(done));
+               std::shared_ptr<const Pages> pages, const After& after, CopyDone done) override {
+    loads_->move_pages(shape, blocks, *pages, after, std::move(done));
   }
   void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
-              std::shared_ptr<const Pages> pages, void* stream, CopyDone done) override {
-    stores_->move_pages(shape, blocks, *pages, static_cast<CUstream>(stream), std::move(done));
+              std::shared_ptr<const Pages> pages, const After& after, CopyDone done) override {
+    stores_->move_pages(shape, blocks, *pages, after, std::move(done));
   }
   void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
-                std::uint64_t bytes, void* stream, CopyDone done) override {
-    loads_->move_whole(blocks, targets, bytes, static_cast<CUstream>(stream), std::move(done));
+                std::uint64_t bytes, const After& after, CopyDone done) override {
+    loads_->move_whole(blocks, targets, bytes, after, std::move(done));
   }
   void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
-               std::uint64_t bytes, void* stream, CopyDone done) override {
-    stores_->move_whole(blocks, sources, bytes, static_cast<CUstream>(stream), std::move(done));
+               std::uint64_t bytes, const After& after, CopyDone done) override {
+    stores_->move_whole(blocks, sources, bytes, after, std::move(done));
   }
 
  private:
   const std::unique_ptr<CudaContext> context_;
   CudaRegistrations registrations_;
+  const std::shared_ptr<CudaMarks> marks_;
+  const int ordinal_;
   const std::string name_;
   const CudaDriver& driver_;
   std::unique_ptr<CudaLane> loads_;

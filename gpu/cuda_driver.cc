@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <string>
 
 #include "gpu/device.h"
@@ -57,21 +58,25 @@ CudaContextScope::~CudaContextScope() {
 }
 
 int device_of(const void* pointer) {
-  // A process that never loaded the driver has no device memory: nothing is loaded to find that
-  // out.
-  void* const library = ::dlopen(kLibrary, RTLD_LAZY | RTLD_NOLOAD);
-  if (library == nullptr) return -1;
-  const auto attribute = reinterpret_cast<decltype(&::cuPointerGetAttribute)>(
-      ::dlsym(library, "cuPointerGetAttribute"));
+  using Attribute = decltype(&::cuPointerGetAttribute);
+  static std::atomic<Attribute> known{nullptr};
+  Attribute attribute = known.load(std::memory_order_relaxed);
+  if (attribute == nullptr) {
+    // A process that never loaded the driver has no device memory: nothing is loaded to find that
+    // out. Once loaded it stays.
+    void* const library = ::dlopen(kLibrary, RTLD_LAZY | RTLD_NOLOAD);
+    if (library == nullptr) return -1;
+    attribute = reinterpret_cast<Attribute>(::dlsym(library, "cuPointerGetAttribute"));
+    if (attribute == nullptr) return -1;
+    known.store(attribute, std::memory_order_relaxed);
+  }
   int ordinal = -1;
   unsigned int type = 0;
   const auto address = reinterpret_cast<CUdeviceptr>(pointer);
-  if (attribute != nullptr &&
-      attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == CUDA_SUCCESS &&
+  if (attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == CUDA_SUCCESS &&
       type == CU_MEMORYTYPE_DEVICE) {
     attribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address);
   }
-  ::dlclose(library);
   return ordinal;
 }
 

@@ -30,6 +30,7 @@ namespace kvfs::gpu {
   X(host_unregister, cuMemHostUnregister)          \
   X(copy_to_device, cuMemcpyHtoDAsync_v2)          \
   X(copy_to_host, cuMemcpyDtoHAsync_v2)            \
+  X(copy_rows, cuMemcpy2DAsync_v2)                 \
   X(stream_create, cuStreamCreate)                 \
   X(stream_destroy, cuStreamDestroy_v2)            \
   X(stream_wait, cuStreamWaitEvent)                \
@@ -37,9 +38,10 @@ namespace kvfs::gpu {
   X(event_create, cuEventCreate)                   \
   X(event_destroy, cuEventDestroy_v2)              \
   X(event_record, cuEventRecord)                   \
+  X(event_query, cuEventQuery)                     \
   X(event_synchronize, cuEventSynchronize)         \
   X(launch, cuLaunchKernel)                        \
-  X(pointer_attribute, cuPointerGetAttribute)
+  X(pointer_attributes, cuPointerGetAttributes)
 
 // Threads: immutable once loaded.
 // Owns:    nothing; the driver stays loaded for good, as CUDA wants it.

@@ -7,30 +7,34 @@ namespace kvfs::gpu {
 
 // Tokens of one block in one page.
 struct CudaTile {
-  uint64_t
-      staged;  // bytes from the staging buffer's begin to head `first_head`, token 0 of the block
-  int64_t offset;  // bytes from a layer's base to the tile's first token, head `first_head`
+  uint64_t block;  // device address of the block's first moved head, token 0
+  int64_t offset;  // bytes from a layer's base to the tile's first token, same head
   uint32_t token;  // first token, counted in the block
   uint32_t tokens;
 };
 
-// One launch. A run is one tile's tokens of one head, layer and kv; runs are numbered with kv
-// fastest, then layer, head, tile.
+constexpr uint32_t kCudaTableBytes = 4024;
+
+// One launch: all that a kernel needs is in its argument (4 KiB at most), so that no table has to
+// be copied before it. A run is one tile's tokens of one head, layer and kv; runs are numbered with
+// kv fastest, then layer, head, tile.
 struct CudaMove {
-  uint64_t staging;   // device address
-  uint64_t layers;    // device address of pointers: a layer each, or a layer and kv each
-  uint64_t tiles;     // device address of CudaTile
   int64_t kv_stride;  // used when K and V of a layer share a pointer
   int64_t token_stride;
   int64_t head_stride;
   uint32_t tile_count;
-  uint32_t heads;  // moved
-  uint32_t layer_count;
+  uint32_t heads;        // moved
+  uint32_t first_layer;  // of the launch
+  uint32_t layers;       // of the launch
+  uint32_t layer_total;  // of a block
   uint32_t kv_factor;
   uint32_t block_tokens;
   uint32_t row_bytes;  // one token of one head
-  uint32_t kv_apart;   // 1: layers has a pointer for each kv
-  uint32_t reserved;
+  uint32_t kv_apart;   // 1: a pointer for each kv
+  uint32_t tiles_at;   // bytes into `tables`
+  // Pointers of the launch's layers (a layer each, or a layer and kv each), then its CudaTiles.
+  alignas(8) unsigned char tables[kCudaTableBytes];
 };
+static_assert(sizeof(CudaMove) <= 4096, "what every driver takes as a kernel's argument");
 
 }  // namespace kvfs::gpu

@@ -5,18 +5,27 @@
 #include <utility>
 #include <vector>
 
+#include "gpu/cuda_marks.h"
+#include "gpu/cuda_memory.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
 namespace {
 
-// What a part carries: long enough that its copy runs at the link's speed (54 of 55 GB/s), short
-// enough that the first pages are filled soon.
-constexpr std::uint64_t kPartBytes = std::uint64_t{16} << 20;
-// Threads of 256 that a kernel gets: far more than the link needs, few enough to leave the device
-// to the engine.
-constexpr unsigned int kGridBlocks = 64;
-constexpr unsigned int kBlockThreads = 256;
+// What a part carries at most: the link rests some microseconds between two copies.
+constexpr std::uint64_t kMostBytes = std::uint64_t{32} << 20;
+// Behind a load's last copy comes its kernel, while nothing moves over the link: so the last part
+// is as small as copies stay quick, and those before it get smaller towards it.
+constexpr std::uint64_t kLastLoadBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kTaper = 4;
+// A store's first part goes by a kernel that writes over the link itself, beside the kernel that
+// gathers the second one.
+constexpr std::uint64_t kFirstStoreBytes = std::uint64_t{2} << 20;
+// So does what is small as a whole, either way; and no single head that is more.
+constexpr std::uint64_t kDirectBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMostDirectBytes = std::uint64_t{4} << 20;
+// Rows of one copy are no further apart: below what any GPU takes as a pitch.
+constexpr std::uint64_t kMostStride = std::uint64_t{1} << 30;
 
 }  // namespace
 
@@ -27,14 +36,21 @@ struct CudaLane::Span {
   std::byte* piece;  // of registered memory that `host` lies in; nullptr: of none
 };
 
-CudaLane::CudaLane(const CudaDriver& driver, CUcontext context, LaneDirection direction,
+// Spans as far apart from each other on the host as the first two, and on the device.
+struct CudaLane::Rows {
+  Span first;
+  std::uint64_t count;
+  std::uint64_t host_stride, device_stride;
+};
+
+CudaLane::CudaLane(const CudaDriver& driver, const CudaPlace& place, LaneDirection direction,
                    const CudaKernels& kernels, CudaRegistrations& registrations)
     : driver_(driver),
-      context_(context),
+      place_(place),
       direction_(direction),
       kernels_(kernels),
       registrations_(registrations),
-      ring_(driver, context) {}
+      ring_(driver, place.context) {}
 
 Status CudaLane::open() {
   for (CUstream* stream : {&copy_stream_, &kernel_stream_}) {
@@ -42,45 +58,96 @@ Status CudaLane::open() {
         driver_.check(driver_.stream_create(stream, CU_STREAM_NON_BLOCKING), "creating a stream");
     if (!status) return status;
   }
-  Status status =
-      driver_.check(driver_.event_create(&called_, CU_EVENT_DISABLE_TIMING), "creating an event");
-  if (!status) return status;
-  if (status = ring_.open(); !status) return status;
-  completions_ = std::make_unique<CudaCompletions>(driver_, context_, ring_, registrations_);
+  if (Status status = ring_.open(); !status) return status;
+  completions_ = std::make_unique<CudaCompletions>(driver_, place_.context, ring_, registrations_);
   return {};
 }
 
 CudaLane::~CudaLane() {
   completions_.reset();
-  const CudaContextScope scope(driver_, context_);
-  if (called_ != nullptr) driver_.event_destroy(called_);
+  const CudaContextScope scope(driver_, place_.context);
   for (CUstream stream : {copy_stream_, kernel_stream_}) {
     if (stream != nullptr) driver_.stream_destroy(stream);
   }
 }
 
-// What the caller's stream was given before comes before the copies.
-Status CudaLane::begin(CUstream caller) {
-  if (caller == nullptr) return {};
-  Status status =
-      driver_.check(driver_.event_record(called_, caller), "reading the caller's stream");
-  for (CUstream stream : {copy_stream_, kernel_stream_}) {
-    if (status) status = driver_.check(driver_.stream_wait(stream, called_, 0), "ordering streams");
-  }
-  return status;
-}
+struct CudaLane::Movement {
+  const BlockShape& shape;
+  std::span<const BlockAt> blocks;
+  const Pages& pages;
+  const After& after;
+  std::uint32_t heads;  // wanted of each block
+  bool begun = false;   // the first part has been submitted, pages are checked
+  [[nodiscard]] std::uint64_t head_bytes() const { return shape.bytes() / shape.heads; }
+  [[nodiscard]] std::uint64_t bytes() const { return blocks.size() * heads * head_bytes(); }
+};
 
-// What it is given afterwards comes after them.
-Status CudaLane::end(CUstream caller, CUevent last) {
-  if (caller == nullptr || last == nullptr) return {};
-  return driver_.check(driver_.stream_wait(caller, last, 0), "ordering the caller's stream");
+// Cuts a movement into whole blocks or, where those are too large, into heads of one.
+// Threads: one.
+// Owns:    nothing.
+// Blocks:  never.
+// Errors:  none.
+class CudaLane::Pieces {
+ public:
+  Pieces(const Movement& movement, LaneDirection direction)
+      : movement_(movement), direction_(direction), left_(movement.bytes()) {}
+
+  [[nodiscard]] bool at_end() const { return left_ == 0; }
+  CudaPiece next() {
+    const std::uint64_t head = movement_.head_bytes();
+    const std::uint64_t block = head * movement_.heads;
+    const std::uint64_t wanted = bytes();
+    CudaPiece piece{.blocks = movement_.blocks.subspan(block_, 1),
+                    .first_head = head_,
+                    .heads = movement_.heads - head_};
+    if (head_ == 0 && wanted >= block) {
+      const std::uint64_t count =
+          std::min<std::uint64_t>(wanted / block, movement_.blocks.size() - block_);
+      piece.blocks = movement_.blocks.subspan(block_, count);
+      block_ += count;
+    } else if (wanted < piece.heads * head) {
+      piece.heads = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, wanted / head));
+      head_ += piece.heads;
+      if (head_ == movement_.heads) advance();
+    } else {
+      advance();
+    }
+    first_ = false;
+    left_ -= piece.blocks.size() * piece.heads * head;
+    return piece;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t bytes() const {
+    if (direction_ == LaneDirection::kStore) {
+      return std::min(first_ ? kFirstStoreBytes : kMostBytes, left_);
+    }
+    return std::min(std::clamp(left_ - left_ / kTaper, kLastLoadBytes, kMostBytes), left_);
+  }
+  void advance() {
+    head_ = 0;
+    ++block_;
+  }
+
+  const Movement& movement_;
+  const LaneDirection direction_;
+  std::uint64_t left_;
+  bool first_ = true;
+  std::size_t block_ = 0;
+  std::uint32_t head_ = 0;
+};
+
+Status CudaLane::wait_for(const After& after, CUstream stream) {
+  if (!after) return {};
+  return driver_.check(driver_.stream_wait(stream, CudaMarks::event(after), 0),
+                       "waiting for the engine's stream");
 }
 
 template <typename Next>
-void CudaLane::submit(CUstream caller, CopyDone done, const Next& next) {
+void CudaLane::submit(CopyDone done, const Next& next) {
   const std::lock_guard turn(turn_);
-  const CudaContextScope scope(driver_, context_);
-  Status status = begin(caller);
+  const CudaContextScope scope(driver_, place_.context);
+  Status status;
   for (bool last = false; status && !last;) {
     Part part;
     part.stage = &ring_.acquire();
@@ -92,15 +159,9 @@ void CudaLane::submit(CUstream caller, CopyDone done, const Next& next) {
       completions_->release(part);
       break;
     }
-    // A store's pages are free again once its kernel has read them.
-    const bool store = direction_ == LaneDirection::kStore;
-    if (last) {
-      CUevent pages_done = store && part.event != nullptr ? part.stage->moved : part.event;
-      status = end(caller, pages_done);
-      if (status) part.done = std::move(done);
-    }
+    if (last) part.done = std::move(done);
     completions_->post(std::move(part));
-    if (last && status) return;
+    if (last) return;
   }
   Part failed;
   failed.failed = std::move(status);
@@ -109,67 +170,111 @@ void CudaLane::submit(CUstream caller, CopyDone done, const Next& next) {
 }
 
 void CudaLane::move_pages(const BlockShape& shape, std::span<const BlockAt> blocks,
-                          const Pages& pages, CUstream caller, CopyDone done) {
+                          const Pages& pages, const After& after, CopyDone done) {
   if (blocks.empty()) return done({});
-  const std::uint64_t touched = shape.bytes() / shape.heads * heads_wanted(shape, pages);
-  const std::size_t most = std::max<std::uint64_t>(1, kPartBytes / touched);
-  std::size_t at = 0;
-  submit(caller, std::move(done), [&](Part& part, bool& last) {
-    const std::size_t count = std::min(most, blocks.size() - at);
-    last = at + count == blocks.size();
-    Status status = move_part(shape, blocks.subspan(at, count), pages, part);
-    at += count;
+  Movement movement{.shape = shape,
+                    .blocks = blocks,
+                    .pages = pages,
+                    .after = after,
+                    .heads = heads_wanted(shape, pages)};
+  Pieces pieces(movement, direction_);
+  submit(std::move(done), [&](Part& part, bool& last) {
+    Status status;
+    // Kernels touch pages; copies between slabs and stages need not wait for the engine.
+    if (!movement.begun) status = wait_for(after, kernel_stream_);
+    const CudaPiece piece = pieces.next();
+    last = pieces.at_end();
+    if (status) status = move_piece(movement, piece, part);
+    movement.begun = true;
     return status;
   });
 }
 
 void CudaLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
-                          std::uint64_t bytes, CUstream caller, CopyDone done) {
+                          std::uint64_t bytes, const After& after, CopyDone done) {
   if (blocks.empty()) return done({});
-  const std::size_t most = std::max<std::uint64_t>(1, kPartBytes / bytes);
+  const std::size_t most = std::max<std::uint64_t>(1, kMostBytes / bytes);
   std::size_t at = 0;
-  submit(caller, std::move(done), [&](Part& part, bool& last) {
+  submit(std::move(done), [&](Part& part, bool& last) {
     const std::size_t count = std::min(most, blocks.size() - at);
-    last = at + count == blocks.size();
-    Status status =
-        move_whole_part(blocks.subspan(at, count), engine.subspan(at, count), bytes, part);
+    Status status;
+    if (at == 0) status = wait_for(after, copy_stream_);
+    if (status) {
+      status = move_whole_part(blocks.subspan(at, count), engine.subspan(at, count), bytes, part);
+    }
     at += count;
+    last = at == blocks.size();
     return status;
   });
 }
 
-Status CudaLane::move_part(const BlockShape& shape, std::span<const BlockAt> blocks,
-                           const Pages& pages, Part& part) {
-  CudaStage& stage = *part.stage;
-  const std::uint64_t head = shape.bytes() / shape.heads;
-  const std::uint64_t touched = head * heads_wanted(shape, pages);
-  if (Status status = stage.blocks.reserve(touched * blocks.size()); !status) return status;
-  CudaMove move{};
-  if (Status status = write_tables(shape, blocks, pages, touched, stage, move); !status) {
-    return status;
+Status CudaLane::record(CUevent event, CUstream stream, CUstream waits) {
+  Status status = driver_.check(driver_.event_record(event, stream), "recording an event");
+  if (status && waits != nullptr) {
+    status = driver_.check(driver_.stream_wait(waits, event, 0), "ordering streams");
   }
+  return status;
+}
+
+Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Part& part) {
+  const std::uint64_t head = movement.head_bytes();
+  const std::uint64_t to_head = (movement.pages.first_head + piece.first_head) * head;
+  const std::uint64_t bytes = piece.heads * head;
   std::vector<Span> spans;
-  spans.reserve(blocks.size());
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    spans.push_back({blocks[i].memory + pages.first_head * head,
-                     stage.blocks.device() + i * touched, touched, nullptr});
+  spans.reserve(piece.blocks.size());
+  for (const BlockAt& block : piece.blocks) {
+    spans.push_back({block.memory + to_head, 0, bytes, nullptr});
   }
-  const auto record = [this](CUevent event, CUstream stream, CUstream waits) {
-    Status status = driver_.check(driver_.event_record(event, stream), "recording an event");
-    if (status && waits != nullptr) {
-      status = driver_.check(driver_.stream_wait(waits, event, 0), "ordering streams");
-    }
-    return status;
-  };
+  const bool first_of_store = direction_ == LaneDirection::kStore && !movement.begun;
+  const bool small = movement.bytes() <= kDirectBytes ||
+                     (first_of_store && bytes * spans.size() <= kMostDirectBytes);
+  const bool directly = small && place_.reaches_host && pin_all(spans, part);
+  return directly ? move_directly(movement, piece, spans, part)
+                  : move_staged(movement, piece, spans, part);
+}
+
+Status CudaLane::launch(const Movement& movement, const CudaPiece& piece, CUstream stream,
+                        std::span<const CUdeviceptr> at) {
+  Status status;
+  if (!movement.begun) {
+    status = check_memory(driver_, place_.ordinal, movement.shape, movement.pages, movement.blocks);
+  }
+  if (!status) return status;
+  return launch_moves(driver_, kernels_, stream, movement.shape, movement.pages, piece, at);
+}
+
+// In the copy stream, so that kernels of later parts run beside it and their copies behind it.
+Status CudaLane::move_directly(const Movement& movement, const CudaPiece& piece,
+                               std::span<const Span> spans, Part& part) {
+  std::vector<CUdeviceptr> at;
+  at.reserve(spans.size());
+  for (const Span& span : spans) at.push_back(reinterpret_cast<CUdeviceptr>(span.host));
+  part.event = part.stage->moved;
+  Status status = wait_for(movement.after, copy_stream_);
+  if (status) status = launch(movement, piece, copy_stream_, at);
+  return status ? record(part.event, copy_stream_, nullptr) : status;
+}
+
+Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
+                             std::span<Span> spans, Part& part) {
+  CudaStage& stage = *part.stage;
+  const std::uint64_t each = spans.front().bytes;
+  if (Status status = stage.blocks.reserve(each * spans.size()); !status) return status;
+  std::vector<CUdeviceptr> at;
+  at.reserve(spans.size());
+  for (Span& span : spans) {
+    span.device = stage.blocks.device() + at.size() * each;
+    at.push_back(span.device);
+  }
   Status status;
   if (direction_ == LaneDirection::kLoad) {
     status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, kernel_stream_);
-    if (status) status = launch(move, pages);
+    if (status) status = launch(movement, piece, kernel_stream_, at);
     if (status) status = record(stage.moved, kernel_stream_, nullptr);
     part.event = stage.moved;
   } else {
-    status = launch(move, pages);
+    status = launch(movement, piece, kernel_stream_, at);
     if (status) status = record(stage.moved, kernel_stream_, copy_stream_);
     if (status) status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, nullptr);
@@ -186,90 +291,46 @@ Status CudaLane::move_whole_part(std::span<const BlockAt> blocks,
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     spans.push_back({blocks[i].memory, reinterpret_cast<CUdeviceptr>(engine[i]), bytes, nullptr});
   }
-  CudaStage& stage = *part.stage;
   Status status = copy_spans(spans, part);
-  for (CUevent event : {stage.copied, stage.moved}) {
-    if (status) {
-      status = driver_.check(driver_.event_record(event, copy_stream_), "recording an event");
-    }
-  }
-  part.event = stage.copied;
+  if (status) status = record(part.stage->copied, copy_stream_, nullptr);
+  part.event = part.stage->copied;
   return status;
 }
 
-Status CudaLane::write_tables(const BlockShape& shape, std::span<const BlockAt> blocks,
-                              const Pages& pages, std::uint64_t touched, CudaStage& stage,
-                              CudaMove& move) {
-  std::vector<CudaTile> tiles;
-  tiles.reserve(blocks.size());
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    for_each_segment(shape, pages, blocks[i].block, [&](const Segment& segment) {
-      tiles.push_back({.staged = i * touched,
-                       .offset = segment.offset,
-                       .token = segment.token,
-                       .tokens = segment.tokens});
-    });
+Status CudaLane::copy_rows(const Rows& rows) {
+  const Span& first = rows.first;
+  const bool load = direction_ == LaneDirection::kLoad;
+  const bool packed = rows.host_stride == first.bytes && rows.device_stride == first.bytes;
+  const char* const what = load ? "copying to the GPU" : "copying from the GPU";
+  if (rows.count == 1 || packed) {
+    const std::uint64_t bytes = first.bytes * rows.count;
+    return driver_.check(load
+                             ? driver_.copy_to_device(first.device, first.host, bytes, copy_stream_)
+                             : driver_.copy_to_host(first.host, first.device, bytes, copy_stream_),
+                         what);
   }
-  const std::size_t layer_bytes = pages.layers.size() * sizeof(std::byte*);
-  const std::size_t bytes = layer_bytes + tiles.size() * sizeof(CudaTile);
-  if (Status status = stage.tables.reserve(bytes); !status) return status;
-  if (Status status = stage.tables_host.reserve(bytes); !status) return status;
-  std::memcpy(stage.tables_host.host(), pages.layers.data(), layer_bytes);
-  std::memcpy(stage.tables_host.host() + layer_bytes, tiles.data(), bytes - layer_bytes);
-
-  move = {.staging = stage.blocks.device(),
-          .layers = stage.tables.device(),
-          .tiles = stage.tables.device() + layer_bytes,
-          .kv_stride = pages.kv_stride,
-          .token_stride = pages.token_stride,
-          .head_stride = pages.head_stride,
-          .tile_count = static_cast<std::uint32_t>(tiles.size()),
-          .heads = heads_wanted(shape, pages),
-          .layer_count = shape.layers,
-          .kv_factor = shape.kv_factor,
-          .block_tokens = shape.tokens,
-          .row_bytes = shape.head_dim * shape.element_bytes,
-          .kv_apart = split_kv(shape, pages) ? 1U : 0U,
-          .reserved = 0};
-  return driver_.check(driver_.copy_to_device(stage.tables.device(), stage.tables_host.host(),
-                                              bytes, kernel_stream_),
-                       "copying tables to the GPU");
-}
-
-CUfunction CudaLane::kernel_for(const CudaMove& move, const Pages& pages) const {
-  // page_stride is in the tiles' offsets, first_head's part is in whole rows.
-  std::uint64_t bits = move.row_bytes | static_cast<std::uint64_t>(move.token_stride) |
-                       static_cast<std::uint64_t>(move.head_stride) |
-                       static_cast<std::uint64_t>(pages.page_stride);
-  if (move.kv_apart == 0) bits |= static_cast<std::uint64_t>(move.kv_stride);
-  for (const std::byte* layer : pages.layers) bits |= reinterpret_cast<std::uintptr_t>(layer);
-  if (bits % 16 == 0) return kernels_.by_16;
-  return bits % 4 == 0 ? kernels_.by_4 : kernels_.by_1;
-}
-
-Status CudaLane::launch(const CudaMove& move, const Pages& pages) {
-  const std::uint64_t runs =
-      std::uint64_t{move.tile_count} * move.heads * move.layer_count * move.kv_factor;
-  const auto grid = static_cast<unsigned int>(std::min<std::uint64_t>(runs, kGridBlocks));
-  CudaMove argument = move;
-  void* arguments[] = {&argument};
-  return driver_.check(driver_.launch(kernel_for(move, pages), grid, 1, 1, kBlockThreads, 1, 1, 0,
-                                      kernel_stream_, arguments, nullptr),
-                       "starting a kernel");
-}
-
-Status CudaLane::copy_one(const Span& span) {
-  if (direction_ == LaneDirection::kLoad) {
-    return driver_.check(driver_.copy_to_device(span.device, span.host, span.bytes, copy_stream_),
-                         "copying to the GPU");
+  CUDA_MEMCPY2D copy{};
+  copy.WidthInBytes = first.bytes;
+  copy.Height = rows.count;
+  const CUmemorytype host = CU_MEMORYTYPE_HOST;
+  const CUmemorytype device = CU_MEMORYTYPE_DEVICE;
+  copy.srcMemoryType = load ? host : device;
+  copy.dstMemoryType = load ? device : host;
+  (load ? copy.srcPitch : copy.dstPitch) = rows.host_stride;
+  (load ? copy.dstPitch : copy.srcPitch) = rows.device_stride;
+  if (load) {
+    copy.srcHost = first.host;
+    copy.dstDevice = first.device;
+  } else {
+    copy.srcDevice = first.device;
+    copy.dstHost = first.host;
   }
-  return driver_.check(driver_.copy_to_host(span.host, span.device, span.bytes, copy_stream_),
-                       "copying from the GPU");
+  return driver_.check(driver_.copy_rows(&copy, copy_stream_), what);
 }
 
-// Holds the registered memory that a span lies in; neighbours mostly share it.
-std::byte* CudaLane::pin(const Span& span, Part& part) {
-  std::byte* const piece = registrations_.pin(span.host, span.bytes);
+// Holds the registered memory that these bytes lie in; neighbours mostly share it.
+std::byte* CudaLane::pin(std::byte* memory, std::uint64_t bytes, Part& part) {
+  std::byte* const piece = registrations_.pin(memory, bytes);
   if (piece != nullptr && !part.pins.empty() && part.pins.back() == piece) {
     registrations_.unpin(piece);
   } else if (piece != nullptr) {
@@ -278,12 +339,18 @@ std::byte* CudaLane::pin(const Span& span, Part& part) {
   return piece;
 }
 
+// false: not all of it is registered. What was pinned goes with the part either way.
+bool CudaLane::pin_all(std::span<const Span> spans, Part& part) {
+  return std::ranges::all_of(
+      spans, [&](const Span& span) { return pin(span.host, span.bytes, part) != nullptr; });
+}
+
 // Memory that is not registered (yet) goes by way of the stage's pinned buffer: before the copy
 // when loading, after it when storing.
 Status CudaLane::bounce_spans(std::span<Span> spans, Part& part) {
   std::uint64_t bytes = 0;
   for (Span& span : spans) {
-    span.piece = pin(span, part);
+    span.piece = pin(span.host, span.bytes, part);
     if (span.piece == nullptr) bytes += span.bytes;
   }
   if (Status status = part.stage->bounce.reserve(bytes); !status) return status;
@@ -301,17 +368,31 @@ Status CudaLane::bounce_spans(std::span<Span> spans, Part& part) {
   return {};
 }
 
-// One copy for what lies side by side on both ends; the driver refuses one across two
-// registrations.
+// One copy for all that lies as far apart as the first two: whole blocks side by side, a rank's
+// heads of each, blocks that do not fill their slots. A gap between two copies costs as much as
+// 150 KB. The driver refuses a copy across two registrations.
 Status CudaLane::copy_spans(std::span<Span> spans, Part& part) {
   if (Status status = bounce_spans(spans, part); !status) return status;
   for (std::size_t i = 0; i < spans.size();) {
-    Span run = spans[i++];
-    while (i < spans.size() && spans[i].piece == run.piece &&
-           run.host + run.bytes == spans[i].host && run.device + run.bytes == spans[i].device) {
-      run.bytes += spans[i++].bytes;
+    Rows rows{.first = spans[i], .count = 1, .host_stride = 0, .device_stride = 0};
+    for (std::size_t next = i + 1; next < spans.size(); ++next) {
+      const Span& before = spans[next - 1];
+      const Span& span = spans[next];
+      if (span.piece != before.piece || span.host <= before.host || span.device <= before.device) {
+        break;
+      }
+      const auto host = static_cast<std::uint64_t>(span.host - before.host);
+      const std::uint64_t device = span.device - before.device;
+      if (rows.count == 1) {
+        if (std::min(host, device) < span.bytes || std::max(host, device) > kMostStride) break;
+        rows.host_stride = host;
+        rows.device_stride = device;
+      }
+      if (host != rows.host_stride || device != rows.device_stride) break;
+      ++rows.count;
     }
-    if (Status status = copy_one(run); !status) return status;
+    if (Status status = copy_rows(rows); !status) return status;
+    i += rows.count;
   }
   return {};
 }

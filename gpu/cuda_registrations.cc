@@ -77,8 +77,8 @@ void CudaRegistrations::unpin(std::byte* piece) {
 
 bool CudaRegistrations::register_piece(const Piece& piece) const {
   const CudaContextScope scope(driver_, context_);
-  const unsigned int flags =
-      CU_MEMHOSTREGISTER_PORTABLE | (piece.writable ? 0U : CU_MEMHOSTREGISTER_READ_ONLY);
+  const unsigned int flags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
+                             (piece.writable ? 0U : CU_MEMHOSTREGISTER_READ_ONLY);
   return driver_.host_register(piece.memory.data(), piece.memory.size(), flags) == CUDA_SUCCESS;
 }
 

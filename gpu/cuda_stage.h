@@ -39,13 +39,8 @@ class CudaBuffer {
 
 struct CudaStage {
   explicit CudaStage(const CudaDriver& driver)
-      : blocks(driver, CudaBuffer::Where::kDevice),
-        tables(driver, CudaBuffer::Where::kDevice),
-        tables_host(driver, CudaBuffer::Where::kPinned),
-        bounce(driver, CudaBuffer::Where::kPinned) {}
+      : blocks(driver, CudaBuffer::Where::kDevice), bounce(driver, CudaBuffer::Where::kPinned) {}
   CudaBuffer blocks;         // as they are in slabs
-  CudaBuffer tables;         // what the kernel reads: layers, tiles
-  CudaBuffer tables_host;    // the same, where it is written
   CudaBuffer bounce;         // stands in for memory that is not registered
   CUevent copied = nullptr;  // between host and device
   CUevent moved = nullptr;   // by the kernel

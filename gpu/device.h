@@ -48,13 +48,15 @@ Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t fi
 
 using CopyDone = std::function<void(Status)>;
 
+// A moment in an engine's stream (Device::after); nullptr: none.
+using After = std::shared_ptr<void>;
+
 // Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call.
 // Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's
-// memory are
-//          the caller's and must outlive `done`.
-// Blocks:  begin_* do not wait for the copy; destruction does.
-// Errors:  done(kIo / kUnavailable) for a device error; arguments are checked by check_pages
-// before.
+//          memory are the caller's and must outlive `done`; an After may outlive the device.
+// Blocks:  copies are not waited for; destruction waits.
+// Errors:  done(kIo / kUnavailable) for a device error, done(kInvalid) for memory that is not this
+//          device's; all else about arguments is checked by check_pages before.
 class Device {
  public:
   virtual ~Device() = default;
@@ -65,17 +67,21 @@ class Device {
   virtual void register_memory(std::span<std::byte> memory, bool writable) = 0;
   virtual void unregister_memory(std::span<std::byte> memory) = 0;  // waits for copies that use it
 
+  // What the engine's stream has been given up to now comes before the copies that are given the
+  // result. The stream is not touched any more afterwards: it may be destroyed. nullptr: no stream.
+  virtual Result<After> after(void* stream) = 0;
+
   // Blocks to pages (load). `blocks` need be valid during the call only.
   virtual void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
-                       std::shared_ptr<const Pages> pages, void* stream, CopyDone done) = 0;
+                       std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Pages to blocks (store).
   virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
-                      std::shared_ptr<const Pages> pages, void* stream, CopyDone done) = 0;
+                      std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].
   virtual void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
-                        std::uint64_t bytes, void* stream, CopyDone done) = 0;
+                        std::uint64_t bytes, const After& after, CopyDone done) = 0;
   virtual void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
-                       std::uint64_t bytes, void* stream, CopyDone done) = 0;
+                       std::uint64_t bytes, const After& after, CopyDone done) = 0;
 };
 
 // The CPU device: `threads` copy threads (the caller's included). Always there.

@@ -28,7 +28,7 @@ Status run_transfer(Client& client, kvfs_transfer** handle, Job job) {
   if (handle == nullptr) {
     Transfer transfer;
     transfer.finish_part(job(transfer));
-    return transfer.wait(Deadline::after_ms(-1));
+    return transfer.wait_here();
   }
   auto made = std::make_unique<kvfs_transfer>();
   client.workers().post([transfer = &made->transfer, job = std::move(job)] {

@@ -51,13 +51,13 @@ Result<EngineSide> EngineSide::from_pages(const kvfs_pages& pages, const Geometr
                   "or no table for strided memory");
     }
   }
-  EngineSide side(geometry, range, stream);
+  EngineSide side(geometry, range);
   if (Status status = gpu::check_pages(side.shape_, *copy, range.first, range.count); !status) {
     return pass(std::move(status));
   }
-  Result<gpu::Device*> device = devices.of(copy->layers.front());
-  if (!device) return pass(std::move(device));
-  side.device_ = *device;
+  if (Status status = side.choose_device(devices, copy->layers.front(), stream); !status) {
+    return pass(std::move(status));
+  }
   side.pages_ = copy;
   return side;
 }
@@ -69,7 +69,7 @@ Result<EngineSide> EngineSide::from_blocks(const kvfs_blocks& blocks, const Geom
     return pass(std::move(status));
   }
   if (blocks.blocks == nullptr) return fail(Code::kInvalid, "blocks.blocks is NULL");
-  EngineSide side(geometry, range, stream);
+  EngineSide side(geometry, range);
   side.blocks_.reserve(blocks.count);
   for (std::uint32_t i = 0; i < blocks.count; ++i) {
     if (blocks.blocks[i] == nullptr) {
@@ -77,10 +77,21 @@ Result<EngineSide> EngineSide::from_blocks(const kvfs_blocks& blocks, const Geom
     }
     side.blocks_.push_back(bytes_at(blocks.blocks[i]));
   }
-  Result<gpu::Device*> device = devices.of(side.blocks_.empty() ? nullptr : side.blocks_.front());
-  if (!device) return pass(std::move(device));
-  side.device_ = *device;
+  const void* first = side.blocks_.empty() ? nullptr : side.blocks_.front();
+  if (Status status = side.choose_device(devices, first, stream); !status) {
+    return pass(std::move(status));
+  }
   return side;
+}
+
+Status EngineSide::choose_device(Devices& devices, const void* pointer, void* stream) {
+  Result<gpu::Device*> device = devices.of(pointer);
+  if (!device) return pass(std::move(device));
+  Result<gpu::After> after = (*device)->after(stream);
+  if (!after) return pass(std::move(after));
+  device_ = *device;
+  after_ = std::move(*after);
+  return {};
 }
 
 std::span<std::byte* const> EngineSide::addresses(std::span<const gpu::BlockAt> blocks) const {
@@ -92,17 +103,17 @@ std::span<std::byte* const> EngineSide::addresses(std::span<const gpu::BlockAt> 
 
 void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
-    device_->scatter(shape_, blocks, pages_, stream_, std::move(done));
+    device_->scatter(shape_, blocks, pages_, after_, std::move(done));
   } else {
-    device_->copy_out(blocks, addresses(blocks), shape_.bytes(), stream_, std::move(done));
+    device_->copy_out(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
   }
 }
 
 void EngineSide::store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
-    device_->gather(shape_, blocks, pages_, stream_, std::move(done));
+    device_->gather(shape_, blocks, pages_, after_, std::move(done));
   } else {
-    device_->copy_in(blocks, addresses(blocks), shape_.bytes(), stream_, std::move(done));
+    device_->copy_in(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
   }
 }
 

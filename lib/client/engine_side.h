@@ -48,15 +48,17 @@ class EngineSide {
   [[nodiscard]] std::uint64_t block_bytes() const { return shape_.bytes(); }
 
  private:
-  EngineSide(const Geometry& geometry, const BlockRange& range, void* stream)
-      : shape_(gpu::block_shape(geometry, range.group)), range_(range), stream_(stream) {}
+  EngineSide(const Geometry& geometry, const BlockRange& range)
+      : shape_(gpu::block_shape(geometry, range.group)), range_(range) {}
+  // The device of `pointer`, and what the engine's stream holds now.
+  Status choose_device(Devices& devices, const void* pointer, void* stream);
   // Addresses of these blocks in the engine; scratch of the calling thread.
   [[nodiscard]] std::span<std::byte* const> addresses(std::span<const gpu::BlockAt> blocks) const;
 
   gpu::BlockShape shape_;
   BlockRange range_;
-  void* stream_;
   gpu::Device* device_ = nullptr;
+  gpu::After after_;
   std::shared_ptr<const gpu::Pages> pages_;  // nullptr: whole blocks
   std::vector<std::byte*> blocks_;           // of range_, in order
 };

@@ -1,10 +1,12 @@
 #include "lib/client/transfer.h"
 
+#include <immintrin.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 namespace kvfs::client {
@@ -21,6 +23,7 @@ void Transfer::finish_part(Status status) {
   --open_parts_;
   if (open_parts_ == 0) {
     released.swap(slabs_);
+    complete_.store(true, std::memory_order_release);
     signal_event();
   }
   // Under the lock: a waiter may destroy this object as soon as it has seen the count.
@@ -50,6 +53,15 @@ Status Transfer::wait(const Deadline& deadline) {
     return fail(Code::kTimeout, "the transfer is not complete yet: it goes on, wait again");
   }
   return status_;
+}
+
+Status Transfer::wait_here() {
+  constexpr std::chrono::milliseconds kLook{2};
+  const auto end = std::chrono::steady_clock::now() + kLook;
+  while (!complete_.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < end) {
+    _mm_pause();
+  }
+  return wait(Deadline::after_ms(-1));
 }
 
 bool Transfer::done() const {

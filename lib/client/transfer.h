@@ -1,6 +1,7 @@
 // Transfer: when a load or store is complete, and how it went.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -30,6 +31,9 @@ class Transfer {
   [[nodiscard]] bool failed() const;
 
   Status wait(const Deadline& deadline);
+  // For a caller that has nothing else to do: looks for a while before it sleeps, since a copy of
+  // many megabytes takes a GPU no longer than a few wake-ups.
+  Status wait_here();
   [[nodiscard]] bool done() const;
   Result<int> event_fd();
 
@@ -39,6 +43,7 @@ class Transfer {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t open_parts_ = 1;
+  std::atomic<bool> complete_{false};  // written with mutex_ held
   Status status_;
   Descriptor event_;
   std::vector<std::shared_ptr<Slab>> slabs_;

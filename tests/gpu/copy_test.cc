@@ -8,7 +8,7 @@
 #include <numeric>
 #include <random>
 
-#include "tests/gpu/engine_memory.h"
+#include "tests/gpu/subject.h"
 
 namespace kvfs::gpu::test {
 namespace {
@@ -201,7 +201,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
         std::memcpy(&wanted_slab[i * slot + in_block], &arena[in_arena], row);
       });
     }
-    const std::unique_ptr<EngineMemory> engine = subject_.allocate(c.arena_bytes);
+    const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, c.arena_bytes);
     const std::shared_ptr<const Pages> pages = placed(c, engine->base());
     std::vector<std::byte> slots(slab.size() + 4096);
     auto* base =
@@ -280,7 +280,7 @@ TEST_P(Copies, WholeBlocks) {
        {std::size_t{8}, std::size_t{4096}, std::size_t{100008}, std::size_t{3} << 20}) {
     constexpr std::size_t kCount = 9;
     const std::vector<std::byte> slab = random.bytes(bytes * kCount);
-    const std::unique_ptr<EngineMemory> engine = subject_.allocate(bytes * kCount);
+    const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, bytes * kCount);
     std::vector<BlockAt> at;
     std::vector<std::byte*> addresses;
     std::vector<std::byte> slots = slab;
@@ -325,7 +325,7 @@ TEST_P(Copies, ManyAtOnceFromSeveralThreads) {
 TEST_P(Copies, RegisteredMemory) {
   Random random(11);
   const std::size_t bytes = std::size_t{1} << 20;
-  const std::unique_ptr<EngineMemory> engine = subject_.allocate(bytes);
+  const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, bytes);
   std::vector<std::byte> raw(bytes + 4096);
   auto* base = raw.data() + (4096 - reinterpret_cast<std::uintptr_t>(raw.data()) % 4096) % 4096;
   const std::vector<std::byte> content = random.bytes(bytes);

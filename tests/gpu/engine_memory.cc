@@ -6,6 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace kvfs::gpu::test {
@@ -36,6 +37,12 @@ struct Driver {
   int (*free)(std::uint64_t pointer);
   int (*to_device)(std::uint64_t to, const void* from, std::size_t bytes);
   int (*to_host)(void* to, std::uint64_t from, std::size_t bytes);
+  int (*stream_create)(void** stream, unsigned flags);
+  int (*stream_destroy)(void* stream);
+  int (*stream_synchronize)(void* stream);
+  int (*call_host)(void* stream, void (*function)(void*), void* argument);
+  int (*copy)(std::uint64_t to, std::uint64_t from, std::size_t bytes, void* stream);
+  int (*fill)(std::uint64_t to, unsigned char value, std::size_t bytes, void* stream);
 };
 
 template <typename F>
@@ -53,17 +60,31 @@ const Driver& driver() {
     find(library, found.free, "cuMemFree_v2");
     find(library, found.to_device, "cuMemcpyHtoD_v2");
     find(library, found.to_host, "cuMemcpyDtoH_v2");
+    find(library, found.stream_create, "cuStreamCreate");
+    find(library, found.stream_destroy, "cuStreamDestroy_v2");
+    find(library, found.stream_synchronize, "cuStreamSynchronize");
+    find(library, found.call_host, "cuLaunchHostFunc");
+    find(library, found.copy, "cuMemcpyDtoDAsync_v2");
+    find(library, found.fill, "cuMemsetD8Async");
     return found;
   }();
   return instance;
 }
 
+void expect(int result) {
+  if (result != 0) throw std::runtime_error("CUDA error " + std::to_string(result));
+}
+
+void enter_context() {
+  void* context = nullptr;
+  expect(driver().primary_context(&context, 0));
+  expect(driver().set_current(context));
+}
+
 class CudaMemory final : public EngineMemory {
  public:
   explicit CudaMemory(std::size_t bytes) {
-    void* context = nullptr;
-    expect(driver().primary_context(&context, 0));
-    expect(driver().set_current(context));
+    enter_context();
     expect(driver().allocate(&pointer_, bytes));
   }
   ~CudaMemory() override { driver().free(pointer_); }
@@ -72,33 +93,64 @@ class CudaMemory final : public EngineMemory {
   std::byte* base() override { return reinterpret_cast<std::byte*>(pointer_); }
   void upload(std::span<const std::byte> bytes) override {
     expect(driver().to_device(pointer_, bytes.data(), bytes.size()));
+    // From pageable memory the call may return before the bytes are there, and the streams of a
+    // device under test do not wait for this one.
+    expect(driver().stream_synchronize(nullptr));
   }
   void download(std::span<std::byte> bytes) override {
     expect(driver().to_host(bytes.data(), pointer_, bytes.size()));
   }
 
  private:
-  static void expect(int result) {
-    if (result != 0) throw std::runtime_error("CUDA error " + std::to_string(result));
-  }
   std::uint64_t pointer_ = 0;
 };
 
 }  // namespace
 
-Result<Subject> make_subject(const std::string& name) {
-  if (name.starts_with("cpu-")) {
-    const auto threads = static_cast<std::uint32_t>(std::stoul(name.substr(4)));
-    return Subject{make_cpu_device(threads),
-                   [](std::size_t bytes) -> std::unique_ptr<EngineMemory> {
-                     return std::make_unique<HostMemory>(bytes);
-                   }};
-  }
-  Result<std::unique_ptr<Device>> device = make_cuda_device(0);
-  if (!device) return pass(std::move(device));
-  return Subject{std::move(*device), [](std::size_t bytes) -> std::unique_ptr<EngineMemory> {
-                   return std::make_unique<CudaMemory>(bytes);
-                 }};
+EngineStream::EngineStream() {
+  enter_context();
+  constexpr unsigned kNonBlocking = 1;
+  expect(driver().stream_create(&handle_, kNonBlocking));
+}
+
+void EngineStream::sleep(std::chrono::milliseconds time) {
+  auto* const argument = new std::chrono::milliseconds(time);
+  expect(driver().call_host(
+      handle_,
+      [](void* given) {
+        const std::unique_ptr<std::chrono::milliseconds> wanted(
+            static_cast<std::chrono::milliseconds*>(given));
+        std::this_thread::sleep_for(*wanted);
+      },
+      argument));
+}
+
+void EngineStream::copy(std::byte* to, const std::byte* from, std::size_t bytes) {
+  expect(driver().copy(reinterpret_cast<std::uint64_t>(to), reinterpret_cast<std::uint64_t>(from),
+                       bytes, handle_));
+}
+
+void EngineStream::fill(std::byte* to, unsigned char value, std::size_t bytes) {
+  expect(driver().fill(reinterpret_cast<std::uint64_t>(to), value, bytes, handle_));
+}
+
+void EngineStream::wait() { expect(driver().stream_synchronize(handle_)); }
+
+void EngineStream::destroy() {
+  if (handle_ != nullptr) driver().stream_destroy(std::exchange(handle_, nullptr));
+}
+
+std::unique_ptr<EngineMemory> allocate(Where where, std::size_t bytes) {
+  if (where == Where::kHost) return std::make_unique<HostMemory>(bytes);
+  return std::make_unique<CudaMemory>(bytes);
+}
+
+const char* no_cuda() {
+  void* const library = ::dlopen("libcuda.so.1", RTLD_NOW);
+  if (library == nullptr) return "there is no CUDA driver";
+  int (*init)(unsigned) = nullptr;
+  find(library, init, "cuInit");
+  return init(0) == 0 ? nullptr : "there is no GPU that the CUDA driver can use";
 }
 
 }  // namespace kvfs::gpu::test

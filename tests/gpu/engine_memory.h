@@ -1,12 +1,12 @@
 // An engine's memory on the device under test, filled and read from the host.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
-
-#include "gpu/device.h"
 
 namespace kvfs::gpu::test {
 
@@ -18,12 +18,29 @@ class EngineMemory {
   virtual void download(std::span<std::byte> bytes) = 0;
 };
 
-// A device to test, with the memory it reaches.
-struct Subject {
-  std::unique_ptr<Device> device;
-  std::unique_ptr<EngineMemory> (*allocate)(std::size_t bytes);
+// A CUDA stream of an engine's.
+class EngineStream {
+ public:
+  EngineStream();
+  ~EngineStream() { destroy(); }
+  EngineStream(const EngineStream&) = delete;
+  EngineStream& operator=(const EngineStream&) = delete;
+  [[nodiscard]] void* handle() const { return handle_; }
+  // What comes after waits as long.
+  void sleep(std::chrono::milliseconds time);
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes);  // device to device
+  void fill(std::byte* to, unsigned char value, std::size_t bytes);
+  void wait();
+  void destroy();
+
+ private:
+  void* handle_ = nullptr;
 };
-// kUnavailable: not on this machine.
-Result<Subject> make_subject(const std::string& name);
+
+// Where an engine's memory can be.
+enum class Where : std::uint8_t { kHost, kCuda };
+std::unique_ptr<EngineMemory> allocate(Where where, std::size_t bytes);
+// nullptr, or why there is no CUDA device.
+const char* no_cuda();
 
 }  // namespace kvfs::gpu::test

@@ -1,0 +1,123 @@
+#include "gpu/cuda_launch.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "gpu/cuda_kernels.h"
+#include "gpu/pages.h"
+
+namespace kvfs::gpu {
+namespace {
+
+// Blocks of 256 threads that a kernel gets at most: two for each multiprocessor of a large GPU, so
+// that the engine's kernels still find room.
+constexpr std::uint32_t kGridBlocks = 256;
+constexpr std::uint32_t kBlockThreads = 256;
+// Layers' pointers that one launch names, so that at least as many bytes are left for tiles.
+constexpr std::uint32_t kMostPointers = kCudaTableBytes / 2 / sizeof(std::byte*);
+
+// Collects tiles and starts a kernel whenever the argument is full.
+// Threads: one.
+// Owns:    the argument being filled.
+// Blocks:  never.
+// Errors:  the driver's, kept: the rest is not started.
+class Launcher {
+ public:
+  Launcher(const CudaDriver& driver, CUfunction kernel, CUstream stream, const BlockShape& shape,
+           const Pages& pages, std::uint32_t heads)
+      : driver_(driver), kernel_(kernel), stream_(stream) {
+    move_.kv_stride = pages.kv_stride;
+    move_.token_stride = pages.token_stride;
+    move_.head_stride = pages.head_stride;
+    move_.heads = heads;
+    move_.layer_total = shape.layers;
+    move_.kv_factor = shape.kv_factor;
+    move_.block_tokens = shape.tokens;
+    move_.row_bytes = shape.head_dim * shape.element_bytes;
+    move_.kv_apart = split_kv(shape, pages) ? 1 : 0;
+  }
+
+  void begin_layers(std::span<std::byte* const> pointers, std::uint32_t first,
+                    std::uint32_t count) {
+    move_.first_layer = first;
+    move_.layers = count;
+    move_.tiles_at = static_cast<std::uint32_t>(pointers.size_bytes());
+    std::memcpy(move_.tables, pointers.data(), pointers.size_bytes());
+    most_tiles_ = (kCudaTableBytes - move_.tiles_at) / sizeof(CudaTile);
+  }
+
+  void add(const CudaTile& tile) {
+    std::memcpy(move_.tables + move_.tiles_at + move_.tile_count * sizeof(CudaTile), &tile,
+                sizeof(tile));
+    if (++move_.tile_count == most_tiles_) flush();
+  }
+
+  void flush() {
+    if (move_.tile_count == 0) return;
+    const std::uint64_t runs =
+        std::uint64_t{move_.tile_count} * move_.heads * move_.layers * move_.kv_factor;
+    const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(runs, kGridBlocks));
+    void* arguments[] = {&move_};
+    if (status_) {
+      status_ = driver_.check(
+          driver_.launch(kernel_, grid, 1, 1, kBlockThreads, 1, 1, 0, stream_, arguments, nullptr),
+          "starting a kernel");
+    }
+    move_.tile_count = 0;
+  }
+
+  [[nodiscard]] const Status& status() const { return status_; }
+
+ private:
+  const CudaDriver& driver_;
+  const CUfunction kernel_;
+  const CUstream stream_;
+  CudaMove move_{};
+  std::size_t most_tiles_ = 0;
+  Status status_;
+};
+
+CUfunction kernel_for(const CudaKernels& kernels, const BlockShape& shape, const Pages& pages,
+                      std::span<const CUdeviceptr> at) {
+  // page_stride is in the tiles' offsets, the first head's part in whole rows.
+  std::uint64_t bits = std::uint64_t{shape.head_dim} * shape.element_bytes |
+                       static_cast<std::uint64_t>(pages.token_stride) |
+                       static_cast<std::uint64_t>(pages.head_stride) |
+                       static_cast<std::uint64_t>(pages.page_stride);
+  if (!split_kv(shape, pages)) bits |= static_cast<std::uint64_t>(pages.kv_stride);
+  for (const std::byte* layer : pages.layers) bits |= reinterpret_cast<std::uintptr_t>(layer);
+  for (const CUdeviceptr block : at) bits |= block;
+  if (bits % 16 == 0) return kernels.by_16;
+  return bits % 4 == 0 ? kernels.by_4 : kernels.by_1;
+}
+
+}  // namespace
+
+Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                    const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
+                    std::span<const CUdeviceptr> at) {
+  Launcher launcher(driver, kernel_for(kernels, shape, pages, at), stream, shape, pages,
+                    piece.heads);
+  const std::int64_t to_head = piece.first_head * pages.head_stride;
+  const std::uint32_t each = split_kv(shape, pages) ? shape.kv_factor : 1;
+  const std::uint32_t most_layers = kMostPointers / each;
+  for (std::uint32_t first = 0; first < shape.layers; first += most_layers) {
+    const std::uint32_t count = std::min(most_layers, shape.layers - first);
+    launcher.begin_layers(
+        std::span(pages.layers).subspan(std::size_t{first} * each, std::size_t{count} * each),
+        first, count);
+    for (std::size_t i = 0; i < piece.blocks.size(); ++i) {
+      for_each_segment(shape, pages, piece.blocks[i].block, [&](const Segment& segment) {
+        launcher.add({.block = at[i],
+                      .offset = segment.offset + to_head,
+                      .token = segment.token,
+                      .tokens = segment.tokens});
+      });
+    }
+    launcher.flush();
+  }
+  return launcher.status();
+}
+
+}  // namespace kvfs::gpu

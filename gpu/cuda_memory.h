@@ -1,0 +1,17 @@
+// Whether an engine's pages are memory of the device that is to reach them.
+#pragma once
+
+#include <span>
+
+#include "gpu/cuda_driver.h"
+#include "gpu/device.h"
+
+namespace kvfs::gpu {
+
+// A kernel that leaves an allocation takes the engine's context with it, so what it would touch is
+// looked up before. kInvalid, with the layer, for host memory, another device's, and pages beyond
+// the end of an allocation.
+Status check_memory(const CudaDriver& driver, int ordinal, const BlockShape& shape,
+                    const Pages& pages, std::span<const BlockAt> blocks);
+
+}  // namespace kvfs::gpu
