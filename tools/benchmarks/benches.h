@@ -6,6 +6,7 @@
 
 #include "lib/format/result.h"
 #include "tools/benchmarks/daemon.h"
+#include "tools/benchmarks/gpu_model.h"
 #include "tools/benchmarks/row.h"
 
 namespace kvfs::bench {
@@ -28,6 +29,12 @@ Status bench_read_prefix(const Target& target,
 Status bench_stat_missing(const Target& target, const Emit& emit);
 Status bench_nvme_promote(const Target& target, const Emit& emit);
 Status bench_nvme_writeback(const Target& target, const Emit& emit);
+
+// kUnavailable where the build or the machine has no CUDA.
+Status bench_gpu_copies(const Target& target, const GpuOptions& options,
+                        const Emit& emit);  // gpu_load, gpu_store, gpu_both
+Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, const Emit& emit);
+Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emit& emit);
 
 // On a daemon whose namespace `million` was filled by fill_million().
 inline constexpr const char* kMillion = "bench-million";

@@ -25,7 +25,15 @@ struct Options {
   std::string directory = ".";
   std::string mount;
   bool quick = false;
+  bool on_gpu = false;
+  GpuOptions gpu;
 };
+
+const std::vector<std::string> kRows{"match_32k_1k",      "match_32k_32k",  "match_32k_1m",
+                                     "lease_load_1block", "cpu_load",       "cpu_store",
+                                     "nvme_promote",      "nvme_writeback", "read_prefix",
+                                     "stat_missing",      "restart_1m",     "metadata_bytes"};
+const std::vector<std::string> kGpuRows{"gpu_load", "gpu_load_1block", "gpu_nvme"};
 
 void emit(const Row& row) {
   fmt::print("{}\n", to_line(row));
@@ -91,6 +99,24 @@ int run_on_own_daemon(const std::vector<Bench>& benches, const Options& options,
                            .quick = options.quick});
 }
 
+// The rows that need a GPU; all others need none.
+int run_gpu(const Options& options) {
+  // The store keeps whole blocks, whatever share of them a rank moves: one prefix to load and one
+  // being stored.
+  const std::uint64_t largest = std::ranges::max(options.gpu.sizes) * options.gpu.tensor_parallel;
+  const auto bench = [&](auto run) {
+    return [&options, run](const Target& target) { return run(target, options.gpu, emit); };
+  };
+  int failed = run_on_own_daemon(
+      chosen(options, {{"gpu_load", bench(bench_gpu_copies)},
+                       {"gpu_load_1block", bench(bench_gpu_load_1block)}}),
+      options, {.directory = options.directory, .dram = 3 * largest + 1024 * kMiB});
+  failed +=
+      run_on_own_daemon(chosen(options, {{"gpu_nvme", bench(bench_gpu_nvme)}}), options,
+                        {.directory = options.directory, .dram = 2560 * kMiB, .nvme = 4096 * kMiB});
+  return failed;
+}
+
 int run_million(const Options& options) {
   const bool any = wanted(options, "match_32k_1m") || wanted(options, "metadata_bytes") ||
                    wanted(options, "restart_1m");
@@ -147,6 +173,20 @@ int run_on_mount(const Options& options) {
   return failed;
 }
 
+void add_gpu_options(CLI::App& app, GpuOptions& gpu) {
+  app.add_option("--model", gpu.model, "With --gpu: whose KV, one of " + gpu_model_names());
+  app.add_option("--tp", gpu.tensor_parallel, "With --gpu: ranks that share the KV heads");
+  app.add_option("--block-tokens", gpu.block_tokens, "With --gpu: tokens of a block")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--page-tokens", gpu.page_tokens, "With --gpu: tokens of a page of the engine's")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--size", gpu.sizes,
+                 "With --gpu: what one transfer carries, e.g. 64MiB; again for more")
+      ->transform(CLI::AsSizeValue(false))
+      ->allow_extra_args(false);
+  app.add_option("--device", gpu.device, "With --gpu: which GPU");
+}
+
 int run(int argc, char** argv) {
   Options options;
   CLI::App app("Measures kvfs against the machine's own limits: one JSON object a line",
@@ -159,12 +199,11 @@ int run(int argc, char** argv) {
   app.add_option("--mount", options.mount, "A mount that is there, instead of temporary ones")
       ->type_name("DIR");
   app.add_flag("--quick", options.quick, "Fewer rounds");
+  app.add_flag("--gpu", options.on_gpu, "The rows that need a GPU instead of those that need none");
+  add_gpu_options(app, options.gpu);
   CLI11_PARSE(app, argc, argv);
+  const std::vector<std::string>& known = options.on_gpu ? kGpuRows : kRows;
   for (const std::string& name : options.only) {
-    const std::vector<std::string> known{"match_32k_1k",      "match_32k_32k",  "match_32k_1m",
-                                         "lease_load_1block", "cpu_load",       "cpu_store",
-                                         "nvme_promote",      "nvme_writeback", "read_prefix",
-                                         "stat_missing",      "restart_1m",     "metadata_bytes"};
     if (std::ranges::find(known, name) == known.end()) {
       fmt::print(stderr, "kvfs-bench: there is no row {}: use one of {}\n", name,
                  fmt::join(known, ", "));
@@ -172,7 +211,9 @@ int run(int argc, char** argv) {
     }
   }
   options.directory = std::filesystem::absolute(options.directory).lexically_normal().string();
-  const int failed = options.mount.empty() ? run_on_own_mounts(options) : run_on_mount(options);
+  const int failed = options.on_gpu          ? run_gpu(options)
+                     : options.mount.empty() ? run_on_own_mounts(options)
+                                             : run_on_mount(options);
   return failed == 0 ? 0 : 1;
 }
 

@@ -1,0 +1,232 @@
+// gpu_load, gpu_store, gpu_both: between DRAM slabs and an engine's paged cache in device memory,
+// against one large pinned copy (two for gpu_both), and what engines use today.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tools/benchmarks/benches.h"
+#include "tools/benchmarks/data.h"
+#include "tools/benchmarks/gpu_cache.h"
+#include "tools/benchmarks/gpu_data.h"
+#include "tools/benchmarks/gpu_peers.h"
+#include "tools/benchmarks/handles.h"
+#include "tools/benchmarks/timing.h"
+
+namespace kvfs::bench {
+namespace {
+
+constexpr double kLeastRatio = 0.96;
+constexpr double kLeastBoth = 0.9;
+constexpr int kWarmUp = 3;
+
+using Measure = std::function<Result<double>()>;
+
+struct Named {
+  std::string row;
+  Measure seconds;
+  double target;
+};
+
+std::string size_suffix(std::uint64_t bytes) {
+  const std::uint64_t mib = bytes >> 20;
+  return mib % 1024 == 0 ? fmt::format("_{}gib", mib / 1024) : fmt::format("_{}mib", mib);
+}
+
+// One size: a stored prefix, a cache for loads and one for stores.
+// Threads: one.
+// Owns:    the caches and the prefix's lease.
+// Blocks:  every measurement.
+// Errors:  those of the library and of the driver.
+class Sized {
+ public:
+  Sized(const Gpu& gpu, const TempNamespace& name_space, const GpuModel& model, std::uint64_t bytes)
+      : gpu_(gpu),
+        name_space_(name_space),
+        blocks_(static_cast<std::uint32_t>(bytes / model.rank_block_bytes())),
+        bytes_(blocks_ * model.rank_block_bytes()),
+        loaded_(gpu, model, blocks_),
+        stored_(gpu, model, blocks_) {}
+
+  Status prepare(const GpuModel& model) {
+    Result<std::unique_ptr<GpuPeers>> peers = GpuPeers::make(gpu_, model, loaded_, bytes_);
+    if (!peers) return pass(std::move(peers));
+    peers_ = std::move(*peers);
+    if (Status status = fill(gpu_, stored_, peers_->pinned().data()); !status) return status;
+    Result<std::vector<Token>> prompt =
+        store_from_gpu(name_space_.client(), stored_.pages(), blocks_, model);
+    if (!prompt) return pass(std::move(prompt));
+    Result<LeasePtr> lease = acquire(name_space_.client(), *prompt);
+    if (!lease) return pass(std::move(lease));
+    lease_ = std::move(*lease);
+    block_tokens_ = model.block_tokens;
+    return until_registered();
+  }
+
+  // The bytes that a load brought are those that were stored.
+  Status compare() { return same_bytes(gpu_, loaded_, stored_); }
+
+  Result<double> load() {
+    const kvfs_pages pages = loaded_.pages();
+    const Stopwatch watch;
+    Status status = check(kvfs_load(lease_.get(), 0, 0, blocks_, &pages, nullptr, nullptr));
+    if (!status) return pass(std::move(status));
+    return watch.seconds();
+  }
+
+  // The copy out of the engine; what comes before and after it is a few messages to the daemon.
+  Result<double> store() {
+    return with_reservation([&](kvfs_reservation* reservation) -> Result<double> {
+      const kvfs_pages pages = stored_.pages();
+      const Stopwatch watch;
+      Status status = check(kvfs_store(reservation, 0, 0, blocks_, &pages, nullptr, nullptr));
+      if (!status) return pass(std::move(status));
+      return watch.seconds();
+    });
+  }
+
+  Result<double> both() {
+    return with_reservation([&](kvfs_reservation* reservation) -> Result<double> {
+      const kvfs_pages to = loaded_.pages();
+      const kvfs_pages from = stored_.pages();
+      kvfs_transfer* loading = nullptr;
+      kvfs_transfer* storing = nullptr;
+      const Stopwatch watch;
+      Status status = check(kvfs_load(lease_.get(), 0, 0, blocks_, &to, nullptr, &loading));
+      if (status) {
+        status = check(kvfs_store(reservation, 0, 0, blocks_, &from, nullptr, &storing));
+      }
+      for (kvfs_transfer* transfer : {loading, storing}) {
+        if (transfer == nullptr) continue;
+        if (Status waited = check(kvfs_transfer_wait(transfer, -1)); status && !waited) {
+          status = std::move(waited);
+        }
+      }
+      const double seconds = watch.seconds();
+      kvfs_transfer_free(loading);
+      kvfs_transfer_free(storing);
+      if (!status) return pass(std::move(status));
+      return seconds;
+    });
+  }
+
+  [[nodiscard]] GpuPeers& peers() { return *peers_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  template <typename Use>
+  Result<double> with_reservation(const Use& use) {
+    const std::vector<Token> prompt = prompt_of_blocks(++prompts_, blocks_, block_tokens_);
+    Result<ReservationPtr> reservation = reserve(name_space_.client(), prompt);
+    if (!reservation) return pass(std::move(reservation));
+    Result<double> seconds = use(reservation->get());
+    if (!seconds) return seconds;
+    // Slots of a reservation that is not committed stay out of use for a while.
+    kvfs_commit_result result{};
+    Status status = check(kvfs_commit(reservation->get(), 0, &result));
+    reservation->reset();
+    if (status) status = evict_prefix(name_space_, result.key);
+    if (!status) return pass(std::move(status));
+    return seconds;
+  }
+
+  // Slabs are pinned behind the first loads.
+  Status until_registered() {
+    const Stopwatch patience;
+    while (patience.seconds() < 10) {
+      Result<double> loaded = load();
+      Result<double> limit = peers_->large_copy(GpuDirection::kLoad);
+      if (!loaded) return pass(std::move(loaded));
+      if (!limit) return pass(std::move(limit));
+      if (*loaded < 1.5 * *limit) return {};
+    }
+    return fail(Code::kUnavailable,
+                "loads stay far below the link: the DRAM tier's slabs could not be pinned "
+                "(ulimit -l, or no passthrough: see kvfs doctor)");
+  }
+
+  const Gpu& gpu_;
+  const TempNamespace& name_space_;
+  const std::uint32_t blocks_;
+  const std::uint64_t bytes_;
+  std::uint32_t block_tokens_ = 0;
+  std::uint64_t prompts_ = 1000;
+  GpuCache loaded_, stored_;
+  std::unique_ptr<GpuPeers> peers_;
+  LeasePtr lease_;
+};
+
+// Several in a row, as they come in an engine that is busy; the median of their seconds.
+constexpr int kBurst = 5;
+Result<double> burst(const std::function<Result<double>()>& once) {
+  std::vector<double> seconds;
+  for (int i = 0; i < kBurst; ++i) {
+    Result<double> one = once();
+    if (!one) return one;
+    seconds.push_back(*one);
+  }
+  return median(std::move(seconds));
+}
+
+// All ways in turn, every one beside its limit.
+Status measure(Sized& sized, const std::string& suffix, const Target& target, const Emit& emit) {
+  GpuPeers& peers = sized.peers();
+  const double bytes = static_cast<double>(sized.bytes());
+  for (const GpuDirection direction : {GpuDirection::kLoad, GpuDirection::kStore}) {
+    const bool load = direction == GpuDirection::kLoad;
+    const std::string name = load ? "gpu_load" : "gpu_store";
+    const std::vector<Named> ways{
+        {name, [&] { return load ? sized.load() : sized.store(); }, kLeastRatio},
+        {name + "_batch_copy", [&] { return peers.batch(direction); }, 0},
+        {name + "_zero_copy", [&] { return peers.zero_copy(direction); }, 0}};
+    std::map<std::string, std::vector<Round>> rounds;
+    const int count = target.quick ? 5 : 15;
+    for (int i = -kWarmUp; i < count; ++i) {
+      for (const Named& way : ways) {
+        Result<double> seconds = burst(way.seconds);
+        if (!seconds) return pass(std::move(seconds));
+        Result<double> limit = burst([&] { return peers.large_copy(direction); });
+        if (!limit) return pass(std::move(limit));
+        if (i >= 0) rounds[way.row].push_back({bytes / *seconds / 1e9, bytes / *limit / 1e9});
+      }
+    }
+    for (const Named& way : ways) {
+      emit(speed_row(way.row + suffix, "GB/s", std::move(rounds[way.row]), way.target));
+    }
+  }
+  std::vector<Round> rounds;
+  for (int i = -kWarmUp; i < (target.quick ? 5 : 15); ++i) {
+    Result<double> seconds = burst([&] { return sized.both(); });
+    if (!seconds) return pass(std::move(seconds));
+    Result<double> limit = burst([&] { return peers.two_large_copies(); });
+    if (!limit) return pass(std::move(limit));
+    if (i >= 0) rounds.push_back({2 * bytes / *seconds / 1e9, 2 * bytes / *limit / 1e9});
+  }
+  emit(speed_row("gpu_both" + suffix, "GB/s", std::move(rounds), kLeastBoth));
+  return sized.compare();
+}
+
+}  // namespace
+
+Status bench_gpu_copies(const Target& target, const GpuOptions& options, const Emit& emit) {
+  Result<GpuModel> model = find_gpu_model(options);
+  if (!model) return pass(std::move(model));
+  Result<std::unique_ptr<Gpu>> gpu = Gpu::open(options.device);
+  if (!gpu) return pass(std::move(gpu));
+  auto name_space = TempNamespace::create(target.mount, "bench-gpu", model->geometry());
+  if (!name_space) return pass(std::move(name_space));
+  bool first = true;
+  for (const std::uint64_t bytes : options.sizes) {
+    Sized sized(**gpu, **name_space, *model, bytes);
+    Status status = sized.prepare(*model);
+    if (status) status = measure(sized, first ? "" : size_suffix(bytes), target, emit);
+    if (!status) return status;
+    first = false;
+  }
+  return {};
+}
+
+}  // namespace kvfs::bench

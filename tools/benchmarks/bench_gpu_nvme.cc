@@ -1,0 +1,61 @@
+// gpu_nvme: from the NVMe tier through DRAM into an engine's pages in device memory, against fio.
+#include <vector>
+
+#include "tools/benchmarks/benches.h"
+#include "tools/benchmarks/fio.h"
+#include "tools/benchmarks/gpu_cache.h"
+#include "tools/benchmarks/gpu_data.h"
+#include "tools/benchmarks/gpu_peers.h"
+#include "tools/benchmarks/handles.h"
+#include "tools/benchmarks/timing.h"
+
+namespace kvfs::bench {
+namespace {
+
+constexpr double kLeastRatio = 0.95;
+constexpr std::uint64_t kBytes = std::uint64_t{1} << 30;
+
+}  // namespace
+
+Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emit& emit) {
+  Result<GpuModel> model = find_gpu_model(options);
+  if (!model) return pass(std::move(model));
+  Result<std::unique_ptr<Gpu>> gpu = Gpu::open(options.device);
+  if (!gpu) return pass(std::move(gpu));
+  auto name_space = TempNamespace::create(target.mount, "bench-gpu-nvme", model->geometry());
+  if (!name_space) return pass(std::move(name_space));
+  kvfs_client* client = (*name_space)->client();
+  // Whole blocks come from the disk, whatever a rank takes of them.
+  const auto blocks = static_cast<std::uint32_t>(kBytes / model->block_bytes());
+  const std::uint64_t bytes = blocks * model->block_bytes();
+  const GpuCache stored(**gpu, *model, blocks);
+  const GpuCache loaded(**gpu, *model, blocks);
+  {
+    const PinnedBuffer pinned(**gpu, stored.size());
+    if (Status status = fill(**gpu, stored, pinned.data()); !status) return status;
+  }
+  auto prompt = store_from_gpu(client, stored.pages(), blocks, *model);
+  if (!prompt) return pass(std::move(prompt));
+  if (Status status = flush(**name_space); !status) return status;
+  Result<Fio> fio = Fio::prepare(target.nvme_directory, bytes, Direction::kRead);
+  if (!fio) return pass(std::move(fio));
+  const kvfs_pages pages = loaded.pages();
+  std::vector<Round> rounds;
+  for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
+    if (Status status = evict_from_dram(**name_space, bytes); !status) return status;
+    const Stopwatch watch;
+    Result<LeasePtr> lease = acquire(client, *prompt);
+    if (!lease) return pass(std::move(lease));
+    Status status = check(kvfs_load(lease->get(), 0, 0, blocks, &pages, nullptr, nullptr));
+    if (!status) return status;
+    const double seconds = watch.seconds();
+    lease->reset();
+    Result<double> limit = fio->run();
+    if (!limit) return pass(std::move(limit));
+    if (i >= 0) rounds.push_back({static_cast<double>(bytes) / seconds / 1e9, *limit / 1e9});
+  }
+  emit(speed_row("gpu_nvme", "GB/s", std::move(rounds), kLeastRatio));
+  return same_bytes(**gpu, loaded, stored);
+}
+
+}  // namespace kvfs::bench

@@ -1,0 +1,27 @@
+// Bytes in device memory: filled, stored, compared.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lib/format/key.h"
+#include "tools/benchmarks/gpu_cache.h"
+
+namespace kvfs::bench {
+
+// A prompt of so many blocks, different for every number.
+std::vector<Token> prompt_of_blocks(std::uint64_t number, std::uint32_t blocks,
+                                    std::uint32_t block_tokens);
+
+// Copies as many bytes as the cache has from pinned memory into it.
+Status fill(const Gpu& gpu, const GpuCache& cache, const std::byte* pinned);
+// kCorrupt where they differ.
+Status same_bytes(const Gpu& gpu, const GpuCache& one, const GpuCache& other);
+
+// Stores and commits `blocks` blocks out of a cache; returns their prompt. What other ranks would
+// have written is zeros.
+Result<std::vector<Token>> store_from_gpu(kvfs_client* client, const kvfs_pages& pages,
+                                          std::uint32_t blocks, const GpuModel& model,
+                                          std::uint64_t number = 0);
+
+}  // namespace kvfs::bench

@@ -1,0 +1,64 @@
+#include "tools/benchmarks/gpu_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace kvfs::bench {
+namespace {
+
+struct Known {
+  std::string_view name;
+  std::uint32_t layers, kv_heads, head_dim, kv_factor;
+};
+constexpr std::array<Known, 5> kModels{{{"llama-3.1-8b", 32, 8, 128, 2},
+                                        {"llama-3.1-70b", 80, 8, 128, 2},
+                                        {"qwen2.5-32b", 64, 8, 128, 2},
+                                        {"deepseek-v3", 61, 1, 576, 1},
+                                        {"smollm2-135m", 30, 3, 64, 2}}};
+
+}  // namespace
+
+kvfs_geometry GpuModel::geometry() const {
+  kvfs_geometry made{};
+  made.model = "bench/gpu";
+  made.dtype = KVFS_BF16;
+  made.block_tokens = block_tokens;
+  made.group_count = 1;
+  made.groups[0] = {.layers = layers,
+                    .kv_heads = kv_heads,
+                    .head_dim = head_dim,
+                    .kv_factor = kv_factor,
+                    .window = 0};
+  return made;
+}
+
+std::string gpu_model_names() {
+  std::string names;
+  for (const Known& known : kModels) names += (names.empty() ? "" : ", ") + std::string(known.name);
+  return names;
+}
+
+Result<GpuModel> find_gpu_model(const GpuOptions& options) {
+  const auto* const known = std::ranges::find(kModels, options.model, &Known::name);
+  if (known == kModels.end()) {
+    return fail(Code::kInvalid, fmt::format("there is no model {}: use one of {}", options.model,
+                                            gpu_model_names()));
+  }
+  if (options.tensor_parallel == 0 || known->kv_heads % options.tensor_parallel != 0) {
+    return fail(Code::kInvalid,
+                fmt::format("{} has {} KV heads, which {} ranks cannot share evenly", known->name,
+                            known->kv_heads, options.tensor_parallel));
+  }
+  return GpuModel{.layers = known->layers,
+                  .kv_heads = known->kv_heads,
+                  .head_dim = known->head_dim,
+                  .kv_factor = known->kv_factor,
+                  .block_tokens = options.block_tokens,
+                  .page_tokens = options.page_tokens,
+                  .rank_heads = known->kv_heads / options.tensor_parallel};
+}
+
+}  // namespace kvfs::bench

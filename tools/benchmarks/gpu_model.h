@@ -1,0 +1,44 @@
+// Whose KV the GPU rows move, and how much of it.
+#pragma once
+
+#include <kvfs/kvfs.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/format/result.h"
+
+namespace kvfs::bench {
+
+struct GpuOptions {
+  std::string model = "llama-3.1-8b";
+  std::uint32_t tensor_parallel = 1;  // the rank measured is the first
+  std::uint32_t block_tokens = 16;
+  std::uint32_t page_tokens = 16;
+  // What one load or store carries; the first gives the rows their plain names.
+  std::vector<std::uint64_t> sizes{std::uint64_t{64} << 20, std::uint64_t{256} << 20,
+                                   std::uint64_t{1} << 30};
+  int device = 0;
+};
+
+// A model's KV in BF16, and the share of it that one rank has.
+struct GpuModel {
+  std::uint32_t layers = 0, kv_heads = 0, head_dim = 0, kv_factor = 0;
+  std::uint32_t block_tokens = 0, page_tokens = 0;
+  std::uint32_t rank_heads = 0;
+  [[nodiscard]] std::uint64_t row_bytes() const { return std::uint64_t{head_dim} * 2; }
+  [[nodiscard]] std::uint64_t block_bytes() const {
+    return row_bytes() * kv_heads * layers * kv_factor * block_tokens;
+  }
+  [[nodiscard]] std::uint64_t rank_block_bytes() const {
+    return block_bytes() / kv_heads * rank_heads;
+  }
+  [[nodiscard]] kvfs_geometry geometry() const;
+};
+
+// kInvalid: no such model, or a rank would have no whole heads.
+Result<GpuModel> find_gpu_model(const GpuOptions& options);
+std::string gpu_model_names();  // for a help text
+
+}  // namespace kvfs::bench
