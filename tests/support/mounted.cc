@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -27,6 +28,12 @@ std::string contents(const std::string& path) {
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+// Where the programs are: beside a tree that was built elsewhere, the environment says it.
+std::string programs() {
+  const char* given = std::getenv("KVFS_BIN_DIR");
+  return given != nullptr ? given : KVFS_BIN_DIR;
 }
 
 }  // namespace
@@ -60,7 +67,7 @@ DaemonProcess::Unmounter::~Unmounter() {
 bool DaemonProcess::serving() const { return !contents(mount() + "/.kvfs/version").empty(); }
 
 void DaemonProcess::start() {
-  std::vector<std::string> words{std::string(KVFS_BIN_DIR) + "/kvfsd",
+  std::vector<std::string> words{programs() + "/kvfsd",
                                  "--mountpoint",
                                  mount(),
                                  "--dram",
