@@ -18,6 +18,10 @@ if(TARGET kvfs_cli)
   install(FILES "${completions}/fish" RENAME kvfs.fish
     DESTINATION "${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d")
 endif()
+if(TARGET kvfs-bench)
+  # `kvfs bench` runs it; nobody else does.
+  install(TARGETS kvfs-bench RUNTIME DESTINATION "${CMAKE_INSTALL_LIBEXECDIR}/kvfs")
+endif()
 if(TARGET kvfs)
   install(TARGETS kvfs LIBRARY)
 endif()
