@@ -15,10 +15,6 @@ kvfs_match_result match_to_c(const Match& match, std::uint32_t block_tokens) {
           .key = client::to_c(match.key)};
 }
 
-Result<Prompt> prompt_of(const Client& client, const kvfs_prompt& prompt) {
-  return read_prompt(prompt, client.seed(), client.geometry().block_tokens);
-}
-
 kvfs_lease* new_lease(kvfs_client* owner, std::unique_ptr<PrefixLease> lease) {
   return new kvfs_lease{{}, owner, std::move(lease)};
 }
@@ -54,8 +50,8 @@ kvfs_status kvfs_match(kvfs_client* client, const kvfs_prompt* prompt, kvfs_matc
       check_call(client, "client", named(prompt, "prompt"), named(result, "result"));
   if (checked != KVFS_OK) return checked;
   return guarded([&]() -> Status {
-    const Result<Prompt> read = prompt_of(*client->client, *prompt);
-    if (!read) return tl::unexpected<Error>(read.error());
+    Result<Prompt> read = client->client->read(*prompt);
+    if (!read) return pass(std::move(read));
     const Result<Match> match = client->client->match(*read);
     if (!match) return tl::unexpected<Error>(match.error());
     *result = match_to_c(*match, client->client->geometry().block_tokens);
@@ -89,8 +85,8 @@ kvfs_status kvfs_acquire_prompt(kvfs_client* client, const kvfs_prompt* prompt,
       check_call(client, "client", named(prompt, "prompt"), named(lease, "lease"));
   if (checked != KVFS_OK) return checked;
   return guarded([&]() -> Status {
-    const Result<Prompt> read = prompt_of(*client->client, *prompt);
-    if (!read) return tl::unexpected<Error>(read.error());
+    Result<Prompt> read = client->client->read(*prompt);
+    if (!read) return pass(std::move(read));
     Match match;
     Result<std::unique_ptr<PrefixLease>> acquired = client->client->acquire_prompt(*read, match);
     if (!acquired) return pass(std::move(acquired));
@@ -141,8 +137,8 @@ kvfs_status kvfs_reserve(kvfs_client* client, const kvfs_prompt* prompt,
       check_call(client, "client", named(prompt, "prompt"), named(reservation, "reservation"));
   if (checked != KVFS_OK) return checked;
   return guarded([&]() -> Status {
-    const Result<Prompt> read = prompt_of(*client->client, *prompt);
-    if (!read) return tl::unexpected<Error>(read.error());
+    Result<Prompt> read = client->client->read(*prompt);
+    if (!read) return pass(std::move(read));
     Result<std::unique_ptr<SlotReservation>> made = client->client->reserve(*read);
     if (!made) return pass(std::move(made));
     *reservation = new_reservation(client, std::move(*made));

@@ -160,7 +160,16 @@ void Client::tick() {
 
 bool Client::mapped() const { return attachment_.read()->session->mapped(); }
 
-Result<Match> Client::match(const Prompt& prompt) {
+Result<Prompt> Client::read(const kvfs_prompt& prompt) const {
+  const auto attachment = attachment_.read();
+  // An index that is about to be replaced must not say what needs no hashing.
+  const bool current =
+      attachment->index && !attachment->session->lost() && !attachment->index->view().superseded();
+  return read_prompt(prompt, seed_, geometry_.block_tokens,
+                     current ? &attachment->index->view() : nullptr);
+}
+
+Result<Match> Client::match(Prompt& prompt) {
   counters_.matches.fetch_add(1, std::memory_order_relaxed);
   for (int round = 0;; ++round) {
     {
@@ -169,7 +178,17 @@ Result<Match> Client::match(const Prompt& prompt) {
         if (!attachment->index) break;
         const IndexView& view = attachment->index->view();
         if (round > 0 || !view.superseded()) {
-          const Match match = view.match(prompt.keys, prompt.tokens, prompt.extras);
+          Match match = view.match(prompt.keys, prompt.tokens, prompt.extras);
+          if (match.blocks == prompt.keys.size() && match.blocks < prompt.blocks) {
+            // What was missing when the prompt was read may have come since, and more behind it.
+            hash_rest(prompt, seed_, geometry_.block_tokens);
+            match = view.match(prompt.keys, prompt.tokens, prompt.extras);
+          }
+          if (Status status =
+                  check_tokens(prompt.tokens, std::size_t{match.blocks} * geometry_.block_tokens);
+              !status) {
+            return pass(std::move(status));
+          }
           counters_.matched_blocks.fetch_add(match.blocks, std::memory_order_relaxed);
           return match;
         }
@@ -179,6 +198,7 @@ Result<Match> Client::match(const Prompt& prompt) {
     if (!attached) return pass(std::move(attached));
     replace_index();
   }
+  if (Status status = check_tokens(prompt.tokens, 0); !status) return pass(std::move(status));
   const Result<std::uint32_t> blocks = match_by_daemon(prompt);
   if (!blocks) return tl::unexpected<Error>(blocks.error());
   counters_.matched_blocks.fetch_add(*blocks, std::memory_order_relaxed);
@@ -213,13 +233,13 @@ Result<std::unique_ptr<PrefixLease>> Client::acquire(const Key& key, std::uint32
   return lease;
 }
 
-Result<std::unique_ptr<PrefixLease>> Client::acquire_prompt(const Prompt& prompt, Match& match) {
+Result<std::unique_ptr<PrefixLease>> Client::acquire_prompt(Prompt& prompt, Match& match) {
   for (int round = 0; round < kEvictionRounds; ++round) {
     Result<Match> found = this->match(prompt);
     if (!found) return pass(std::move(found));
     match = *found;
     if (match.blocks == 0) break;
-    Result<std::unique_ptr<PrefixLease>> lease = acquire(match.key, prompt.blocks() - match.blocks);
+    Result<std::unique_ptr<PrefixLease>> lease = acquire(match.key, prompt.blocks - match.blocks);
     if (!lease && lease.error().code == Code::kNotFound) continue;
     if (!lease || (*lease)->session().mapped()) return lease;
     const Result<bool> same = (*lease)->holds(prompt);
@@ -228,11 +248,11 @@ Result<std::unique_ptr<PrefixLease>> Client::acquire_prompt(const Prompt& prompt
     break;  // a collision of keys: this prompt is not what is cached
   }
   match = {};
-  unreported_misses_.fetch_add(prompt.blocks(), std::memory_order_relaxed);
+  unreported_misses_.fetch_add(prompt.blocks, std::memory_order_relaxed);
   return nullptr;
 }
 
-Result<std::unique_ptr<SlotReservation>> Client::reserve(const Prompt& prompt) {
+Result<std::unique_ptr<SlotReservation>> Client::reserve(Prompt& prompt) {
   if (options_.read_only) {
     return fail(Code::kPermission, "this client was opened read_only: open it without to store");
   }
@@ -242,11 +262,11 @@ Result<std::unique_ptr<SlotReservation>> Client::reserve(const Prompt& prompt) {
     Result<std::shared_ptr<Session>> attached = session();
     if (!attached) return pass(std::move(attached));
     const std::uint32_t first = found->blocks;
-    if (first == prompt.blocks()) {
+    if (first == prompt.blocks) {
       return SlotReservation::nothing(std::move(*attached), found->key, first);
     }
     std::uint32_t missed = unreported_misses_.exchange(0, std::memory_order_relaxed);
-    if (missed == 0 && first == 0) missed = prompt.blocks();
+    if (missed == 0 && first == 0) missed = prompt.blocks;
     Result<std::unique_ptr<SlotReservation>> reservation =
         SlotReservation::reserve(std::move(*attached), prompt, found->key, first, missed);
     if (reservation || reservation.error().code != Code::kNotFound) return reservation;

@@ -45,12 +45,14 @@ class Client {
   static Result<std::unique_ptr<Client>> open(const ClientOptions& options,
                                               const Deadline& deadline);
 
-  Result<Match> match(const Prompt& prompt);
+  // What the other calls take; see Prompt for how long it is valid.
+  [[nodiscard]] Result<Prompt> read(const kvfs_prompt& prompt) const;
+  Result<Match> match(Prompt& prompt);  // may hash what was left out
   Status prefetch(const Key& key);
   Result<std::unique_ptr<PrefixLease>> acquire(const Key& key, std::uint32_t missed_blocks);
   // nullptr: nothing of the prompt is cached.
-  Result<std::unique_ptr<PrefixLease>> acquire_prompt(const Prompt& prompt, Match& match);
-  Result<std::unique_ptr<SlotReservation>> reserve(const Prompt& prompt);
+  Result<std::unique_ptr<PrefixLease>> acquire_prompt(Prompt& prompt, Match& match);
+  Result<std::unique_ptr<SlotReservation>> reserve(Prompt& prompt);
   Result<std::unique_ptr<SlotReservation>> join(std::uint64_t id, kvfs_range range);
 
   [[nodiscard]] const Geometry& geometry() const { return geometry_; }

@@ -58,7 +58,7 @@ Result<bool> PrefixLease::holds(const Prompt& prompt) {
   const std::uint32_t block_tokens = session_->geometry().block_tokens;
   Result<std::uint32_t> count = blocks();
   if (!count) return pass(std::move(count));
-  if (*count > prompt.blocks()) return false;
+  if (*count > prompt.blocks) return false;
   const PrefixLayout layout = prefix_layout(session_->geometry(), *count);
   std::vector<Token> tokens(std::size_t{*count} * block_tokens);
   std::vector<Extra> extras(*count);

@@ -10,6 +10,9 @@
 namespace kvfs::client {
 namespace {
 
+// Hashed before the index is asked whether that was worth it.
+constexpr std::size_t kPieceBlocks = 64;
+
 struct Scratch {
   std::vector<Key> keys;
   std::vector<ExtraAt> extras;
@@ -43,12 +46,6 @@ bool any_negative(std::span<const Token> tokens) {
   return negative;
 }
 
-tl::unexpected<Error> negative_token(std::span<const Token> tokens) {
-  const auto found = std::ranges::find_if(tokens, [](Token token) { return token < 0; });
-  return fail(Code::kInvalid, "tokens[" + std::to_string(found - tokens.begin()) + "] is " +
-                                  std::to_string(*found) + ": token ids are 0 to 2147483647");
-}
-
 Result<std::span<const ExtraAt>> read_extras(const kvfs_prompt& prompt) {
   if (prompt.extra_count == 0) return std::span<const ExtraAt>{};
   if (prompt.extras == nullptr) return fail(Code::kInvalid, "extras is NULL, extra_count is not 0");
@@ -70,9 +67,26 @@ Result<std::span<const ExtraAt>> read_extras(const kvfs_prompt& prompt) {
   return std::span<const ExtraAt>(extras);
 }
 
+// Keys as far as the index may have them: prefixes are closed under shortening, so what goes on
+// from a block that is not there is not there either. Returns how many.
+std::size_t chain_cached(const IndexView& index, const Key& seed, std::span<const Token> tokens,
+                         std::uint32_t block_tokens, std::span<const ExtraAt> extras,
+                         std::span<Key> keys) {
+  std::size_t asked = 0;  // the key before it is on its way while the next piece is hashed
+  for (std::size_t done = 0; done < keys.size();) {
+    const std::size_t end = std::min(done + kPieceBlocks, keys.size());
+    done = chain_keys(seed, tokens, block_tokens, extras, keys.first(end), done);
+    if (asked != 0 && !index.probably_has(keys[asked - 1])) return asked - 1;
+    asked = done;
+    index.fetch(keys[asked - 1]);
+  }
+  return keys.size();
+}
+
 }  // namespace
 
-Result<Prompt> read_prompt(const kvfs_prompt& prompt, const Key& seed, std::uint32_t block_tokens) {
+Result<Prompt> read_prompt(const kvfs_prompt& prompt, const Key& seed, std::uint32_t block_tokens,
+                           const IndexView* index) {
   if (prompt.tokens == nullptr && prompt.token_count > 0) {
     return fail(Code::kInvalid, "tokens is NULL, token_count is not 0");
   }
@@ -83,12 +97,29 @@ Result<Prompt> read_prompt(const kvfs_prompt& prompt, const Key& seed, std::uint
                                     " blocks");
   }
   const std::span<const Token> tokens(prompt.tokens, blocks * block_tokens);
-  if (any_negative(tokens)) return negative_token(tokens);
   const Result<std::span<const ExtraAt>> extras = read_extras(prompt);
   if (!extras) return tl::unexpected<Error>(extras.error());
   const std::span<Key> keys = room_for(scratch().keys, blocks);
-  chain_keys(seed, tokens, block_tokens, *extras, keys);
-  return Prompt{.tokens = tokens, .extras = *extras, .keys = keys};
+  const std::size_t hashed = index == nullptr
+                                 ? chain_keys(seed, tokens, block_tokens, *extras, keys)
+                                 : chain_cached(*index, seed, tokens, block_tokens, *extras, keys);
+  return Prompt{.tokens = tokens,
+                .extras = *extras,
+                .keys = keys.first(hashed),
+                .blocks = static_cast<std::uint32_t>(blocks)};
+}
+
+void hash_rest(Prompt& prompt, const Key& seed, std::uint32_t block_tokens) {
+  const std::span<Key> keys = room_for(scratch().keys, prompt.blocks);
+  chain_keys(seed, prompt.tokens, block_tokens, prompt.extras, keys, prompt.keys.size());
+  prompt.keys = keys;
+}
+
+Status check_tokens(std::span<const Token> tokens, std::size_t first) {
+  if (!any_negative(tokens.subspan(first))) return {};
+  const auto found = std::ranges::find_if(tokens, [](Token token) { return token < 0; });
+  return fail(Code::kInvalid, "tokens[" + std::to_string(found - tokens.begin()) + "] is " +
+                                  std::to_string(*found) + ": token ids are 0 to 2147483647");
 }
 
 }  // namespace kvfs::client

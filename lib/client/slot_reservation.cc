@@ -47,7 +47,7 @@ Result<std::unique_ptr<SlotReservation>> SlotReservation::reserve(std::shared_pt
   const Geometry& geometry = made->session_->geometry();
   const std::size_t groups = geometry.groups.size();
   const std::uint32_t most = max_reserve_blocks(geometry.block_tokens, groups);
-  made->range_ = {.first_block = first, .count = prompt.blocks() - first};
+  made->range_ = {.first_block = first, .count = prompt.blocks - first};
   made->extents_.resize(made->range_.count * groups);
   for (std::uint32_t done = 0; done < made->range_.count;) {
     const std::uint32_t count = std::min(most, made->range_.count - done);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <string>
+#include <type_traits>
 
 #include "lib/format/chain_search.h"
 #include "lib/format/index_words.h"
@@ -24,7 +25,8 @@ struct Records {
       : base(first), bytes(header.record_bytes), capacity(header.record_capacity) {}
 
   [[nodiscard]] const std::byte* at(BlockId id) const { return base + std::size_t{id} * bytes; }
-  void prefetch(BlockId id) const {
+  // Inlined before the compiler looks for functions without effect: it drops calls of those.
+  [[gnu::always_inline]] void prefetch(BlockId id) const {
     if (id >= capacity) return;
     __builtin_prefetch(at(id));
     __builtin_prefetch(at(id) + 64);
@@ -59,20 +61,34 @@ bool same_key(const std::uint64_t* record, const Key& key) {
          words::load(record[words::kKeyWord + 1]) == key.hi;
 }
 
-bool same_tokens(const std::uint64_t* record, const Token* tokens, std::size_t count) {
-  const std::uint64_t* stored = record + words::kTokenWord;
+// Bits in which `pairs` words of stored tokens and the tokens differ. `Count` is a number, or an
+// integral_constant: with a length known to the compiler the comparison is a third of the time.
+template <typename Count>
+std::uint64_t token_difference(const std::uint64_t* stored, const Token* tokens, Count pairs) {
   std::uint64_t difference = 0;
-  for (std::size_t pair = 0; pair < count / 2; ++pair) {
+  for (std::size_t pair = 0; pair < pairs; ++pair) {
     std::uint64_t wanted = 0;
     std::memcpy(&wanted, tokens + 2 * pair, sizeof(wanted));
     difference |= wanted ^ words::load(stored[pair]);
   }
+  return difference;
+}
+
+bool same_tokens(const std::uint64_t* record, const Token* tokens, std::size_t count) {
+  const std::uint64_t* stored = record + words::kTokenWord;
+  if (count == 16) {
+    return token_difference(stored, tokens, std::integral_constant<std::size_t, 8>{}) == 0;
+  }
+  std::uint64_t difference = token_difference(stored, tokens, count / 2);
   if (count % 2 != 0) {
     const std::uint64_t wanted = static_cast<std::uint32_t>(tokens[count - 1]);
     difference |= wanted ^ words::load(stored[count / 2]);
   }
   return difference == 0;
 }
+
+// The compiler forgets where the value came from.
+void hide(BlockId& value) { asm("" : "+r"(value)); }
 
 // The extra of each block, asked for from the last block to the first.
 class ExtrasBackwards {
@@ -199,7 +215,6 @@ std::uint32_t IndexView::blocks_of(const Key& key) const {
   return same ? depth + 1 : 0;
 }
 
-// Presence of any entry with the key's tag: enough to steer a search whose result is verified.
 bool IndexView::probably_has(const Key& key) const {
   const std::uint32_t buckets = header_->bucket_count;
   const std::uint32_t home = words::home_bucket(key, buckets);
@@ -215,6 +230,14 @@ bool IndexView::probably_has(const Key& key) const {
     if (words::load_acquire(bucket.overflow) == 0) return false;
   }
   return false;
+}
+
+// The volatile statement is there because the compiler takes a function of prefetches alone for one
+// without effect and drops its calls.
+void IndexView::fetch(const Key& key) const {
+  const Bucket* bucket = &buckets_[words::home_bucket(key, header_->bucket_count)];
+  asm volatile("" : "+r"(bucket));
+  __builtin_prefetch(bucket);
 }
 
 Match IndexView::match(std::span<const Key> keys, std::span<const Token> tokens,
@@ -261,6 +284,8 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
   BlockId stride = 1;  // modulo 2^32: it may go either way
   for (std::size_t i = keys.size(); i-- > 0;) {
     if (id >= records.capacity) return retry_from(i);
+    BlockId next = id - stride;  // a guess: the processor need not wait for the parent to be read
+    hide(next);
     records.prefetch(id - kPrefetchBlocks * stride);
     const Extra extra = extras_backwards.at(i);
     std::uint64_t state = 0;
@@ -285,8 +310,12 @@ std::size_t IndexView::verify_down(std::span<const Key> keys, std::span<const To
         match = {.blocks = static_cast<std::uint32_t>(length), .tip = id, .key = keys[i]};
       match.dram_blocks += (words::state_flags(state) & kRecordInDram) != 0 ? 1U : 0U;
     }
-    stride = id - parent;
-    id = parent;
+    if (parent != next) {
+      stride = id - parent;
+      next = parent;
+      hide(next);
+    }
+    id = next;
   }
   if (id != kNoBlock) return 0;
   // Groups that a commit gives back to stored blocks come from the last block to the first, too.

@@ -35,6 +35,11 @@ class IndexView {
   // Length in blocks of the prefix that `key` names; 0 when it is not there.
   [[nodiscard]] std::uint32_t blocks_of(const Key& key) const;
 
+  // Whether there is any entry that could be the key's: enough to steer a search whose result is
+  // verified. fetch() beforehand saves it the wait for memory.
+  [[nodiscard]] bool probably_has(const Key& key) const;
+  void fetch(const Key& key) const;
+
   // Longest prefix of `tokens` that is cached. `keys` are its chain (chain_keys). Binary search
   // over the chain (prefixes are closed under shortening), then every block's tokens, extra and
   // parent are compared from the tip down, and windowed groups must hold their last window_blocks.
@@ -43,7 +48,6 @@ class IndexView {
                             std::span<const ExtraAt> extras = {}) const;
 
  private:
-  [[nodiscard]] bool probably_has(const Key& key) const;
   std::size_t verify_down(std::span<const Key> keys, std::span<const Token> tokens,
                           std::span<const ExtraAt> extras, BlockId tip, Match& match) const;
 

@@ -60,16 +60,17 @@ template <typename Count>
 
 template <typename Count>
 std::size_t chain_all(const Key& seed, std::span<const Token> tokens, Count block_tokens,
-                      std::span<const ExtraAt> extras, std::span<Key> keys) {
+                      std::span<const ExtraAt> extras, std::span<Key> keys, std::size_t first) {
   const std::size_t blocks = std::min(tokens.size() / block_tokens, keys.size());
-  Key parent = seed;
-  std::size_t done = 0;
+  std::size_t done = std::min(first, blocks);
+  Key parent = done == 0 ? seed : keys[done - 1];
   const auto run_to = [&](std::size_t end) {
     parent = chain_run(parent, tokens.data() + done * block_tokens, block_tokens, &keys[done],
                        end - done);
     done = end;
   };
-  for (const ExtraAt& at : extras) {
+  const auto from = std::ranges::lower_bound(extras, done, {}, &ExtraAt::block);
+  for (const ExtraAt& at : std::ranges::subrange(from, extras.end())) {
     if (at.block >= blocks) break;
     if (at.block < done || at.extra.is_zero()) continue;
     if (at.block > done) run_to(at.block);
@@ -96,14 +97,14 @@ Key chain_key(const Key& parent, std::span<const Token> block, const Extra& extr
 }
 
 std::size_t chain_keys(const Key& seed, std::span<const Token> tokens, std::uint32_t block_tokens,
-                       std::span<const ExtraAt> extras, std::span<Key> keys) {
+                       std::span<const ExtraAt> extras, std::span<Key> keys, std::size_t first) {
   switch (block_tokens) {
     case 16:
-      return chain_all(seed, tokens, Tokens<16>{}, extras, keys);
+      return chain_all(seed, tokens, Tokens<16>{}, extras, keys, first);
     case 32:
-      return chain_all(seed, tokens, Tokens<32>{}, extras, keys);
+      return chain_all(seed, tokens, Tokens<32>{}, extras, keys, first);
     default:
-      return chain_all(seed, tokens, std::size_t{block_tokens}, extras, keys);
+      return chain_all(seed, tokens, std::size_t{block_tokens}, extras, keys, first);
   }
 }
 

@@ -48,9 +48,10 @@ struct ExtraAt {
 static_assert(sizeof(ExtraAt) == 24);
 
 // Keys of all full blocks of `tokens` into `keys` (size >= tokens.size() / block_tokens); `extras`
-// sorted by block. Returns the number of keys written. Allocates nothing.
+// sorted by block. keys[0, first) are there already: a chain may be computed piece by piece.
+// Returns the number of keys that are there then. Allocates nothing.
 std::size_t chain_keys(const Key& seed, std::span<const Token> tokens, std::uint32_t block_tokens,
-                       std::span<const ExtraAt> extras, std::span<Key> keys);
+                       std::span<const ExtraAt> extras, std::span<Key> keys, std::size_t first = 0);
 
 // 32 lower-case hex digits, hi first; parse accepts exactly that.
 std::string to_hex(const Key& key);

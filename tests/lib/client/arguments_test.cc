@@ -73,6 +73,10 @@ TEST_F(Arguments, Prompts) {
   auto tokens = some_tokens(64, 1);
   tokens[37] = -5;
   expect(KVFS_INVALID, "tokens[37] is -5", [&] { (void)client.match({tokens}); });
+  expect(KVFS_INVALID, "tokens[37] is -5", [&] { (void)client.acquire(Prompt{tokens}); });
+  expect(KVFS_INVALID, "tokens[37] is -5", [&] { (void)client.reserve({tokens}); });
+  Client fallback(mount(), "ns", {.force_fallback = true});
+  expect(KVFS_INVALID, "tokens[37] is -5", [&] { (void)fallback.match({tokens}); });
   tokens[37] = 5;
   const std::vector<kvfs_extra> extras{{.block = 2, .bytes_size = 1, .bytes = "a"},
                                        {.block = 1, .bytes_size = 1, .bytes = "b"}};

@@ -153,7 +153,7 @@ TEST(Prompts, HashWhatTheFormatSays) {
   const Key seed{.lo = 1, .hi = 2};
   const Result<Prompt> read = read_prompt(prompt, seed, 16);
   ASSERT_TRUE(read);
-  ASSERT_EQ(read->blocks(), 3U);
+  ASSERT_EQ(read->blocks, 3U);
   const std::span<const Token> all(tokens);
   const Key first = chain_key(seed, all.subspan(0, 16));
   const Key second =

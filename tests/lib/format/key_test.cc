@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <xxhash.h>  // the library's functions, not the inlined ones of key.cc
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <random>
@@ -61,6 +62,26 @@ TEST(Key, ChainEqualsIndependentReference) {
       EXPECT_EQ(keys[i], parent) << "block " << i << " of " << block_tokens << " tokens";
     }
   }
+}
+
+TEST(Key, AChainInPiecesIsTheSameChain) {
+  const Key seed{.lo = 1, .hi = 2};
+  const std::vector<Token> tokens = random_tokens(std::size_t{16} * 10, 3);
+  const std::array<ExtraAt, 3> extras{{{.block = 0, .extra = {.lo = 1, .hi = 0}},
+                                       {.block = 4, .extra = {.lo = 2, .hi = 0}},
+                                       {.block = 9, .extra = {.lo = 3, .hi = 0}}}};
+  std::vector<Key> whole(10);
+  chain_keys(seed, tokens, 16, extras, whole);
+  for (const std::size_t piece : {1U, 3U, 4U, 5U, 9U}) {
+    std::vector<Key> keys(10);
+    for (std::size_t done = 0; done < 10;) {
+      const std::size_t end = std::min<std::size_t>(done + piece, 10);
+      ASSERT_EQ(chain_keys(seed, tokens, 16, extras, std::span(keys).first(end), done), end);
+      done = end;
+    }
+    EXPECT_EQ(keys, whole) << "pieces of " << piece;
+  }
+  EXPECT_EQ(chain_keys(seed, tokens, 16, extras, whole, 11), 10U);  // all are there
 }
 
 TEST(Key, DependsOnParentTokensAndExtra) {
