@@ -54,7 +54,8 @@ using After = std::shared_ptr<void>;
 // Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call.
 // Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's
 //          memory are the caller's and must outlive `done`; an After may outlive the device.
-// Blocks:  copies are not waited for; destruction waits.
+// Blocks:  copies are not waited for, but the CPU device's, which copies in the calling thread;
+//          unregister_memory and destruction wait.
 // Errors:  done(kIo / kUnavailable) for a device error, done(kInvalid) for memory that is not this
 //          device's; all else about arguments is checked by check_pages before.
 class Device {
