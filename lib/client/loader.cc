@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "lib/client/block_source.h"
 #include "lib/client/file_io.h"
 
 namespace kvfs::client {
 namespace {
-
-constexpr int kFullRounds = 20;
-constexpr std::chrono::milliseconds kFullWait{5};
 
 // One load's walk over its blocks, front to back.
 // Threads: one.
@@ -47,8 +42,7 @@ class Load {
           transfer.finish_part(std::move(copied));
         });
         next_ += *got;
-        full_rounds_ = 0;
-      } else if (got.error().code != Code::kNoSpace || !(let_go() || wait_for_room())) {
+      } else if (got.error().code != Code::kNoSpace || !let_go()) {
         return tl::unexpected<Error>(got.error());
       }
     }
@@ -89,14 +83,6 @@ class Load {
     const std::uint32_t before = std::max(done_before_, lease_.done_before());
     if (before == done_before_) return false;
     done_before_ = before;
-    return true;
-  }
-
-  // A block that was asked for before others were let go may still be refused for want of room.
-  bool wait_for_room() {
-    if (done_before_ == 0 || full_rounds_ == kFullRounds || deadline_.passed()) return false;
-    ++full_rounds_;
-    std::this_thread::sleep_for(kFullWait);
     return true;
   }
 
@@ -141,7 +127,6 @@ class Load {
   std::uint32_t next_;
   const std::uint32_t end_;
   std::uint32_t done_before_ = 0;
-  int full_rounds_ = 0;
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
   std::optional<PrefixLayout> layout_;

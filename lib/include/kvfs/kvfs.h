@@ -10,9 +10,17 @@
  * unless said otherwise. Threads: every object may be used from any thread; one object's
  * close/free/release call must not run beside another call on it. Fork: objects do not survive
  * fork(): in a child every call on one returns KVFS_FORKED (and free/close calls do nothing to the
- * parent's); open the namespace again there. Time: every call that can block takes a timeout in
- * milliseconds; 0 = do not wait, negative = forever. Memory given to kvfs stays the caller's and
- * must stay valid until the call returns or, for transfers, until the transfer is complete.
+ * parent's); open the namespace again there. Time: calls that wait for blocks, the disk or a
+ * transfer take a timeout in milliseconds; 0 = do not wait, negative = forever. The daemon keeps
+ * it, also when its disk hangs; a daemon that dies ends calls with KVFS_UNAVAILABLE. The other
+ * calls take none: the daemon answers them at once, kvfs_reserve within about half a second where
+ * only blocks on their way to the disk could make room. What no timeout bounds is a daemon that
+ * exists and does not run (SIGSTOP, a frozen cgroup): a request that the kernel has handed to it
+ * comes back only with its answer or its end, so calls that ask it hang until it goes on;
+ * kvfs_match on a mapped client, copies under way and kvfs_transfer_wait with a timeout do not.
+ * (sysctl fs.fuse.default_request_timeout, set before mounting, has the kernel give up such a
+ * mount.) Memory given to kvfs stays the caller's and must stay valid until the call returns or,
+ * for transfers, until the transfer is complete.
  */
 #ifndef KVFS_KVFS_H
 #define KVFS_KVFS_H
