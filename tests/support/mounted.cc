@@ -3,14 +3,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -77,8 +75,10 @@ void DaemonProcess::start() {
                                  "--state-dir",
                                  directory_.file("state")};
   if (!options_.nvme.empty()) {
-    std::filesystem::create_directories(directory_.file("disk"));
-    words.insert(words.end(), {"--nvme", directory_.file("disk") + ":" + options_.nvme});
+    const std::string disk =
+        options_.nvme_directory.empty() ? directory_.file("disk") : options_.nvme_directory;
+    std::filesystem::create_directories(disk);
+    words.insert(words.end(), {"--nvme", disk + ":" + options_.nvme});
   }
   words.insert(words.end(), options_.more.begin(), options_.more.end());
   std::vector<char*> arguments;
@@ -135,35 +135,13 @@ void Mounted::SetUp() {
 }
 
 void Mounted::TearDown() {
-  if (daemon_ && HasFailure()) std::fputs(daemon_->log().c_str(), stderr);
+  if (!daemon_) return;
+  daemon_->stop();
+  const std::string log = daemon_->log();
+  if (log.find("Sanitizer") != std::string::npos || log.find("runtime error:") != std::string::npos)
+    ADD_FAILURE() << "a sanitizer has something to say about kvfsd";
+  if (HasFailure()) std::fputs(log.c_str(), stderr);
   daemon_.reset();
-}
-
-Child::Child(const std::function<int()>& body) : pid_(::fork()) {
-  if (pid_ != 0) return;
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves none of them behind
-  int code = 99;
-  try {
-    code = body();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "in a child: %s\n", error.what());
-  }
-  ::_exit(code);
-}
-
-Child::~Child() {
-  if (pid_ > 0) kill();
-}
-
-int Child::wait() {
-  int status = 0;
-  ::waitpid(std::exchange(pid_, -1), &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-void Child::kill() {
-  ::kill(pid_, SIGKILL);
-  ::waitpid(std::exchange(pid_, -1), nullptr, 0);
 }
 
 }  // namespace kvfs::test

@@ -18,7 +18,8 @@ class DaemonProcess {
  public:
   struct Options {
     std::string dram = "64MiB";
-    std::string nvme = "128MiB";  // empty: none
+    std::string nvme = "128MiB";      // empty: none
+    std::string nvme_directory = {};  // default: one of its own
     std::vector<std::string> more;
   };
   explicit DaemonProcess(Options options);
@@ -61,22 +62,6 @@ class Mounted : public ::testing::Test {
  private:
   std::unique_ptr<DaemonProcess> daemon_;
 };
-
-// A forked child that runs `body` and ends without returning to the test.
-class Child {
- public:
-  // Exit code: what body returns; 99 for an exception, which is printed.
-  explicit Child(const std::function<int()>& body);
-  ~Child();  // kills what still runs
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-  int wait();
-  void kill();
-
- private:
-  pid_t pid_;
-};
-inline int in_child(const std::function<int()>& body) { return Child(body).wait(); }
 
 // Asks `condition` again and again until it holds or `seconds` have passed.
 bool eventually(const std::function<bool()>& condition, double seconds = 10);

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -24,6 +22,7 @@
 #include "fs/sync_point.h"
 #include "fs/unique_fd.h"
 #include "tests/fs/tiers/block_io.h"
+#include "tests/support/frozen_file_system.h"
 #include "tests/support/temp_directory.h"
 
 namespace kvfs::tiers {
@@ -354,39 +353,8 @@ TEST_F(NvmeTierTest, RefusesAFileSystemWithoutDirectIo) {
   ::umount(point.c_str());
 }
 
-// An ext4 of its own in a file, frozen so that writes hang in the kernel where no cancel reaches
-// them.
-class FrozenFileSystem {
- public:
-  explicit FrozenFileSystem(const std::string& directory) : point_(directory + "/ext4") {
-    const std::string image = directory + "/image";
-    std::filesystem::create_directory(point_);
-    mounted_ = std::system(("truncate -s 128M " + image + " && mkfs.ext4 -q " + image +
-                            " && mount -o loop " + image + " " + point_ + " 2>/dev/null")
-                               .c_str()) == 0;
-    if (mounted_) fd_ = UniqueFd(::open(point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  }
-  ~FrozenFileSystem() {
-    thaw();
-    fd_.reset();
-    if (mounted_) ::umount2(point_.c_str(), MNT_DETACH);
-  }
-  [[nodiscard]] bool freeze() { return frozen_ = ::ioctl(fd_.get(), FIFREEZE, 0) == 0; }
-  void thaw() {
-    if (std::exchange(frozen_, false)) ::ioctl(fd_.get(), FITHAW, 0);
-  }
-  [[nodiscard]] bool mounted() const { return mounted_; }
-  [[nodiscard]] const std::string& point() const { return point_; }
-
- private:
-  std::string point_;
-  bool mounted_ = false;
-  bool frozen_ = false;
-  UniqueFd fd_;
-};
-
 TEST_F(NvmeTierTest, DoneWaitsUntilTheKernelLetsGoOfTheMemory) {
-  FrozenFileSystem ext4(directory_.path().string());
+  test::FrozenFileSystem ext4(directory_.path().string());
   if (!ext4.mounted()) GTEST_SKIP() << "needs the right to mount, loop devices and mkfs.ext4";
   NvmeOptions frozen = options(32 * kMiB);
   frozen.directories.front().path = ext4.point();  // with its lost+found

@@ -7,12 +7,23 @@
 #include <thread>
 
 #include "tests/lib/client/engine_cache.h"
+#include "tests/support/child.h"
 #include "tests/support/mounted.h"
 
 namespace kvfs::test {
 namespace {
 
 constexpr ModelShape kShape;
+
+// Stores all full blocks of the prompt with the numbers of `seed`.
+kvfs_commit_result store(Client& client, const std::vector<std::int32_t>& tokens, int seed) {
+  Reservation reservation = client.reserve({tokens});
+  const kvfs_range range = reservation.range();
+  EngineCache cache(kShape, tokens.size());
+  cache.fill(seed);
+  reservation.store({range.first_block, range.count}, cache.pages());
+  return reservation.commit();
+}
 
 // Every test runs both ways.
 class RoundTrip : public Mounted, public ::testing::WithParamInterface<bool> {
@@ -24,16 +35,8 @@ class RoundTrip : public Mounted, public ::testing::WithParamInterface<bool> {
   }
   Client open() const { return Client(mount(), "ns", {.force_fallback = GetParam()}); }
 
-  // Stores all full blocks of the prompt with the numbers of `seed`.
-  static kvfs_commit_result store(Client& client, const std::vector<std::int32_t>& tokens,
-                                  int seed) {
-    Reservation reservation = client.reserve({tokens});
-    const kvfs_range range = reservation.range();
-    EngineCache cache(kShape, tokens.size());
-    cache.fill(seed);
-    reservation.store({range.first_block, range.count}, cache.pages());
-    return reservation.commit();
-  }
+  // The same for a step of another process.
+  [[nodiscard]] static std::string way() { return GetParam() ? "fallback" : "mapped"; }
 };
 
 TEST_P(RoundTrip, ClientSaysHowItReachesBlocks) {
@@ -60,6 +63,23 @@ TEST_P(RoundTrip, StoredBlocksMatchAndLoadBitExact) {
   EXPECT_TRUE(loaded.holds(1, 0, 320));
   EXPECT_TRUE(loaded.untouched(320, 325));
   EXPECT_EQ(client.stats().loaded_bytes, 20 * client.block_bytes());
+}
+
+TEST_P(RoundTrip, LongPromptsMatchAsFarAsTheyAreCached) {
+  // Around the ends of the pieces in which a client hashes, and far from the prompt's end.
+  Client client = open();
+  auto tokens = some_tokens(16 * 400, 1);
+  for (const std::uint32_t blocks : {1U, 63U, 64U, 65U, 127U, 128U, 129U, 200U}) {
+    store(client, {tokens.begin(), tokens.begin() + 16 * blocks}, 1);
+    EXPECT_EQ(client.match({tokens}).blocks, blocks);
+    tokens[16 * blocks] = -1;  // the first token that no stored one vouches for
+    kvfs_match_result match{};
+    const kvfs_prompt prompt{tokens.data(), tokens.size(), nullptr, 0};
+    EXPECT_EQ(kvfs_match(client.get(), &prompt, &match), KVFS_INVALID);
+    EXPECT_THAT(kvfs_last_error(),
+                ::testing::HasSubstr("tokens[" + std::to_string(16 * blocks) + "] is -1"));
+    tokens = some_tokens(16 * 400, 1);
+  }
 }
 
 TEST_P(RoundTrip, PartOfAPrefixLoadsWithoutTheRest) {
@@ -230,23 +250,45 @@ TEST_P(RoundTrip, ManyTransfersAtOnce) {
   for (EngineCache& cache : caches) EXPECT_TRUE(cache.holds(12, 0, tokens.size()));
 }
 
-TEST_P(RoundTrip, OneProcessStoresAnotherLoads) {
-  const auto tokens = some_tokens(16 * 30, 13);
-  EXPECT_EQ(in_child([&] {
-              Client client = open();
-              return store(client, tokens, 13).committed == 30 ? 0 : 1;
-            }),
-            0);
-  EXPECT_EQ(in_child([&] {
-              Client client = open();
-              auto [lease, match] = client.acquire(Prompt{tokens});
-              if (!lease) return 2;
-              EngineCache loaded(kShape, tokens.size());
-              lease->load({0, 30}, loaded.pages());
-              return loaded.holds(13, 0, tokens.size()) ? 0 : 3;
-            }),
-            0);
+// What the words of a step begin with: where, and how.
+Client open_beside(const Words& words) {
+  return Client(words[0], "ns", {.force_fallback = words[1] == "fallback"});
 }
+
+const ChildStep kStore("store", [](const Words& words) {
+  Client client = open_beside(words);
+  return store(client, some_tokens(16 * 30, 13), 13).committed == 30 ? 0 : 1;
+});
+
+const ChildStep kLoad("load", [](const Words& words) {
+  Client client = open_beside(words);
+  auto [lease, match] = client.acquire(Prompt{some_tokens(16 * 30, 13)});
+  if (!lease) return 2;
+  EngineCache loaded(kShape, 16 * 30);
+  lease->load({0, 30}, loaded.pages());
+  return loaded.holds(13, 0, 16 * 30) ? 0 : 3;
+});
+
+TEST_P(RoundTrip, OneProcessStoresAnotherLoads) {
+  EXPECT_EQ(Child(kStore, {mount(), way()}).wait(), 0);
+  EXPECT_EQ(Child(kLoad, {mount(), way()}).wait(), 0);
+}
+
+// A rank of its own process, with head 3; the reservation's id and blocks are the last words.
+const ChildStep kSecondRank("second-rank", [](const Words& words) {
+  Client rank = open_beside(words);
+  const auto blocks = static_cast<std::uint32_t>(std::stoul(words[3]));
+  Reservation joined = rank.join(std::stoull(words[2]), {.first_block = 0, .count = blocks});
+  EngineCache second(kShape, std::size_t{16} * blocks, 0, 3, 1);
+  second.fill(14);
+  joined.store({0, blocks}, second.pages());
+  try {
+    joined.commit();
+  } catch (const Error& error) {
+    return error.status() == KVFS_INVALID ? 0 : 4;
+  }
+  return 5;
+});
 
 TEST_P(RoundTrip, TwoRanksWriteTheirHeadsAndOneCommits) {
   const auto tokens = some_tokens(16 * 10, 14);
@@ -255,20 +297,10 @@ TEST_P(RoundTrip, TwoRanksWriteTheirHeadsAndOneCommits) {
   EngineCache first(kShape, tokens.size(), 0, 0, 3);
   first.fill(14);
   reservation.store({0, 10}, first.pages());
-  EXPECT_EQ(in_child([&, id = reservation.id(), range = reservation.range()] {
-              Client rank(mount(), "ns", {.force_fallback = GetParam()});
-              Reservation joined = rank.join(id, range);
-              EngineCache second(kShape, tokens.size(), 0, 3, 1);
-              second.fill(14);
-              joined.store({0, 10}, second.pages());
-              try {
-                joined.commit();
-              } catch (const Error& error) {
-                return error.status() == KVFS_INVALID ? 0 : 4;
-              }
-              return 5;
-            }),
-            0);
+  ASSERT_EQ(reservation.range().first_block, 0U);
+  Child rank(kSecondRank, {mount(), way(), std::to_string(reservation.id()),
+                           std::to_string(reservation.range().count)});
+  EXPECT_EQ(rank.wait(), 0);
   reservation.commit();
   // What was stored by two ranks loads by one, and by four.
   auto [lease, match] = client.acquire(Prompt{tokens});

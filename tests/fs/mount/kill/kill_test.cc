@@ -10,6 +10,7 @@
 
 #include "tests/fs/mount/kill/check.h"
 #include "tests/fs/mount/kill/clients.h"
+#include "tests/support/child.h"
 #include "tests/support/mounted.h"
 
 namespace kvfs::test {
