@@ -1,5 +1,6 @@
 #include "fs/mount/attributes.h"
 
+#include "fs/mount/control_handle.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/import.h"
 #include "fs/mount/snapshots.h"
@@ -37,7 +38,8 @@ struct stat of_store(FileSystem& fs, const Inode& inode) {
   switch (inode.kind()) {
     case InodeKind::kStoreControl:
       attr.st_mode = S_IFREG | 0600;
-      break;
+      set_size(attr, kMaxControlRequest, 0);
+      return attr;
     case InodeKind::kRoot:
     case InodeKind::kStoreMeta:
       attr.st_mode = S_IFDIR | 0755;
@@ -117,9 +119,14 @@ Result<struct stat> attributes(FileSystem& fs, const Inode& inode) {
     case InodeKind::kMeta:
     case InodeKind::kSlabs:
     case InodeKind::kReserve:
-    case InodeKind::kControl:
     case InodeKind::kNamespaceStats:
       return of_namespace(inode);
+    // Only within a file's size does the kernel let several write at once.
+    case InodeKind::kControl: {
+      struct stat attr = of_namespace(inode);
+      set_size(attr, kMaxControlRequest, 0);
+      return attr;
+    }
     case InodeKind::kGeometry: {
       struct stat attr = of_namespace(inode);
       set_size(attr, static_snapshot_bytes(fs, inode), 0);

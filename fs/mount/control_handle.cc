@@ -10,11 +10,7 @@
 #include "fs/mount/file_system.h"
 
 namespace kvfs::mount {
-namespace {
-
-constexpr std::size_t kMaxRequest = 1 << 20;
-
-}  // namespace
+namespace {}  // namespace
 
 void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
                           std::span<const char> bytes) {
@@ -26,7 +22,7 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
       answer_.clear();
       answered_ = 0;
     }
-    if (request_.size() + bytes.size() > kMaxRequest) return reply(req, Refusal::kTooLarge);
+    if (request_.size() + bytes.size() > kMaxControlRequest) return reply(req, Refusal::kTooLarge);
     request_.append(bytes.data(), bytes.size());
     request = nlohmann::json::parse(request_, nullptr, /*allow_exceptions=*/false);
   }
@@ -37,15 +33,16 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
   fs.jobs().post([&fs, self = std::static_pointer_cast<ControlHandle>(shared_from_this()),
                   request = std::move(request), size = bytes.size(),
                   pending = fs.parked().park(req)] {
-    self->carry_out(fs, request);
-    pending.answer([size](fuse_req_t waiting) { fuse_reply_write(waiting, size); });
+    self->run_(fs, *self->inode(), request,
+               [self, size, pending](const nlohmann::json& answer, std::function<void()> after) {
+                 self->answered(answer, std::move(after));
+                 pending.answer([size](fuse_req_t waiting) { fuse_reply_write(waiting, size); });
+               });
   });
 }
 
-void ControlHandle::carry_out(FileSystem& fs, const nlohmann::json& request) {
-  std::function<void()> after;
-  const nlohmann::json answer = run_(fs, *inode(), request, after);
-  if (!answer.value("ok", false)) spdlog::debug("control: {}: {}", request.dump(), answer.dump());
+void ControlHandle::answered(const nlohmann::json& answer, std::function<void()> after) {
+  if (!answer.value("ok", false)) spdlog::debug("control: {}", answer.dump());
   const MutexLock lock(mutex_);
   answer_ = answer.dump() + "\n";
   answered_ = 0;

@@ -2,14 +2,16 @@
 #pragma once
 
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "fs/mount/control_call.h"
 #include "fs/mount/handle.h"
 #include "fs/mount/pending_reply.h"
 #include "fs/mutex.h"
 
 namespace kvfs::mount {
+
+inline constexpr std::size_t kMaxControlRequest = 1 << 20;
 
 // States: collecting -> answering, when what was written is one JSON value: it is carried out
 // before the write returns; -> collecting again by the next write. A read while collecting answers
@@ -21,10 +23,8 @@ namespace kvfs::mount {
 // Errors:  as JSON; a request over 1 MiB as E2BIG.
 class ControlHandle final : public Handle {
  public:
-  // Carries out a request. May set `after`, to be run when the answer was read to its end or the
-  // file closed.
-  using Run = nlohmann::json (*)(FileSystem&, const Inode&, const nlohmann::json& request,
-                                 std::function<void()>& after);
+  using Run = void (*)(FileSystem&, const Inode&, const nlohmann::json& request,
+                       const ControlRespond& respond);
   ControlHandle(InodePtr inode, Run run) : Handle(std::move(inode)), run_(run) {}
 
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
@@ -33,7 +33,7 @@ class ControlHandle final : public Handle {
   void released(FileSystem& fs, fuse_req_t req) override;
 
  private:
-  void carry_out(FileSystem& fs, const nlohmann::json& request);
+  void answered(const nlohmann::json& answer, std::function<void()> after);
   void finish();
 
   const Run run_;

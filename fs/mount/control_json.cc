@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <future>
 
 namespace kvfs::mount {
 
@@ -13,6 +12,10 @@ using nlohmann::json;
 
 json failure(const Error& error) {
   return {{"ok", false}, {"code", std::string(code_name(error.code))}, {"error", error.message}};
+}
+
+json not_an_object() {
+  return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
 }
 
 json as_answer(Answer&& answer) {
@@ -113,13 +116,6 @@ json evicted_json(const store::Evicted& evicted) {
            {{"leased", evicted.kept_leased},
             {"pinned", evicted.kept_pinned},
             {"shared", evicted.kept_shared}}}};
-}
-
-Status wait_for(const std::function<void(store::Done)>& start) {
-  auto promise = std::make_shared<std::promise<Status>>();
-  auto future = promise->get_future();
-  start([promise](Status status) { promise->set_value(std::move(status)); });
-  return future.get();
 }
 
 }  // namespace kvfs::mount

@@ -13,6 +13,7 @@ namespace kvfs::mount {
 using Answer = Result<nlohmann::json>;  // an object; "ok" is added by as_answer
 
 nlohmann::json failure(const Error& error);
+nlohmann::json not_an_object();  // the request
 nlohmann::json as_answer(Answer&& answer);
 
 // A field of the request: kInvalid, naming it, when it is missing or of another type.
@@ -32,8 +33,5 @@ Result<Key> key_field(const nlohmann::json& request, const store::Namespace& ns)
 
 nlohmann::json prefix_json(const store::Namespace& ns, const store::PrefixInfo& info);
 nlohmann::json evicted_json(const store::Evicted& evicted);
-
-// Waits for a callback that the store calls exactly once.
-Status wait_for(const std::function<void(store::Done)>& start);
 
 }  // namespace kvfs::mount

@@ -183,42 +183,45 @@ Answer verify(const Call& call) {
               {"next", verified->next == 0 ? json() : json(verified->next)}};
 }
 
-Answer flush_prefix(const Call& call, store::Deadline deadline) {
+// Held until the flush is over.
+Status flush_prefix(const Call& call, store::Deadline deadline, store::Done done) {
   auto key = key_field(call.request, call.ns);
   if (!key) return pass(std::move(key));
   auto lease = call.ns.lease(*key, /*quiet=*/true);
   if (!lease) return pass(std::move(lease));
-  auto status = wait_for([&](store::Done done) { (*lease)->flush(deadline, std::move(done)); });
-  if (!status) return pass(std::move(status));
-  return json::object();
+  const std::shared_ptr<store::Lease> held = *std::move(lease);
+  held->flush(deadline, [held, done = std::move(done)](Status status) { done(std::move(status)); });
+  return {};
 }
 
-Answer flush(const Call& call) {
-  if (auto status = only_fields(call.request, {"key", "name", "timeout_s"}); !status)
-    return pass(std::move(status));
+Status begin_flush(const Call& call, store::Done done) {
+  if (auto status = only_fields(call.request, {"key", "name", "timeout_s"}); !status) return status;
   auto deadline = deadline_field(call.request, call.fs.config().flush_timeout);
   if (!deadline) return pass(std::move(deadline));
   if (call.request.contains("key") || call.request.contains("name"))
-    return flush_prefix(call, *deadline);
-  auto status = wait_for([&](store::Done done) { call.ns.flush(*deadline, std::move(done)); });
-  if (!status) return pass(std::move(status));
-  return json::object();
+    return flush_prefix(call, *deadline, std::move(done));
+  call.ns.flush(*deadline, std::move(done));
+  return {};
+}
+
+void flush(const Call& call, const ControlRespond& respond) {
+  const Status begun = begin_flush(call, respond_when_done(call.fs, respond));
+  if (!begun) respond(failure(begun.error()), nullptr);
 }
 
 struct Operation {
   std::string_view name;
   Answer (*run)(const Call&);
 };
-constexpr std::array<Operation, 10> kOperations{{{"list", list},
-                                                 {"tree", tree},
-                                                 {"stat", stat},
-                                                 {"tokens", tokens},
-                                                 {"pin", pin},
-                                                 {"unpin", unpin},
-                                                 {"evict", evict},
-                                                 {"prefetch", prefetch},
-                                                 {"verify", verify},
-                                                 {"flush", flush}}};
+constexpr std::array<Operation, 9> kOperations{{{"list", list},
+                                                {"tree", tree},
+                                                {"stat", stat},
+                                                {"tokens", tokens},
+                                                {"pin", pin},
+                                                {"unpin", unpin},
+                                                {"evict", evict},
+                                                {"prefetch", prefetch},
+                                                {"verify", verify}}};
 
 Answer run(const Call& call) {
   auto op = text_field(call.request, "op");
@@ -228,16 +231,18 @@ Answer run(const Call& call) {
     if (operation.name == *op) return operation.run(call);
     known += fmt::format("{}{}", known.empty() ? "" : ", ", operation.name);
   }
-  return fail(Code::kInvalid, fmt::format("a namespace has no operation '{}': {}", *op, known));
+  return fail(Code::kInvalid,
+              fmt::format("a namespace has no operation '{}': {}, flush", *op, known));
 }
 
 }  // namespace
 
-json control_namespace(FileSystem& fs, const Inode& inode, const json& request,
-                       std::function<void()>&) {
-  if (!request.is_object())
-    return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
-  return as_answer(run({fs, *inode.ns, request}));
+void control_namespace(FileSystem& fs, const Inode& inode, const json& request,
+                       const ControlRespond& respond) {
+  if (!request.is_object()) return respond(not_an_object(), nullptr);
+  const Call call{fs, *inode.ns, request};
+  if (request.value("op", json()) == "flush") return flush(call, respond);
+  respond(as_answer(run(call)), nullptr);
 }
 
 }  // namespace kvfs::mount

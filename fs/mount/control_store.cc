@@ -49,7 +49,8 @@ Answer ns_remove(FileSystem& fs, const json& request) {
   if (!name) return pass(std::move(name));
   auto force = bool_field(request, "force", false);
   if (!force) return pass(std::move(force));
-  auto evicted = fs.store().remove_namespace(*name, *force);
+  auto evicted = fs.store().remove_namespace(
+      *name, *force ? store::RemoveIf::kNotInUse : store::RemoveIf::kNothingIsPinned);
   if (!evicted) return pass(std::move(evicted));
   return evicted_json(*evicted);
 }
@@ -62,13 +63,15 @@ Answer shutdown(FileSystem& fs, const json& request, std::function<void()>& afte
   return json::object();
 }
 
-Answer flush(FileSystem& fs, const json& request) {
+Result<store::Deadline> flush_deadline(FileSystem& fs, const json& request) {
   if (auto status = only_fields(request, {"timeout_s"}); !status) return pass(std::move(status));
-  auto deadline = deadline_field(request, fs.config().flush_timeout);
-  if (!deadline) return pass(std::move(deadline));
-  auto status = wait_for([&](store::Done done) { fs.store().flush(*deadline, std::move(done)); });
-  if (!status) return pass(std::move(status));
-  return json::object();
+  return deadline_field(request, fs.config().flush_timeout);
+}
+
+void flush(FileSystem& fs, const json& request, const ControlRespond& respond) {
+  const auto deadline = flush_deadline(fs, request);
+  if (!deadline) return respond(failure(deadline.error()), nullptr);
+  fs.store().flush(*deadline, respond_when_done(fs, respond));
 }
 
 Answer config(FileSystem& fs) {
@@ -83,7 +86,6 @@ Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
   if (*op == "ns_create") return ns_create(fs, request);
   if (*op == "ns_remove") return ns_remove(fs, request);
   if (*op == "shutdown") return shutdown(fs, request, after);
-  if (*op == "flush") return flush(fs, request);
   if (*op == "config") return config(fs);
   return fail(
       Code::kInvalid,
@@ -93,11 +95,13 @@ Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
 
 }  // namespace
 
-json control_store(FileSystem& fs, const Inode&, const json& request,
-                   std::function<void()>& after) {
-  if (!request.is_object())
-    return failure({Code::kInvalid, "the request is not a JSON object: write {\"op\": ...}"});
-  return as_answer(run(fs, request, after));
+void control_store(FileSystem& fs, const Inode&, const json& request,
+                   const ControlRespond& respond) {
+  if (!request.is_object()) return respond(not_an_object(), nullptr);
+  if (request.value("op", json()) == "flush") return flush(fs, request, respond);
+  std::function<void()> after;
+  json answer = as_answer(run(fs, request, after));
+  respond(std::move(answer), std::move(after));
 }
 
 }  // namespace kvfs::mount

@@ -8,6 +8,7 @@
 #include <future>
 #include <optional>
 
+#include "fs/mount/end_watch.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/instance_lock.h"
 #include "fs/mount/log_setup.h"
@@ -22,6 +23,9 @@
 
 namespace kvfs::mount {
 namespace {
+
+// For what follows the write-back at the end: it is quick, unless a disk does not answer.
+constexpr std::chrono::seconds kEndGrace{5};
 
 // Index, nodes and LMDB's lock share the tmpfs with the slabs; pages are taken as they are used.
 std::uint64_t tmpfs_bytes(const Config& config) {
@@ -77,12 +81,17 @@ struct Daemon {
   std::optional<FileSystem> fs;
   std::unique_ptr<store::Store> store;
   std::unique_ptr<Session> session;
+  EndWatch end_watch;
+  store::Deadline end_by;  // once the end has begun
 
+  [[nodiscard]] bool keeps_dram() const { return config.keep_dram && !shutdown.drop_dram(); }
   Status lock();
   Status open_store();
   Status mount();
+  void begin_end();
   void last_steps();
   void close_store();
+  void give_up();
 };
 
 // Before the tmpfs is touched: it may be another daemon's.
@@ -127,24 +136,35 @@ Status Daemon::mount() {
   return {};
 }
 
+// The first call counts.
+void Daemon::begin_end() {
+  if (end_by != store::Deadline{}) return;
+  end_by = store::Clock::now() + config.shutdown_timeout;
+  end_watch.arm(end_by + kEndGrace, [this] {
+    spdlog::error("a disk does not answer: the daemon ends without it");
+    detach_mount(config.mountpoint);
+  });
+}
+
 // Requests are still served here.
 void Daemon::last_steps() {
+  begin_end();
   sd_notify("STOPPING=1");
   spdlog::info("ending: write-back within {}", duration_text(config.shutdown_timeout));
   std::promise<Status> flushed;
-  store->flush(store::Clock::now() + config.shutdown_timeout,
-               [&](Status status) { flushed.set_value(std::move(status)); });
-  if (auto status = flushed.get_future().get(); !status)
-    spdlog::warn("write-back: {}", status.error().message);
+  store->flush(end_by, [&](Status status) { flushed.set_value(std::move(status)); });
+  if (auto status = flushed.get_future().get(); !status) {
+    spdlog::warn("{} were not written to NVMe ({}); {}", size_text(store->stats().dirty_bytes),
+                 status.error().message,
+                 keeps_dram() ? "they stay in DRAM for the next start" : "they are lost");
+  }
   fs->stop_notifying();
   session->end();
 }
 
 void Daemon::close_store() {
-  const bool keep = config.keep_dram && !shutdown.drop_dram();
-  if (auto status = store->close(store::Clock::now() + config.shutdown_timeout, keep); !status) {
-    spdlog::warn("closing the store: {}", status.error().message);
-  }
+  const bool keep = keeps_dram();
+  ignore_error(store->close(end_by, keep), "close() has logged it");
   store.reset();
   fs.reset();  // knows namespaces, which have files there
   if (keep) return;
@@ -152,13 +172,30 @@ void Daemon::close_store() {
     spdlog::warn("{}", status.error().message);
 }
 
-Status serve(Daemon& daemon, Background& background) {
+// After a start that failed. What an earlier daemon left stays for the next.
+void Daemon::give_up() {
+  session.reset();
+  store.reset();
+  fs.reset();
+  if (!tmpfs.made) return;
+  if (auto status = tiers::remove_private_tmpfs(tmpfs); !status)
+    spdlog::warn("{}", status.error().message);
+}
+
+Status start(Daemon& daemon) {
   if (auto status = set_up_log(daemon.config); !status) return status;
   if (auto status = clear_mountpoint(daemon.config.mountpoint); !status) return status;
   if (auto status = check_machine(daemon.config); !status) return status;
   if (auto status = daemon.lock(); !status) return status;
   if (auto status = daemon.open_store(); !status) return status;
-  if (auto status = daemon.mount(); !status) return status;
+  return daemon.mount();
+}
+
+Status serve(Daemon& daemon, Background& background) {
+  if (auto status = start(daemon); !status) {
+    daemon.give_up();
+    return status;
+  }
   daemon.shutdown.start([&daemon] { daemon.last_steps(); });
   spdlog::info("mounted on {}", daemon.config.mountpoint);
   background.ready();
@@ -166,6 +203,7 @@ Status serve(Daemon& daemon, Background& background) {
 
   const Status served = daemon.session->serve();
   daemon.shutdown.finish();
+  daemon.begin_end();  // where somebody unmounted it
   daemon.fs->stop_notifying();
   daemon.session->unmount();
   daemon.fs->drain();
@@ -173,6 +211,7 @@ Status serve(Daemon& daemon, Background& background) {
   // the tmpfs is in use.
   daemon.session.reset();
   daemon.close_store();
+  daemon.end_watch.disarm();
   spdlog::info("unmounted {}", daemon.config.mountpoint);
   return served;
 }

@@ -44,6 +44,7 @@ void open_snapshot(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_f
 void open_control(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi,
                   ControlHandle::Run run) {
   fi.direct_io = 1;
+  fi.parallel_direct_writes = 1;  // a request may wait long, and is no reason for others to
   fi.nonseekable = 1;
   fi.noflush = 1;
   give(fs, req, fi, std::make_shared<ControlHandle>(inode, run));

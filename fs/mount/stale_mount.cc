@@ -45,6 +45,10 @@ Status unmount(const std::string& mountpoint) {
 
 }  // namespace
 
+void detach_mount(const std::string& mountpoint) {
+  ignore_error(unmount(mountpoint), "the next daemon takes off what is left");
+}
+
 Status clear_mountpoint(const std::string& mountpoint) {
   for (int i = 0; i < kMostStacked; ++i) {
     if (is_dead(mountpoint)) {

@@ -11,4 +11,7 @@ namespace kvfs::mount {
 // files of it open). kBusy: a living kvfs is mounted there.
 Status clear_mountpoint(const std::string& mountpoint);
 
+// Takes it off (lazily) although the daemon lives: the way out for one that cannot end in order.
+void detach_mount(const std::string& mountpoint);
+
 }  // namespace kvfs::mount

@@ -9,8 +9,9 @@
 
 namespace kvfs::store {
 
-void Journal::start(tiers::BlockTier* nvme) {
+void Journal::start(tiers::BlockTier* nvme, std::chrono::milliseconds patience) {
   nvme_ = nvme;
+  patience_ = patience;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -32,14 +33,26 @@ void Journal::enqueue(Request request) {
 
 void Journal::submit(JournalBatch batch) { enqueue(std::move(batch)); }
 
+Deadline Journal::patience_ends() {
+  const MutexLock lock(mutex_);
+  return round_ends_.value_or(Clock::now() + patience_);
+}
+
+Status Journal::wait(const std::function<void(Done)>& begin) {
+  const auto result = await_until(patience_ends(), begin);
+  if (result) return *result;
+  return fail(Code::kTimeout,
+              "done, but the disk has not answered in time: it may not outlive a crash");
+}
+
 Status Journal::commit(std::vector<JournalOp> ops) {
-  return await([&](Done done) {
+  return wait([&](Done done) {
     submit({.ops = std::move(ops), .after_sync = false, .done = std::move(done)});
   });
 }
 
 Status Journal::erase_namespace(std::uint32_t id) {
-  return await([&](Done done) { enqueue(EraseNamespace{id, std::move(done)}); });
+  return wait([&](Done done) { enqueue(EraseNamespace{id, std::move(done)}); });
 }
 
 void Journal::stop() {
@@ -58,10 +71,12 @@ void Journal::run() {
     while (queue_.empty() && !stopping_) changed_.wait(lock);
     if (queue_.empty()) return;
     requests.swap(queue_);
+    round_ends_ = Clock::now() + patience_;
     lock.unlock();
     write(requests);
     requests.clear();
     lock.lock();
+    round_ends_.reset();
   }
 }
 

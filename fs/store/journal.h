@@ -1,8 +1,10 @@
 // Journal: what must survive the daemon, written by one thread that gathers what many ask for.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -32,10 +34,12 @@ struct JournalBatch {
 // Threads: all calls from any thread; `done` runs on the journal's thread, must be short and may
 //          submit, but not wait.
 // Owns:    the database, the queue.
-// Blocks:  commit() until durable; stop() until all that was submitted is.
+// Blocks:  commit(), wait() and erase_namespace() until durable, but not longer than a round may
+//          take; stop() until all that was submitted is.
 // Errors:  `done` gets what the tier's sync or LMDB said; nothing of the batch is durable then.
 // After
 //          stop(), kUnavailable, from within the call.
+//          kTimeout when the disk does not answer: done in memory, and durable when it does.
 class Journal {
  public:
   explicit Journal(std::unique_ptr<JournalDatabase> database) : database_(std::move(database)) {}
@@ -47,9 +51,13 @@ class Journal {
   [[nodiscard]] JournalDatabase& database() { return *database_; }
   [[nodiscard]] const std::string& store_id() const { return database_->store_id(); }
 
-  void start(tiers::BlockTier* nvme);  // may be nullptr; must outlive stop()
+  // `nvme` may be nullptr; must outlive stop(). A round that takes longer than `patience` is not
+  // waited for, nor is anything behind it.
+  void start(tiers::BlockTier* nvme, std::chrono::milliseconds patience);
   void submit(JournalBatch batch);
   Status commit(std::vector<JournalOp> ops);
+  // For a batch that `begin` submits with the Done it is given.
+  Status wait(const std::function<void(Done)>& begin);
   Status erase_namespace(std::uint32_t id);
   void stop();
 
@@ -60,6 +68,7 @@ class Journal {
   };
   using Request = std::variant<JournalBatch, EraseNamespace>;
 
+  [[nodiscard]] Deadline patience_ends();
   void enqueue(Request request);
   void run();
   void write(std::vector<Request>& requests);
@@ -67,10 +76,12 @@ class Journal {
 
   std::unique_ptr<JournalDatabase> database_;
   tiers::BlockTier* nvme_ = nullptr;
+  std::chrono::milliseconds patience_{0};
   Mutex mutex_;  // lock order: namespace -> this
   CondVar changed_;
   std::vector<Request> queue_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
+  std::optional<Deadline> round_ends_ GUARDED_BY(mutex_);  // the one under way should
   std::thread thread_;
 };
 

@@ -27,6 +27,7 @@ class Names {
 
   [[nodiscard]] std::optional<Key> find(std::string_view name) const;
   [[nodiscard]] std::vector<std::string> of(const Key& key) const;
+  [[nodiscard]] bool empty() const { return entries_.empty(); }
   [[nodiscard]] bool any_of(const Key& key) const { return by_key_.contains(key); }
   // In the order in which they came; a cookie is an entry's number, which stays.
   void list(std::uint64_t cookie, std::size_t max, std::vector<NameEntry>& out) const;

@@ -1,7 +1,6 @@
 // Evicting on request: by prefix, by bytes, everything.
 #include <algorithm>
 
-#include "fs/store/await.h"
 #include "fs/store/dram_eviction.h"
 #include "fs/store/namespace_impl.h"
 #include "fs/store/nvme_space.h"
@@ -11,7 +10,8 @@ namespace kvfs::store {
 Result<Evicted> NamespaceImpl::finish_eviction(Evicted evicted, Removal removal) {
   evicted.blocks += removal.blocks;
   evicted.bytes += removal.bytes;
-  Status durable = await([&](Done done) { dispose(*state_, std::move(removal), std::move(done)); });
+  Status durable = state_->services.journal->wait(
+      [&](Done done) { dispose(*state_, std::move(removal), std::move(done)); });
   if (!durable) return pass(std::move(durable));
   return evicted;
 }

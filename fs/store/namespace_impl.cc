@@ -35,7 +35,7 @@ Error NamespaceImpl::not_cached(const Key& key) const {
 }
 
 Status NamespaceImpl::journal(std::vector<JournalOp> ops, MutexLock& lock, bool after_sync) {
-  return await([&](Done done) NO_THREAD_SAFETY_ANALYSIS {
+  return state_->services.journal->wait([&](Done done) NO_THREAD_SAFETY_ANALYSIS {
     state_->services.journal->submit(
         {.ops = std::move(ops), .after_sync = after_sync, .done = std::move(done)});
     lock.unlock();

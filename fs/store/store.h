@@ -241,13 +241,16 @@ class StoreListener {
   virtual void on_namespace_removed(std::uint32_t namespace_id) = 0;
 };
 
+// When a namespace may be removed; never while prefixes of it are open or being written.
+enum class RemoveIf : std::uint8_t { kEmpty, kNothingIsPinned, kNotInUse };
+
 // Threads: all calls from any thread. Threads of its own: write-back, promotion, reclaim.
 // Owns:    tiers, journal, namespaces. Namespace pointers stay valid until the namespace is removed
 // and
 //          the last holder lets go.
 // Blocks:  open() (recovery, touching memory), close(), calls that take a deadline; the rest at
-// most for
-//          a journal commit.
+//          most for a journal commit, and for nvme.io_timeout_ms at most (kTimeout: it is done in
+//          memory).
 // Errors:  open() names the file, directory or option that is wrong. Every error leaves the store
 // usable.
 class Store {
@@ -263,8 +266,8 @@ class Store {
   [[nodiscard]] virtual std::shared_ptr<Namespace> find_namespace(std::string_view name) const = 0;
   [[nodiscard]] virtual std::shared_ptr<Namespace> find_namespace(std::uint32_t id) const = 0;
   [[nodiscard]] virtual std::vector<std::shared_ptr<Namespace>> namespaces() const = 0;  // by name
-  virtual Result<Evicted> remove_namespace(
-      std::string_view name, bool force) = 0;  // kBusy: leased or, without force, pinned
+  // kBusy: leased, or pinned and that matters. kExists: not empty, and that matters.
+  virtual Result<Evicted> remove_namespace(std::string_view name, RemoveIf condition) = 0;
   virtual Status rename_namespace(std::string_view from, std::string_view to) = 0;
 
   virtual void flush(Deadline deadline, Done done) = 0;

@@ -87,7 +87,7 @@ Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
   return std::pair{std::shared_ptr<Namespace>(std::move(space)), true};
 }
 
-Status StoreImpl::check_removable(const NamespaceImpl& space, bool force) {
+Status StoreImpl::check_removable(const NamespaceImpl& space, RemoveIf condition) {
   NamespaceState& state = *space.state();
   const MutexLock lock(state.mutex);
   const NamespaceMetrics& metrics = state.metrics;
@@ -98,7 +98,11 @@ Status StoreImpl::check_removable(const NamespaceImpl& space, bool force) {
                     "written; close them first",
                     state.name(), metrics.leases_open.get(), metrics.reservations_open.get()));
   }
-  if (!force && metrics.pinned.get() != 0) {
+  if (condition == RemoveIf::kEmpty &&
+      (!state.catalog->leaf_list().empty() || !state.names.empty())) {
+    return fail(Code::kExists, fmt::format("namespace {} is not empty", state.name()));
+  }
+  if (condition != RemoveIf::kNotInUse && metrics.pinned.get() != 0) {
     return fail(Code::kBusy,
                 fmt::format("namespace {} has {} pinned prefixes: unpin them, or remove it "
                             "with force",
@@ -108,7 +112,7 @@ Status StoreImpl::check_removable(const NamespaceImpl& space, bool force) {
   return {};
 }
 
-Result<Evicted> StoreImpl::remove_namespace(std::string_view name, bool force) {
+Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf condition) {
   std::uint32_t id = 0;
   Evicted evicted;
   {
@@ -117,7 +121,7 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, bool force) {
     if (space == nullptr) {
       return fail(Code::kNotFound, "there is no namespace " + std::string(name));
     }
-    if (Status removable = check_removable(*space, force); !removable) {
+    if (Status removable = check_removable(*space, condition); !removable) {
       return pass(std::move(removable));
     }
     id = space->id();

@@ -34,7 +34,7 @@ class StoreImpl final : public Store {
   [[nodiscard]] std::shared_ptr<Namespace> find_namespace(std::string_view name) const override;
   [[nodiscard]] std::shared_ptr<Namespace> find_namespace(std::uint32_t id) const override;
   [[nodiscard]] std::vector<std::shared_ptr<Namespace>> namespaces() const override;
-  Result<Evicted> remove_namespace(std::string_view name, bool force) override;
+  Result<Evicted> remove_namespace(std::string_view name, RemoveIf condition) override;
   Status rename_namespace(std::string_view from, std::string_view to) override;
 
   void flush(Deadline deadline, Done done) override;
@@ -54,7 +54,7 @@ class StoreImpl final : public Store {
   void discard_dram();
   Result<std::uint32_t> next_namespace_id();
   [[nodiscard]] Status check_new(std::string_view name, const Geometry& geometry) const;
-  Status check_removable(const NamespaceImpl& space, bool force);
+  Status check_removable(const NamespaceImpl& space, RemoveIf condition);
 
   const Clock::time_point started_ = Clock::now();
   StoreLock state_lock_;

@@ -126,7 +126,8 @@ Status StoreImpl::open_tiers(std::unique_ptr<tiers::BlockTier> nvme) {
 }
 
 void StoreImpl::start_parts(const std::vector<NamespacePtr>& recovered) {
-  services_.journal->start(services_.nvme.get());
+  services_.journal->start(services_.nvme.get(),
+                           std::chrono::milliseconds(services_.options.nvme.io_timeout_ms));
   for (const NamespacePtr& state : recovered) registry_.add(std::make_shared<NamespaceImpl>(state));
   services_.registry = &registry_;
   slab_mover_ = std::make_unique<SlabMover>(services_);

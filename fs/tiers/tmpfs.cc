@@ -81,6 +81,7 @@ Result<PrivateTmpfs> prepare_mounted(const TmpfsOptions& options, const MountInf
 }
 
 Result<PrivateTmpfs> prepare_fallback(const std::string& path) {
+  const bool there = ::access(path.c_str(), F_OK) == 0;
   if (auto made = make_directory(path); !made) return pass(std::move(made));
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) {
@@ -91,7 +92,7 @@ Result<PrivateTmpfs> prepare_fallback(const std::string& path) {
     return fail_errno(errno, fmt::format("opening {}", path));
   }
   if (auto mine = check_private(fd.get(), path); !mine) return pass(std::move(mine));
-  return PrivateTmpfs{.path = path};
+  return PrivateTmpfs{.path = path, .made = !there};
 }
 
 }  // namespace
@@ -112,7 +113,7 @@ Result<PrivateTmpfs> prepare_private_tmpfs(const TmpfsOptions& given) {
   }
   const auto mount = mount_at(options.mount_point);
   return PrivateTmpfs{
-      .path = options.mount_point, .mounted = true, .huge = mount && is_huge(*mount)};
+      .path = options.mount_point, .mounted = true, .huge = mount && is_huge(*mount), .made = true};
 }
 
 Status remove_private_tmpfs(const PrivateTmpfs& tmpfs) {

@@ -19,6 +19,7 @@ struct PrivateTmpfs {
   std::string path;      // mount_point or fallback
   bool mounted = false;  // a mount of its own
   bool huge = false;     // gives huge pages at first touch
+  bool made = false;     // by this call: nothing of an earlier daemon is in it
 };
 
 // Takes over what an earlier daemon left, resized to `bytes`; mounts one where that is permitted,

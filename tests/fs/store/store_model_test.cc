@@ -157,7 +157,7 @@ TEST_F(Model, RandomUseWithRestarts) {
     space_.reset();
     model_.clear();
     known_.clear();
-    ASSERT_OK(store_->remove_namespace("ns", false));
+    ASSERT_OK(store_->remove_namespace("ns", RemoveIf::kNothingIsPinned));
   }
 }
 

@@ -103,7 +103,7 @@ TEST_F(StoreTest, RemovedNamespacesStayRemoved) {
   const auto ns = space();
   ASSERT_OK(put(*ns, prompt(1, 8)));
   ASSERT_OK(flush(*ns));
-  ASSERT_OK(store_->remove_namespace("ns", false));
+  ASSERT_OK(store_->remove_namespace("ns", RemoveIf::kNothingIsPinned));
   open(with);
   EXPECT_TRUE(store_->namespaces().empty());
   EXPECT_EQ(store_->stats().nvme.used, 0U);

@@ -388,11 +388,12 @@ TEST_F(StoreTest, NamespacesAreMadeRenamedAndRemoved) {
   const Key tip = keys_of(ns->geometry(), tokens).back();
   {
     const auto lease = ns->lease(tip, true);
-    EXPECT_EQ(store_->remove_namespace("two", true).error().code, Code::kBusy);
+    EXPECT_EQ(store_->remove_namespace("two", RemoveIf::kNotInUse).error().code, Code::kBusy);
   }
+  EXPECT_EQ(store_->remove_namespace("two", RemoveIf::kEmpty).error().code, Code::kExists);
   ASSERT_OK(ns->set_pinned(tip, true));
-  EXPECT_EQ(store_->remove_namespace("two", false).error().code, Code::kBusy);
-  const auto removed = store_->remove_namespace("two", true);
+  EXPECT_EQ(store_->remove_namespace("two", RemoveIf::kNothingIsPinned).error().code, Code::kBusy);
+  const auto removed = store_->remove_namespace("two", RemoveIf::kNotInUse);
   ASSERT_OK(removed);
   EXPECT_EQ(removed->blocks, 3U);
   EXPECT_EQ(store_->find_namespace("two"), nullptr);

@@ -21,7 +21,7 @@ constexpr std::uint32_t kShellClient = kClients - 1;
 // KVFS_KILL_ROUNDS for longer campaigns.
 std::uint32_t rounds() {
   const char* text = std::getenv("KVFS_KILL_ROUNDS");
-  return text == nullptr ? 30 : static_cast<std::uint32_t>(std::stoul(text));
+  return text == nullptr ? 26 : static_cast<std::uint32_t>(std::stoul(text));
 }
 
 // What the daemons did that were killed, by their last words.

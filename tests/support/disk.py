@@ -1,0 +1,34 @@
+"""A disk that a test can stop: a directory served by a process of its own."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+class Disk:
+    """Shows the directory `back` at `mount`; while it is stopped no request to it is answered."""
+
+    def __init__(self, bin_dir: Path, back: Path, mount: Path):
+        back.mkdir(exist_ok=True)
+        mount.mkdir(exist_ok=True)
+        self.mount = mount
+        self.process = subprocess.Popen([bin_dir.parent / "tests/disk_server", back, mount])
+        deadline = time.monotonic() + 20
+        while not os.path.ismount(mount):
+            assert self.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """What still waits for it gets an error."""
+        self.process.kill()
+        self.process.wait()
+        if os.path.ismount(self.mount):
+            subprocess.run(["umount", "-l", self.mount], check=True)
