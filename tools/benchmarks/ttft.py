@@ -22,6 +22,7 @@ package kvfs, and root for the mount.
 """
 
 import argparse
+import inspect
 import json
 import os
 import shutil
@@ -42,6 +43,10 @@ from transformers.cache_utils import DynamicLayer
 BLOCK_TOKENS = 16
 LEAST_RATIO = 1 / 1.05
 FLUSH_SECONDS = 300
+# The KV's argument of forward(): "cache" from transformers 5.24 on, "past_key_values" before.
+CACHE = "cache"
+if CACHE not in inspect.signature(LlamaForCausalLM.forward).parameters:
+    CACHE = "past_key_values"
 SHAPES = {
     "llama-3.1-8b": {
         "hidden_size": 4096,
@@ -135,9 +140,7 @@ class Engine:
         """Logits after the last of `ids`, which follow `after` tokens of the cache."""
         for layer in self.cache.layers:
             layer.set_length(after)
-        output = self.model(
-            input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1
-        )
+        output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: self.cache})
         return output.logits[0, -1]
 
     def kv(self, tokens: int) -> list[torch.Tensor]:

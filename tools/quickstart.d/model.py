@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct on the CPU, in float32: what every process of the quickstart has."""
 
 import importlib.util
+import inspect
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import kvfs
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GgufConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GgufConfig,
+    LlamaForCausalLM,
+)
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -22,6 +29,10 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 NAMESPACE = "smollm2-135m"
 BLOCK_TOKENS = 16
 ANSWER_TOKENS = 32
+# The KV's argument of forward(): "cache" from transformers 5.24 on, "past_key_values" before.
+CACHE = "cache"
+if CACHE not in inspect.signature(LlamaForCausalLM.forward).parameters:
+    CACHE = "past_key_values"
 QUESTIONS = {
     "first": "What kind of document is this? Answer in one sentence.",
     "second": "What does the document say about patents? Answer in one sentence.",
@@ -79,7 +90,7 @@ class Model:
     def forward(self, tokens: list[int], cache: DynamicCache) -> torch.Tensor:
         """Appends the tokens' KV to the cache; returns the logits after the last of them."""
         ids = torch.tensor([tokens])
-        output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
         return output.logits[0, -1]
 
     def answer(self, rest: list[int], cache: DynamicCache) -> dict:
