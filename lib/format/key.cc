@@ -70,7 +70,7 @@ std::size_t chain_all(const Key& seed, std::span<const Token> tokens, Count bloc
     done = end;
   };
   const auto from = std::ranges::lower_bound(extras, done, {}, &ExtraAt::block);
-  for (const ExtraAt& at : std::ranges::subrange(from, extras.end())) {
+  for (const ExtraAt& at : extras.subspan(static_cast<std::size_t>(from - extras.begin()))) {
     if (at.block >= blocks) break;
     if (at.block < done || at.extra.is_zero()) continue;
     if (at.block > done) run_to(at.block);

@@ -213,6 +213,34 @@ TEST_F(DaemonTest, AKeyAskedForBeforeItIsStoredIsFoundAfterwards) {
   EXPECT_EQ(client.acquire(key).blocks(), 4U);
 }
 
+TEST_F(DaemonTest, AMatchBesideACommitSeesAllOfItOrNothing) {
+  // More blocks than a client hashes before it asks the index whether to go on.
+  constexpr std::uint32_t kCached = 100, kAll = 300;
+  const ModelShape shape{.layers = 1, .heads = 1};
+  Client::create_namespace(mount(), "small", c_geometry({shape}, "small"));
+  Client client(mount(), "small");
+  EngineCache cache(shape, 16 * kAll);
+  for (int round = 0; round < 20; ++round) {
+    const auto tokens = some_tokens(16 * kAll, 200 + round);
+    Reservation first = client.reserve({std::span(tokens).first(16 * kCached)});
+    first.store({0, kCached}, cache.pages());
+    first.commit();
+    Reservation rest = client.reserve({tokens});
+    rest.store({kCached, kAll - kCached}, cache.pages());
+    std::atomic<bool> wrong{false};
+    std::thread reader([&] {
+      std::uint32_t blocks = 0;
+      while (blocks != kAll && !wrong) {
+        blocks = client.match({tokens}).blocks;
+        wrong = blocks != kCached && blocks != kAll;
+      }
+    });
+    rest.commit();
+    reader.join();
+    ASSERT_FALSE(wrong);
+  }
+}
+
 TEST_F(DaemonTest, MissesAndHitsAreReported) {
   Client client = open();
   const auto tokens = some_tokens(16 * 8, 11);
