@@ -201,7 +201,7 @@ Status serve(Daemon& daemon, Background& background) {
   background.ready();
   sd_notify("READY=1");
 
-  const Status served = daemon.session->serve();
+  Status served = daemon.session->serve();
   daemon.shutdown.finish();
   daemon.begin_end();  // where somebody unmounted it
   daemon.fs->stop_notifying();
