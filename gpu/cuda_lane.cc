@@ -19,8 +19,9 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{32} << 20;
 constexpr std::uint64_t kLastLoadBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kTaper = 4;
 // A store's first part goes by a kernel that writes over the link itself, beside the kernel that
-// gathers the second one.
+// gathers the second one, which has to be there by then.
 constexpr std::uint64_t kFirstStoreBytes = std::uint64_t{2} << 20;
+constexpr std::uint64_t kSecondStoreBytes = std::uint64_t{16} << 20;
 // So does what is small as a whole, either way; and no single head that is more.
 constexpr std::uint64_t kDirectBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostDirectBytes = std::uint64_t{4} << 20;
@@ -112,7 +113,7 @@ class CudaLane::Pieces {
     } else {
       advance();
     }
-    first_ = false;
+    moved_ += piece.blocks.size() * piece.heads * head;
     left_ -= piece.blocks.size() * piece.heads * head;
     return piece;
   }
@@ -120,7 +121,9 @@ class CudaLane::Pieces {
  private:
   [[nodiscard]] std::uint64_t bytes() const {
     if (direction_ == LaneDirection::kStore) {
-      return std::min(first_ ? kFirstStoreBytes : kMostBytes, left_);
+      const std::uint64_t wanted =
+          moved_ == 0 ? kFirstStoreBytes : std::clamp(moved_, kSecondStoreBytes, kMostBytes);
+      return std::min(wanted, left_);
     }
     return std::min(std::clamp(left_ - left_ / kTaper, kLastLoadBytes, kMostBytes), left_);
   }
@@ -132,7 +135,7 @@ class CudaLane::Pieces {
   const Movement& movement_;
   const LaneDirection direction_;
   std::uint64_t left_;
-  bool first_ = true;
+  std::uint64_t moved_ = 0;
   std::size_t block_ = 0;
   std::uint32_t head_ = 0;
 };

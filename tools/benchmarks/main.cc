@@ -108,8 +108,8 @@ int run_gpu(const Options& options) {
     return [&options, run](const Target& target) { return run(target, options.gpu, emit); };
   };
   int failed = run_on_own_daemon(
-      chosen(options, {{"gpu_load", bench(bench_gpu_copies)},
-                       {"gpu_load_1block", bench(bench_gpu_load_1block)}}),
+      chosen(options, {{"gpu_load_1block", bench(bench_gpu_load_1block)},
+                       {"gpu_load", bench(bench_gpu_copies)}}),
       options, {.directory = options.directory, .dram = 3 * largest + 1024 * kMiB});
   failed +=
       run_on_own_daemon(chosen(options, {{"gpu_nvme", bench(bench_gpu_nvme)}}), options,
