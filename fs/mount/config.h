@@ -44,6 +44,7 @@ struct Config {
   std::chrono::milliseconds entry_timeout{3600000};
   std::chrono::milliseconds attr_timeout{1000};
   std::chrono::milliseconds read_timeout{30000};      // read(2) of what is not in DRAM
+  std::chrono::milliseconds store_timeout{10000};     // RESERVE while DRAM waits for write-back
   std::chrono::milliseconds flush_timeout{300000};    // fsync(2), control `flush`
   std::chrono::milliseconds shutdown_timeout{60000};  // write-back at the end
 

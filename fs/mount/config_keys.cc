@@ -212,6 +212,10 @@ std::span<const ConfigKey> config_keys() {
                &Config::attr_timeout),
       duration("read_timeout", "deadline of read(2) of what is not in memory",
                &Config::read_timeout),
+      duration(
+          "store_timeout",
+          "how long a store waits for write-back where DRAM is full of what is not on NVMe yet",
+          &Config::store_timeout),
       duration("flush_timeout", "deadline of fsync(2)", &Config::flush_timeout),
       duration("shutdown_timeout", "deadline of the write-back at the end",
                &Config::shutdown_timeout),

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "fs/store/reserve_waiting.h"
 #include "lib/format/checksum.h"
 
 namespace kvfs::mount {
@@ -16,6 +17,8 @@ namespace {
 // Slots held at once while the blocks go over: small against any DRAM tier, large against a
 // request.
 constexpr std::uint64_t kChunkBytes = 32ULL << 20;
+// How long each of these pieces waits for write-back to make room: its thread does nothing else.
+constexpr std::chrono::seconds kRoomTime{10};
 
 // A prefix file being read, with what its tensors say.
 struct Source {
@@ -156,7 +159,11 @@ Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t fir
   }
   const auto reservation = ns.reserve();
   std::vector<Extent> extents(std::size_t{count} * source.header.layout.groups);
-  if (auto status = reservation->reserve(parent, tokens, extras, extents); !status) return status;
+  const store::Deadline give_up = store::Clock::now() + kRoomTime;
+  if (auto status = store::reserve_waiting(*reservation, parent, tokens, extras, extents, give_up);
+      !status) {
+    return status;
+  }
   leave_out_absent(source, *reservation, first, count);
   auto status =
       for_blocks(source, first, count, [&](std::uint32_t block, std::uint32_t group) -> Status {

@@ -1,4 +1,4 @@
-#include <array>
+#include <optional>
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/ioctls.h"
@@ -7,13 +7,10 @@
 namespace kvfs::mount {
 namespace {
 
-constexpr std::size_t kMaxExtents = (kMaxIoctlBytes - sizeof(ReserveMessage)) / sizeof(Extent);
-
 // The arrays behind the message, or what is wrong with their sizes.
 struct Arrays {
   std::span<const Token> tokens;
   std::span<const ExtraAt> extras;
-  std::size_t extents = 0;
 };
 
 std::optional<Arrays> find_arrays(const IoctlCall& call, const ReserveMessage& message,
@@ -29,8 +26,7 @@ std::optional<Arrays> find_arrays(const IoctlCall& call, const ReserveMessage& m
   const std::byte* base = call.in.data();
   return Arrays{
       {reinterpret_cast<const Token*>(base + sizeof(message)), static_cast<std::size_t>(tokens)},
-      {reinterpret_cast<const ExtraAt*>(base + extras_at), message.extras},
-      static_cast<std::size_t>(extents)};
+      {reinterpret_cast<const ExtraAt*>(base + extras_at), message.extras}};
 }
 
 bool over_capacity(FileSystem& fs, const Geometry& geometry, std::uint64_t blocks) {
@@ -54,12 +50,7 @@ void ioctl_reserve(FileSystem& fs, const IoctlCall& call) {
     return reply(call.req, Refusal::kOverCapacity);
   }
   if (message.missed_blocks != 0) ns.report_missed(message.missed_blocks);
-  std::array<Extent, kMaxExtents> out;
-  const auto extents = std::span(out).first(arrays->extents);
-  const auto id = handle.reserve(message.parent, arrays->tokens, arrays->extras, extents);
-  if (!id) return reply(call.req, id.error());
-  message.reservation_id = *id;
-  answer(call, message, extents);
+  handle.reserve(fs, call.req, message, arrays->tokens, arrays->extras);
 }
 
 }  // namespace kvfs::mount

@@ -30,9 +30,10 @@ void add_tier(MetricFamilies& out, const std::string& tier, const store::TierSta
 void add_evictions(MetricFamilies& out, const std::string& name,
                    const store::Evictions& evictions) {
   const std::pair<const char*, std::uint64_t> reasons[] = {
-      {"capacity", evictions.capacity}, {"demoted", evictions.demoted},
-      {"removed", evictions.removed},   {"corrupt", evictions.corrupt},
-      {"io_error", evictions.io_error}, {"slab_moved", evictions.slab_moved}};
+      {"capacity", evictions.capacity},    {"dirty", evictions.dirty},
+      {"demoted", evictions.demoted},      {"removed", evictions.removed},
+      {"corrupt", evictions.corrupt},      {"io_error", evictions.io_error},
+      {"slab_moved", evictions.slab_moved}};
   for (const auto& [reason, blocks] : reasons) {
     out.counter("kvfs_evicted_blocks_total", "Blocks that left, by reason",
                 {{"namespace", name}, {"reason", reason}}, number(blocks));

@@ -17,16 +17,6 @@ ReservationHandle::ReservationHandle(InodePtr inode) : Handle(std::move(inode)) 
   }
 }
 
-Result<std::uint64_t> ReservationHandle::reserve(const Key& parent, std::span<const Token> tokens,
-                                                 std::span<const ExtraAt> extras,
-                                                 std::span<Extent> extents) {
-  const std::unique_lock lock(mutex_);
-  if (reservation_ == nullptr) reservation_ = inode()->ns->reserve();
-  if (auto status = reservation_->reserve(parent, tokens, extras, extents); !status)
-    return pass(std::move(status));
-  return reservation_->id();
-}
-
 Result<std::pair<std::uint32_t, std::uint32_t>> ReservationHandle::join(std::uint64_t id,
                                                                         std::uint32_t first,
                                                                         std::span<Extent> extents) {

@@ -14,7 +14,7 @@ namespace kvfs::mount {
 //
 // Threads: as Handle. Writes run side by side; commit waits for them.
 // Owns:    its share of the reservation.
-// Blocks:  at most for a journal commit.
+// Blocks:  at most for a journal commit: a RESERVE that waits for room is parked.
 // Errors:  by reply.
 class ReservationHandle final : public Handle {
  public:
@@ -24,9 +24,9 @@ class ReservationHandle final : public Handle {
              std::span<const char> bytes) override;
   void sync(FileSystem& fs, fuse_req_t req) override;
 
-  Result<std::uint64_t> reserve(const Key& parent, std::span<const Token> tokens,
-                                std::span<const ExtraAt> extras,
-                                std::span<Extent> extents);  // the reservation's id
+  // RESERVE with a checked message and what followed it.
+  void reserve(FileSystem& fs, fuse_req_t req, const ReserveMessage& message,
+               std::span<const Token> tokens, std::span<const ExtraAt> extras);
   // How many extents were filled, and how many blocks there are.
   Result<std::pair<std::uint32_t, std::uint32_t>> join(std::uint64_t id, std::uint32_t first,
                                                        std::span<Extent> extents);
@@ -34,7 +34,15 @@ class ReservationHandle final : public Handle {
   [[nodiscard]] std::uint32_t blocks();
 
  private:
+  struct Asking;
+  using AskingPtr = std::shared_ptr<Asking>;
+
   Status write_pieces(std::uint64_t offset, std::span<const char> bytes);
+  void wait_for_room(FileSystem& fs, const AskingPtr& asking);
+  void resume_reserve(FileSystem& fs, const AskingPtr& asking);
+  std::shared_ptr<ReservationHandle> self() {
+    return std::static_pointer_cast<ReservationHandle>(shared_from_this());
+  }
 
   std::vector<std::uint64_t> group_bytes_;
   std::uint64_t block_stride_ = 0;  // all groups of one block

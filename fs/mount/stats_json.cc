@@ -16,9 +16,10 @@ json tier_json(const store::TierStats& tier) {
 }
 
 json evictions_json(const store::Evictions& evictions) {
-  return {{"capacity", evictions.capacity}, {"demoted", evictions.demoted},
-          {"removed", evictions.removed},   {"corrupt", evictions.corrupt},
-          {"io_error", evictions.io_error}, {"slab_moved", evictions.slab_moved}};
+  return {{"capacity", evictions.capacity},    {"dirty", evictions.dirty},
+          {"demoted", evictions.demoted},      {"removed", evictions.removed},
+          {"corrupt", evictions.corrupt},      {"io_error", evictions.io_error},
+          {"slab_moved", evictions.slab_moved}};
 }
 
 std::uint64_t quantile_us(const HistogramSnapshot& histogram, double quantile) {

@@ -12,8 +12,12 @@ namespace {
 // One namespace and group for the length of an eviction.
 class Eviction {
  public:
-  Eviction(NamespaceState& state, std::uint32_t group, Removal& removal)
-      : state_(state), group_(group), removal_(removal), now_(wall_seconds()) {}
+  Eviction(NamespaceState& state, std::uint32_t group, Unwritten unwritten, Removal& removal)
+      : state_(state),
+        group_(group),
+        unwritten_(unwritten),
+        removal_(removal),
+        now_(wall_seconds()) {}
 
   // NO_THREAD_SAFETY_ANALYSIS: evict_from_dram(), the only user, holds the mutex; the analysis does
   // not follow it into lambdas.
@@ -51,7 +55,7 @@ class Eviction {
         [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
           removal_.dram.push_back(state_.clear_dram(id, group_));
           if (!state_.dirty_anywhere(id)) state_.finish_flush_waiters(id, {}, removal_);
-          state_.metrics.evicted_capacity.add();
+          lost().add();
           return std::uint64_t{1};
         });
   }
@@ -75,30 +79,40 @@ class Eviction {
   // Without another copy: only what never goes to NVMe, or what is beyond the backlog.
   bool may_lose(BlockId id) NO_THREAD_SAFETY_ANALYSIS {
     if (state_.services.nvme == nullptr) return true;
-    const bool beyond =
-        state_.services.metrics.dirty_bytes.get() > state_.services.options.writeback_backlog;
-    return beyond && state_.dirty_anywhere(id);
+    return unwritten_ == Unwritten::kMayLeave && beyond_backlog(state_.services) &&
+           state_.dirty_anywhere(id);
   }
 
   // The leaf, which gives a slot of the group unless it has none.
   std::uint64_t drop_leaf(BlockId id) NO_THREAD_SAFETY_ANALYSIS {
     const std::uint64_t slots = state_.catalog->placement(id, group_).dram.valid() ? 1 : 0;
     state_.remove(id, removal_);
-    state_.metrics.evicted_capacity.add();
+    lost().add();
     return slots;
+  }
+
+  // may_lose() says why it is one or the other.
+  Counter& lost() {
+    return state_.services.nvme == nullptr ? state_.metrics.evicted_capacity
+                                           : state_.metrics.evicted_dirty;
   }
 
   NamespaceState& state_;
   const std::uint32_t group_;
+  const Unwritten unwritten_;
   Removal& removal_;
   const std::uint32_t now_;
 };
 
 }  // namespace
 
+bool beyond_backlog(const Services& services) {
+  return services.metrics.dirty_bytes.get() > services.options.writeback_backlog;
+}
+
 std::size_t evict_from_dram(NamespaceState& state, std::uint32_t group, std::size_t want,
-                            Removal& removal) {
-  Eviction eviction(state, group, removal);
+                            Unwritten unwritten, Removal& removal) {
+  Eviction eviction(state, group, unwritten, removal);
   std::size_t got = state.services.nvme == nullptr ? 0 : eviction.demote(want);
   if (got < want) got += eviction.drop_outside_windows(want - got);
   if (got < want) got += eviction.drop_leaves(want - got);

@@ -5,16 +5,14 @@
 #include <algorithm>
 #include <vector>
 
-#include "fs/store/dram_eviction.h"
+#include "fs/store/await.h"
 #include "fs/store/slab_mover.h"
 #include "fs/store/write_back.h"
 
 namespace kvfs::store {
 namespace {
 
-// How long blocks on their way to NVMe are waited for when nothing else may leave: a burst of
-// stores can have filled the tier with them. About what a few commits of the journal take on a slow
-// disk.
+// How long allocate_some() waits. About what a few commits of the journal take on a slow disk.
 constexpr std::chrono::milliseconds kPatience{500};
 
 // Slots freed at a time beyond what is asked for, so that not every allocation evicts; a small part
@@ -25,10 +23,15 @@ std::size_t batch(std::size_t missing, std::size_t resident) {
 
 }  // namespace
 
-Result<std::size_t> DramSpace::allocate_some(NamespaceState& state, std::uint32_t group,
-                                             std::span<tiers::DramSlot> out) {
+bool DramSpace::may_wait(Deadline give_up) const {
+  return services_.write_back != nullptr && Clock::now() < give_up &&
+         services_.write_back->makes_room();
+}
+
+// As many of `out` as there are and can be made.
+Result<std::size_t> DramSpace::take(NamespaceState& state, std::uint32_t group,
+                                    std::span<tiers::DramSlot> out, Unwritten unwritten) {
   std::size_t filled = 0;
-  Deadline give_up{};
   while (true) {
     auto got =
         services_.dram->allocate(state.owner(group), state.slot_bytes[group], out.subspan(filled));
@@ -37,20 +40,37 @@ Result<std::size_t> DramSpace::allocate_some(NamespaceState& state, std::uint32_
       free(out.first(filled));
       return got;
     }
-    if (filled == out.size()) return filled;
-    if (make_room(state, group, out.size() - filled)) continue;
-    if (give_up == Deadline{}) give_up = Clock::now() + kPatience;
-    if (services_.write_back != nullptr && Clock::now() < give_up &&
-        services_.write_back->wait_for_progress(state, give_up)) {
-      continue;
+    if (filled == out.size() || !make_room(state, group, out.size() - filled, unwritten)) {
+      return filled;
     }
-    if (filled != 0) return filled;
-    return no_space(state, group, out.size());
+  }
+}
+
+Result<std::size_t> DramSpace::allocate_some(NamespaceState& state, std::uint32_t group,
+                                             std::span<tiers::DramSlot> out) {
+  const Deadline give_up = Clock::now() + kPatience;
+  std::size_t filled = 0;
+  while (true) {
+    const std::uint64_t seen = services_.room_waiters.times_made();
+    const bool wait = may_wait(give_up);
+    auto got =
+        take(state, group, out.subspan(filled), wait ? Unwritten::kStay : Unwritten::kMayLeave);
+    if (!got) {
+      free(out.first(filled));
+      return got;
+    }
+    filled += *got;
+    if (filled == out.size()) return filled;
+    if (!wait && filled != 0) return filled;
+    if (!wait) return no_space(state, group, out.size());
+    ignore_error(
+        await([&](Done done) { services_.room_waiters.when_made(seen, give_up, std::move(done)); }),
+        "the next round does without waiting");
   }
 }
 
 Status DramSpace::allocate(NamespaceState& state, std::uint32_t group,
-                           std::span<tiers::DramSlot> out) {
+                           std::span<tiers::DramSlot> out, Deadline give_up) {
   if (out.size() * state.slot_bytes[group] > services_.dram->capacity()) {
     return fail(
         Code::kNoSpace,
@@ -58,38 +78,45 @@ Status DramSpace::allocate(NamespaceState& state, std::uint32_t group,
                     "prefix in pieces or raise --dram",
                     out.size(), state.slot_bytes[group], services_.dram->capacity()));
   }
-  auto got = allocate_some(state, group, out);
+  const bool wait = may_wait(give_up);
+  auto got = take(state, group, out, wait ? Unwritten::kStay : Unwritten::kMayLeave);
   if (!got) return pass(std::move(got));
   if (*got == out.size()) return {};
   free(out.first(*got));
-  return no_space(state, group, out.size());
+  if (!wait) return no_space(state, group, out.size());
+  return fail(Code::kBusy, "DRAM is full of blocks on their way to NVMe");
 }
 
 void DramSpace::free(std::span<const tiers::DramSlot> slots) {
   for (const tiers::DramSlot slot : slots) services_.dram->free(slot);
 }
 
-std::size_t DramSpace::evict(NamespaceState& state, std::uint32_t group, std::size_t want) {
+std::size_t DramSpace::evict(NamespaceState& state, std::uint32_t group, std::size_t want,
+                             Unwritten unwritten) {
   Removal removal;
   std::size_t got = 0;
   {
     const MutexLock lock(state.mutex);
-    got =
-        evict_from_dram(state, group, batch(want, state.catalog->resident(group).size()), removal);
+    const std::size_t resident = state.catalog->resident(group).size();
+    got = evict_from_dram(state, group, batch(want, resident), unwritten, removal);
   }
   dispose(state, std::move(removal));
   return got;
 }
 
-bool DramSpace::make_room(NamespaceState& state, std::uint32_t group, std::size_t want) {
+bool DramSpace::make_room(NamespaceState& state, std::uint32_t group, std::size_t want,
+                          Unwritten unwritten) {
   const std::uint64_t slab_bytes = services_.dram->slab_bytes();
   if (evicted_since_look_.load(std::memory_order_relaxed) >= slab_bytes) {
     evicted_since_look_.store(0, std::memory_order_relaxed);
     if (services_.slab_mover->take_less_valuable(state, group)) return true;
   }
-  const std::size_t got = evict(state, group, want);
+  const std::size_t got = evict(state, group, want, unwritten);
   evicted_since_look_.fetch_add(got * state.slot_bytes[group], std::memory_order_relaxed);
-  return got != 0 || services_.slab_mover->take_any(state, group);
+  if (got != 0) return true;
+  // Who stores faster than NVMe can write waits for that, before others pay for it.
+  if (unwritten == Unwritten::kStay && beyond_backlog(services_)) return false;
+  return services_.slab_mover->take_any(state, group);
 }
 
 tl::unexpected<Error> DramSpace::no_space(const NamespaceState& state, std::uint32_t group,

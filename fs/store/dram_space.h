@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "fs/store/dram_eviction.h"
 #include "fs/store/namespace_state.h"
 
 namespace kvfs::store {
@@ -14,26 +15,34 @@ namespace kvfs::store {
 // group, then by taking a slab from another owner. A namespace that evicts blocks worth more than
 // those of an idle slab elsewhere takes that slab, too.
 //
+// Where only blocks on their way to NVMe could leave, they are waited for; when that was too long,
+// those beyond the backlog are dropped.
+//
 // Threads: all calls from any thread, with no namespace locked.
 // Owns:    nothing; slots are the caller's until given to a catalog or freed.
-// Blocks:  for as long as looking through a catalog takes; where only blocks on their way to NVMe
-// could
-//          leave, for some of them, up to half a second.
-// Errors:  kNoSpace with a sentence that says what holds the tier.
+// Blocks:  for as long as looking through a catalog takes; allocate_some() also up to half a second
+//          for write-back.
+// Errors:  kNoSpace with a sentence that says what holds the tier; kBusy from allocate() as in
+//          Reservation::reserve().
 class DramSpace {
  public:
   explicit DramSpace(Services& services) : services_(services) {}
 
   // All of `out` or nothing.
-  Status allocate(NamespaceState& state, std::uint32_t group, std::span<tiers::DramSlot> out);
+  Status allocate(NamespaceState& state, std::uint32_t group, std::span<tiers::DramSlot> out,
+                  Deadline give_up);
   // As many of `out` as can be had; kNoSpace when none.
   Result<std::size_t> allocate_some(NamespaceState& state, std::uint32_t group,
                                     std::span<tiers::DramSlot> out);
   void free(std::span<const tiers::DramSlot> slots);
 
  private:
-  std::size_t evict(NamespaceState& state, std::uint32_t group, std::size_t want);
-  bool make_room(NamespaceState& state, std::uint32_t group, std::size_t want);
+  [[nodiscard]] bool may_wait(Deadline give_up) const;
+  Result<std::size_t> take(NamespaceState& state, std::uint32_t group,
+                           std::span<tiers::DramSlot> out, Unwritten unwritten);
+  std::size_t evict(NamespaceState& state, std::uint32_t group, std::size_t want,
+                    Unwritten unwritten);
+  bool make_room(NamespaceState& state, std::uint32_t group, std::size_t want, Unwritten unwritten);
   [[nodiscard]] tl::unexpected<Error> no_space(const NamespaceState& state, std::uint32_t group,
                                                std::size_t want) const;
 

@@ -25,13 +25,15 @@ struct NamespaceMetrics {
   Counter hit_blocks, missed_blocks;
   Counter leases_total, commits_total, committed_blocks, lost_races;
   Counter loaded_bytes, stored_bytes, promoted_bytes, written_back_bytes;
-  Counter evicted_capacity, evicted_demoted, evicted_removed, evicted_corrupt, evicted_io_error,
-      evicted_slab_moved;
+  Counter evicted_capacity, evicted_dirty, evicted_demoted, evicted_removed, evicted_corrupt,
+      evicted_io_error, evicted_slab_moved;
 };
 
 struct StoreMetrics {
   Counter dirty_bytes, quarantined_bytes;  // gauges
   Counter promoted_blocks_queued;          // gauge: waiting for a read or being read
+  // Of all namespaces, those that were removed too.
+  Counter dram_bytes_in, dram_bytes_out;
   Histogram lease_latency, reserve_latency, commit_latency, promote_latency, writeback_latency;
 };
 

@@ -67,7 +67,7 @@ Result<Evicted> NamespaceImpl::evict_bytes(std::string_view tier, std::uint64_t 
         const std::uint64_t slot = state_->slot_bytes[g];
         const std::uint64_t want = std::min((bytes - got + slot - 1) / slot,
                                             std::uint64_t{state_->catalog->resident(g).size()});
-        got += evict_from_dram(*state_, g, want, removal) * slot;
+        got += evict_from_dram(*state_, g, want, Unwritten::kMayLeave, removal) * slot;
       }
       // Demoted blocks stay in the index and are not in the removal's own sums.
       const std::uint64_t demoted = got > removal.bytes ? got - removal.bytes : 0;

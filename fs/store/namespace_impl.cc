@@ -138,6 +138,7 @@ NamespaceStats NamespaceImpl::stats() const {
   stats.promoted_bytes = metrics.promoted_bytes.get();
   stats.written_back_bytes = metrics.written_back_bytes.get();
   stats.evictions = {.capacity = metrics.evicted_capacity.get(),
+                     .dirty = metrics.evicted_dirty.get(),
                      .demoted = metrics.evicted_demoted.get(),
                      .removed = metrics.evicted_removed.get(),
                      .corrupt = metrics.evicted_corrupt.get(),

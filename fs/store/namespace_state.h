@@ -138,6 +138,19 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   [[nodiscard]] bool resident(BlockId block, std::uint32_t group) const REQUIRES(mutex);
   // Its DRAM slot may be taken away, as far as holds and I/O go.
   [[nodiscard]] bool movable(BlockId block, std::uint32_t group) const REQUIRES(mutex);
+  // A block came into DRAM, from a client or from NVMe; bytes of it were loaded from there.
+  void count_stored(std::uint32_t group) {
+    metrics.stored_bytes.add(block_bytes[group]);
+    services.metrics.dram_bytes_in.add(block_bytes[group]);
+  }
+  void count_promoted(std::uint32_t group) {
+    metrics.promoted_bytes.add(block_bytes[group]);
+    services.metrics.dram_bytes_in.add(block_bytes[group]);
+  }
+  void count_loaded(std::uint64_t bytes) {
+    metrics.loaded_bytes.add(bytes);
+    services.metrics.dram_bytes_out.add(bytes);
+  }
   [[nodiscard]] bool dirty_anywhere(BlockId block) const REQUIRES(mutex);
   // eviction_value of the block, per byte of its group.
   [[nodiscard]] double value(BlockId block, std::uint32_t group, std::uint32_t now) const

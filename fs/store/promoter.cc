@@ -211,7 +211,7 @@ void Promoter::publish(NamespaceState& state, BlockOf block, Removal& removal) {
   Placement& placement = state.catalog->placement(block.id, block.group);
   placement.flags = static_cast<std::uint16_t>(placement.flags & ~kPromoting);
   state.catalog->refresh(block.id);
-  state.metrics.promoted_bytes.add(state.block_bytes[block.group]);
+  state.count_promoted(block.group);
   services_.metrics.promote_latency.observe(Clock::now() - state.promotions.at(block).since);
   finish(state, block, {}, removal);
 }

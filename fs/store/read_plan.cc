@@ -120,7 +120,7 @@ class PlanBuilder {
       const auto [from, to] = cut(at, bytes);
       std::byte* base = state_.services.dram->address(state_.catalog->placement(id, group).dram);
       plan_.pieces.push_back({base + (from - at), to - from});
-      state_.metrics.loaded_bytes.add(to - from);
+      state_.count_loaded(to - from);
     }
     return {};
   }

@@ -85,16 +85,18 @@ Status ReservationState::check(std::span<const Token> tokens, std::span<const Ex
 }
 
 Status ReservationState::reserve(const Key& parent, std::span<const Token> tokens,
-                                 std::span<const ExtraAt> extras, std::span<Extent> extents) {
+                                 std::span<const ExtraAt> extras, std::span<Extent> extents,
+                                 Deadline give_up) {
   const auto start = Clock::now();
   if (Status valid = check(tokens, extras, extents); !valid) return valid;
   const MutexLock lock(mutex_);
+  room_made_ = state_->services.room_waiters.times_made();
   if (chain_.size() + tokens.size() / state_->geometry.block_tokens > kMaxPrefixBlocks) {
     return fail(Code::kInvalid, fmt::format("a prefix has at most {} blocks", kMaxPrefixBlocks));
   }
   auto addition = plan(parent, tokens, extras);
   if (!addition) return pass(std::move(addition));
-  if (Status taken = take_slots(*addition); !taken) return taken;
+  if (Status taken = take_slots(*addition, give_up); !taken) return taken;
   const std::size_t before = slots_.size();
   if (!begun_) parent_ = parent;
   begun_ = true;
@@ -157,7 +159,7 @@ Result<ReservationState::Addition> ReservationState::plan(const Key& parent,
   return addition;
 }
 
-Status ReservationState::take_slots(Addition& addition) {
+Status ReservationState::take_slots(Addition& addition, Deadline give_up) {
   DramSpace& space = *state_->services.dram_space;
   std::vector<tiers::DramSlot> taken;
   for (std::uint32_t g = 0; g < state_->groups; ++g) {
@@ -166,7 +168,7 @@ Status ReservationState::take_slots(Addition& addition) {
       if (addition.slots[i].valid()) wanted.push_back(i);
     }
     std::vector<tiers::DramSlot> slots(wanted.size());
-    if (Status got = space.allocate(*state_, g, slots); !got) {
+    if (Status got = space.allocate(*state_, g, slots, give_up); !got) {
       space.free(taken);
       return got;
     }
@@ -174,6 +176,30 @@ Status ReservationState::take_slots(Addition& addition) {
     taken.insert(taken.end(), slots.begin(), slots.end());
   }
   return {};
+}
+
+void ReservationState::when_room(Deadline deadline, Done done) {
+  std::uint64_t seen = 0;
+  {
+    const MutexLock lock(mutex_);
+    seen = room_made_;
+  }
+  state_->services.room_waiters.when_made(seen, deadline, std::move(done));
+}
+
+void ReservationState::withdraw(std::uint32_t blocks) {
+  std::vector<tiers::DramSlot> slots;
+  {
+    const MutexLock lock(mutex_);
+    const std::size_t kept = chain_.size() - blocks;
+    slots.assign(slots_.begin() + static_cast<std::ptrdiff_t>(kept * state_->groups), slots_.end());
+    std::erase_if(slots, [](const tiers::DramSlot& slot) { return !slot.valid(); });
+    chain_.resize(kept);
+    tokens_.resize(kept * state_->geometry.block_tokens);
+    slots_.resize(kept * state_->groups);
+    left_out_.resize(slots_.size());
+  }
+  state_->services.dram_space->free(slots);
 }
 
 std::uint32_t ReservationState::extents(std::uint32_t first, std::span<Extent> out) {
@@ -306,7 +332,7 @@ void ReservationState::count_stored(BlockId id) {
   WriteBack* write_back = state_->services.write_back;
   for (std::uint32_t g = 0; g < state_->groups; ++g) {
     if (!state_->catalog->placement(id, g).dram.valid()) continue;  // left out
-    state_->metrics.stored_bytes.add(state_->block_bytes[g]);
+    state_->count_stored(g);
     if (write_back != nullptr) state_->mark_dirty(id, g);
   }
   if (write_back != nullptr) write_back->add(*state_, id);
@@ -328,7 +354,7 @@ void ReservationState::join_stored(std::uint32_t block, BlockId id, Publication&
       continue;
     }
     state_->set_dram(id, g, slot, 0);
-    state_->metrics.stored_bytes.add(state_->block_bytes[g]);
+    state_->count_stored(g);
     if (state_->services.write_back != nullptr) state_->mark_dirty(id, g);
     added = true;
   }

@@ -16,9 +16,8 @@ namespace kvfs::store {
 //
 // Threads: all calls from any thread.
 // Owns:    the slots until commit, and a hold on the last block of its chain that is stored:
-// whatever is
-//          before that is no leaf.
-// Blocks:  reserve(), while room is made.
+//          whatever is before that is no leaf.
+// Blocks:  reserve(), while blocks are evicted.
 // Errors:  as Reservation's.
 class ReservationState {
  public:
@@ -30,7 +29,9 @@ class ReservationState {
   [[nodiscard]] std::uint64_t id() const { return id_; }
   [[nodiscard]] std::uint32_t blocks() const;
   Status reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
-                 std::span<Extent> extents);
+                 std::span<Extent> extents, Deadline give_up);
+  void when_room(Deadline deadline, Done done);
+  void withdraw(std::uint32_t blocks);
   std::uint32_t extents(std::uint32_t first, std::span<Extent> out);
   std::byte* address(std::uint32_t block, std::uint32_t group);
   void leave_out(std::uint32_t block, std::uint32_t group);
@@ -58,7 +59,7 @@ class ReservationState {
                              std::span<const Extent> extents) const;
   [[nodiscard]] Result<Addition> plan(const Key& parent, std::span<const Token> tokens,
                                       std::span<const ExtraAt> extras) REQUIRES(mutex_);
-  Status take_slots(Addition& addition) REQUIRES(mutex_);
+  Status take_slots(Addition& addition, Deadline give_up) REQUIRES(mutex_);
   void hold_instead(BlockId block, Removal& removal) REQUIRES(mutex_, state_->mutex);
   [[nodiscard]] Status still_possible(std::uint32_t end) const REQUIRES(mutex_, state_->mutex);
   Status publish(std::uint32_t end, Publication& done, Removal& removal)
@@ -74,7 +75,8 @@ class ReservationState {
   const std::uint64_t id_;
   mutable Mutex mutex_;  // lock order: this -> namespace
   bool begun_ GUARDED_BY(mutex_) = false;
-  Key parent_ GUARDED_BY(mutex_);  // zero: from block 0
+  std::uint64_t room_made_ GUARDED_BY(mutex_) = 0;  // when reserve() last began
+  Key parent_ GUARDED_BY(mutex_);                   // zero: from block 0
   std::vector<Token> tokens_ GUARDED_BY(mutex_);
   std::vector<Block> chain_ GUARDED_BY(mutex_);
   std::vector<tiers::DramSlot> slots_ GUARDED_BY(mutex_);
@@ -89,9 +91,13 @@ class ReservationImpl final : public Reservation {
   [[nodiscard]] std::uint64_t id() const override { return shared_->id(); }
   [[nodiscard]] std::uint32_t blocks() const override { return shared_->blocks(); }
   Status reserve(const Key& parent, std::span<const Token> tokens, std::span<const ExtraAt> extras,
-                 std::span<Extent> extents) override {
-    return shared_->reserve(parent, tokens, extras, extents);
+                 std::span<Extent> extents, Deadline give_up) override {
+    return shared_->reserve(parent, tokens, extras, extents, give_up);
   }
+  void when_room(Deadline deadline, Done done) override {
+    shared_->when_room(deadline, std::move(done));
+  }
+  void withdraw(std::uint32_t blocks) override { shared_->withdraw(blocks); }
   std::uint32_t extents(std::uint32_t first, std::span<Extent> out) override {
     return shared_->extents(first, out);
   }

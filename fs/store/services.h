@@ -8,6 +8,7 @@
 #include "fs/store/deadline_timer.h"
 #include "fs/store/journal.h"
 #include "fs/store/metrics.h"
+#include "fs/store/room_waiters.h"
 #include "fs/store/store.h"
 #include "fs/store/tier_health.h"
 #include "fs/tiers/block_tier.h"
@@ -32,6 +33,7 @@ struct Services {
   StoreMetrics metrics;
   TierHealth nvme_health{"nvme"};
   DeadlineTimer timer;
+  RoomWaiters room_waiters{timer};
   std::unique_ptr<Journal> journal;
   std::unique_ptr<tiers::DramTier> dram;
   std::unique_ptr<tiers::BlockTier> nvme;  // nullptr: DRAM only

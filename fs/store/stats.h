@@ -22,6 +22,7 @@ struct TierStats {
 
 struct Evictions {             // blocks, by reason
   std::uint64_t capacity = 0;  // dropped altogether to make room
+  std::uint64_t dirty = 0;     // the same, before write-back had brought them to NVMe
   std::uint64_t demoted = 0;   // left DRAM, remain on NVMe
   std::uint64_t removed = 0;   // rm, evict, namespace removal
   std::uint64_t corrupt = 0;   // failed their checksum

@@ -140,9 +140,16 @@ class Reservation {
   // Slots for the next tokens.size() / block_tokens blocks; `extents` takes blocks * groups,
   // block-major; kSlabPresent for blocks that are stored already. All or nothing. kNotFound:
   // `parent` is not cached. kNoSpace: DRAM is full of what may not leave (the sentence says of
-  // what).
+  // what). kBusy: DRAM is full, but write-back under way makes room and `give_up` has not come:
+  // call again after when_room(). From `give_up` on what is dirty beyond the backlog makes room
+  // instead.
   virtual Status reserve(const Key& parent, std::span<const Token> tokens,
-                         std::span<const ExtraAt> extras, std::span<Extent> extents) = 0;
+                         std::span<const ExtraAt> extras, std::span<Extent> extents,
+                         Deadline give_up) = 0;
+  // `done` when room was made since the last reserve() began; kTimeout at the deadline.
+  virtual void when_room(Deadline deadline, Done done) = 0;
+  // The last `blocks` of them, of which nobody was told: their slots are free at once.
+  virtual void withdraw(std::uint32_t blocks) = 0;
   // Extents of blocks [first, ...) for a process that joined.
   virtual std::uint32_t extents(std::uint32_t first, std::span<Extent> out) = 0;
   // The daemon's address of a reserved slot; nullptr for one that is present (fallback writes,

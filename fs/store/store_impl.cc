@@ -202,11 +202,11 @@ StoreStats StoreImpl::stats() const {
   for (const NamespacePtr& state : registry_.states()) {
     const NamespaceMetrics& metrics = state->metrics;
     stats.dram.blocks += metrics.dram_blocks.get();
-    stats.dram.bytes_in += metrics.stored_bytes.get() + metrics.promoted_bytes.get();
-    stats.dram.bytes_out += metrics.loaded_bytes.get();
     stats.nvme.blocks += metrics.nvme_blocks.get();
   }
   const StoreMetrics& metrics = services_.metrics;
+  stats.dram.bytes_in = metrics.dram_bytes_in.get();
+  stats.dram.bytes_out = metrics.dram_bytes_out.get();
   stats.dirty_bytes = metrics.dirty_bytes.get();
   stats.writeback_backlog = services_.options.writeback_backlog;
   stats.quarantined_bytes = metrics.quarantined_bytes.get();

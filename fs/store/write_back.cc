@@ -35,6 +35,7 @@ void WriteBack::stop() {
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
   }
+  services_.room_waiters.made();
 }
 
 void WriteBack::add(NamespaceState& state, BlockId block) {
@@ -49,21 +50,23 @@ void WriteBack::mark_ready(NamespacePtr state) {
   changed_.notify_one();
 }
 
-bool WriteBack::wait_for_progress(NamespaceState& state, Deadline deadline) {
-  std::uint64_t before = 0;
-  {
-    const MutexLock lock(mutex_);
-    before = rounds_;
-  }
-  {
-    const MutexLock lock(state.mutex);
-    if (state.writes.empty() || !services_.nvme_health.in_use()) return false;
-  }
-  MutexLock lock(mutex_);
-  while (rounds_ == before && !stopping_ && Clock::now() < deadline) {
-    round_ended_.wait_until(lock, deadline);
-  }
-  return rounds_ != before;
+bool WriteBack::makes_room() const {
+  if (!services_.nvme_health.in_use()) return false;
+  const MutexLock lock(mutex_);
+  return !stopping_ && under_way();
+}
+
+// What is at the device or in the journal ends in any case; what waits, only if there is a slot.
+bool WriteBack::under_way() const {
+  return in_flight_ + journaling_ != 0 || (!nvme_full_ && (serving_ != 0 || !ready_.empty()));
+}
+
+// NO_THREAD_SAFETY_ANALYSIS: the analysis does not know that `lock` is of mutex_.
+void WriteBack::tell_when_idle(MutexLock& lock) NO_THREAD_SAFETY_ANALYSIS {
+  if (under_way()) return;
+  lock.unlock();
+  services_.room_waiters.made();
+  lock.lock();
 }
 
 void WriteBack::pause(std::chrono::milliseconds time) {
@@ -88,6 +91,7 @@ void WriteBack::run() {
       lock.lock();
       --in_flight_;
       changed_.notify_all();
+      tell_when_idle(lock);
       continue;
     }
     if (stopping_) {
@@ -106,9 +110,12 @@ void WriteBack::run() {
     }
     const NamespacePtr state = std::move(ready_.front());
     ready_.pop_front();
+    ++serving_;
     lock.unlock();
     serve(state);
     lock.lock();
+    --serving_;
+    tell_when_idle(lock);
   }
 }
 
@@ -116,6 +123,7 @@ void WriteBack::serve(const NamespacePtr& state) {
   if (!services_.nvme_health.may_try()) {
     pause(std::chrono::milliseconds(500));
     mark_ready(state);
+    services_.room_waiters.made();
     return;
   }
   bool more = false;
@@ -210,6 +218,10 @@ void WriteBack::end(Write& write) {
       fail_flushes({Code::kIo, "the NVMe tier is out of use: " + write.status.error().message});
     }
   }
+  {
+    const MutexLock lock(mutex_);
+    nvme_full_ = !write.status && write.status.error().code == Code::kNoSpace;
+  }
   Removal removal;
   {
     const MutexLock lock(state.mutex);
@@ -223,6 +235,8 @@ void WriteBack::end(Write& write) {
     if (--whole.writes_left == 0) written(state, block, removal);
   }
   dispose(state, std::move(removal));
+  // Whoever waits for it looks whether others are under way.
+  if (!write.status) services_.room_waiters.made();
 }
 
 void WriteBack::written(NamespaceState& state, BlockId block, Removal& removal) {
@@ -271,6 +285,10 @@ void WriteBack::submit(NamespaceState& state, BlockId block) {
     for (auto at = begin; at != end; ++at) blocks.push_back(at->second);
     state.waiting_for_parent.erase(begin, end);
   }
+  {
+    const MutexLock lock(mutex_);
+    journaling_ += blocks.size();
+  }
   batch.done = [this, ptr = state.shared_from_this(), blocks = std::move(blocks)](Status status) {
     journaled(*ptr, blocks, status);
   };
@@ -316,9 +334,11 @@ void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks
     }
   }
   dispose(state, std::move(removal));
-  const MutexLock lock(mutex_);
-  ++rounds_;
-  round_ended_.notify_all();
+  {
+    const MutexLock lock(mutex_);
+    journaling_ -= blocks.size();
+  }
+  services_.room_waiters.made();
 }
 
 // -- flush

@@ -38,9 +38,9 @@ class WriteBack {
   // Waiters for blocks that are dirty or being written; done at once when there are none.
   void flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline, Done done);
   void flush_all(NamespaceState& state, Deadline deadline, Done done);
-  // For somebody who needs room that blocks under way take: waits until some of them are clean, or
-  // failed. False: none of the namespace's are under way, or none came through before the deadline.
-  bool wait_for_progress(NamespaceState& state, Deadline deadline);
+  // Some blocks are on their way to being clean, as far as is known: when they are, or it proves
+  // that they will not be, the room waiters are called.
+  [[nodiscard]] bool makes_room() const;
   [[nodiscard]] std::uint32_t queued() const;  // writes at the device
   // What is dirty stays so; what is at the device ends. The journal must still run.
   void stop();
@@ -57,6 +57,8 @@ class WriteBack {
   };
 
   void run();
+  [[nodiscard]] bool under_way() const REQUIRES(mutex_);
+  void tell_when_idle(MutexLock& lock);
   void serve(const NamespacePtr& state);
   std::vector<Write> take(NamespaceState& state, bool& more);
   void begin(Write write);
@@ -76,8 +78,9 @@ class WriteBack {
   std::deque<NamespacePtr> ready_ GUARDED_BY(mutex_);  // have dirty blocks; each at most once
   std::vector<Write> ended_ GUARDED_BY(mutex_);
   std::size_t in_flight_ GUARDED_BY(mutex_) = 0;
-  CondVar round_ended_;
-  std::uint64_t rounds_ GUARDED_BY(mutex_) = 0;  // answers of the journal
+  std::size_t serving_ GUARDED_BY(mutex_) = 0;     // threads that take blocks from a namespace
+  std::size_t journaling_ GUARDED_BY(mutex_) = 0;  // blocks submitted to the journal
+  bool nvme_full_ GUARDED_BY(mutex_) = false;      // the last block found no slot
   Clock::time_point paused_until_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;

@@ -64,7 +64,7 @@ class AtomicCommit : public StoreTest {
       const auto tokens = round_prompt(round, shared);
       auto reservation = space.reserve();
       std::vector<Extent> extents(kBlocks);
-      ASSERT_OK(reservation->reserve({}, tokens, {}, extents));
+      ASSERT_OK(reservation->reserve({}, tokens, {}, extents, {}));
       const std::uint64_t before = matches;
       under_way.store(round, std::memory_order_release);
       // Begins when a reader is at it.

@@ -131,7 +131,7 @@ TEST_F(StoreTest, APrefixLargerThanDramStreamsThrough) {
   auto reservation = ns->reserve();
   for (std::uint32_t at = 0; at < 200; at += 20) {
     std::array<Extent, 20> extents{};
-    ASSERT_OK(reservation->reserve({}, std::span(tokens).subspan(at * 8, 160), {}, extents));
+    ASSERT_OK(reservation->reserve({}, std::span(tokens).subspan(at * 8, 160), {}, extents, {}));
     for (std::uint32_t i = at; i < at + 20; ++i)
       fill(keys[i], 0, {reservation->address(i, 0), kBlock});
     ASSERT_OK(reservation->commit(at + 20));

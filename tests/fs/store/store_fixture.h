@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/store/reserve_waiting.h"
 #include "fs/store/store.h"
 #include "lib/format/checksum.h"
 #include "lib/format/key.h"
@@ -71,14 +72,17 @@ inline Status flush(Namespace& space, int seconds = 20) {
   return wait_done([&](Done done) { space.flush(in_seconds(seconds), std::move(done)); });
 }
 
-// Stores a prefix, all of it or what is missing of it.
-inline Result<Reservation::Committed> put(Namespace& space, std::span<const Token> tokens) {
+// Stores a prefix, all of it or what is missing of it; until `give_up` it waits for write-back to
+// make room.
+inline Result<Reservation::Committed> put(Namespace& space, std::span<const Token> tokens,
+                                          Deadline give_up = in_seconds(20)) {
   const Geometry& geometry = space.geometry();
   const std::vector<Key> keys = keys_of(geometry, tokens);
   const auto groups = static_cast<std::uint32_t>(geometry.groups.size());
   auto reservation = space.reserve();
   std::vector<Extent> extents(keys.size() * groups);
-  if (Status reserved = reservation->reserve({}, tokens, {}, extents); !reserved) {
+  if (Status reserved = reserve_waiting(*reservation, {}, tokens, {}, extents, give_up);
+      !reserved) {
     return pass(std::move(reserved));
   }
   for (std::uint32_t i = 0; i < keys.size(); ++i) {

@@ -101,7 +101,7 @@ TEST_F(StoreTest, TheFirstOfTwoWritersWins) {
   const auto keys = keys_of(ns->geometry(), tokens);
   auto slow = ns->reserve();
   std::array<Extent, 3> extents{};
-  ASSERT_OK(slow->reserve({}, tokens, {}, extents));
+  ASSERT_OK(slow->reserve({}, tokens, {}, extents, {}));
   ASSERT_OK(put(*ns, tokens));
   for (std::uint32_t i = 0; i < 3; ++i) std::memset(slow->address(i, 0), 0xee, 65536);
   const auto committed = slow->commit(3);
@@ -121,8 +121,8 @@ TEST_F(StoreTest, AReservationGoesOnAndCommitsInPieces) {
   const auto keys = keys_of(ns->geometry(), tokens);
   auto reservation = ns->reserve();
   std::array<Extent, 3> extents{};
-  ASSERT_OK(reservation->reserve({}, std::span(tokens).first(24), {}, extents));
-  ASSERT_OK(reservation->reserve({}, std::span(tokens).subspan(24), {}, extents));
+  ASSERT_OK(reservation->reserve({}, std::span(tokens).first(24), {}, extents, {}));
+  ASSERT_OK(reservation->reserve({}, std::span(tokens).subspan(24), {}, extents, {}));
   EXPECT_EQ(reservation->blocks(), 6U);
   for (std::uint32_t i = 0; i < 6; ++i) fill(keys[i], 0, {reservation->address(i, 0), 65536});
   EXPECT_FALSE(ns->contains(keys[0]));
@@ -143,7 +143,7 @@ TEST_F(StoreTest, AnotherProcessJoinsAReservation) {
   const auto keys = keys_of(ns->geometry(), tokens);
   auto leader = ns->reserve();
   std::array<Extent, 3> extents{};
-  ASSERT_OK(leader->reserve({}, tokens, {}, extents));
+  ASSERT_OK(leader->reserve({}, tokens, {}, extents, {}));
   auto rank = ns->join(leader->id());
   ASSERT_OK(rank);
   std::array<Extent, 8> seen{};
@@ -172,7 +172,7 @@ TEST_F(StoreTest, AnAbandonedReservationFreesItsSlotsAfterTheQuarantine) {
   {
     auto reservation = ns->reserve();
     std::array<Extent, 3> extents{};
-    ASSERT_OK(reservation->reserve({}, tokens, {}, extents));
+    ASSERT_OK(reservation->reserve({}, tokens, {}, extents, {}));
     EXPECT_EQ(ns->stats().reservations_open, 1U);
   }
   EXPECT_EQ(ns->stats().reservations_open, 0U);
@@ -191,18 +191,19 @@ TEST_F(StoreTest, BadReservationsAreRefusedWhole) {
   auto tokens = prompt(1, 3);
   std::array<Extent, 3> extents{};
   auto reservation = ns->reserve();
-  EXPECT_EQ(reservation->reserve({}, std::span(tokens).first(23), {}, extents).error().code,
+  EXPECT_EQ(reservation->reserve({}, std::span(tokens).first(23), {}, extents, {}).error().code,
             Code::kInvalid);
-  EXPECT_EQ(reservation->reserve({}, tokens, {}, std::span(extents).first(2)).error().code,
+  EXPECT_EQ(reservation->reserve({}, tokens, {}, std::span(extents).first(2), {}).error().code,
             Code::kInvalid);
-  EXPECT_EQ(reservation->reserve({1, 2}, tokens, {}, extents).error().code, Code::kNotFound);
+  EXPECT_EQ(reservation->reserve({1, 2}, tokens, {}, extents, {}).error().code, Code::kNotFound);
   const ExtraAt beyond{.block = 3, .extra = {1, 1}};
-  EXPECT_EQ(reservation->reserve({}, tokens, {&beyond, 1}, extents).error().code, Code::kInvalid);
+  EXPECT_EQ(reservation->reserve({}, tokens, {&beyond, 1}, extents, {}).error().code,
+            Code::kInvalid);
   tokens[5] = -1;
-  EXPECT_EQ(reservation->reserve({}, tokens, {}, extents).error().code, Code::kInvalid);
+  EXPECT_EQ(reservation->reserve({}, tokens, {}, extents, {}).error().code, Code::kInvalid);
   const auto many = prompt(1, 65);
   std::vector<Extent> too_many(65);
-  const Status more = reservation->reserve({}, many, {}, too_many);
+  const Status more = reservation->reserve({}, many, {}, too_many, {});
   EXPECT_EQ(more.error().code, Code::kNoSpace);
   EXPECT_EQ(reservation->blocks(), 0U);
   EXPECT_EQ(store_->stats().dram.used, 0U);
@@ -216,7 +217,7 @@ TEST_F(StoreTest, ExtrasMakeAnotherPrefix) {
   const ExtraAt image{.block = 1, .extra = {7, 7}};
   auto reservation = ns->reserve();
   std::array<Extent, 3> extents{};
-  ASSERT_OK(reservation->reserve({}, tokens, {&image, 1}, extents));
+  ASSERT_OK(reservation->reserve({}, tokens, {&image, 1}, extents, {}));
   EXPECT_EQ(extents[0].slab, kSlabPresent);
   EXPECT_NE(extents[1].slab, kSlabPresent);
   EXPECT_NE(extents[2].slab, kSlabPresent);
@@ -234,7 +235,7 @@ TEST_F(StoreTest, CommitFailsWhenTheParentWasRemoved) {
   ASSERT_OK(put(*ns, std::span(tokens).first(16)));
   auto reservation = ns->reserve();
   std::array<Extent, 2> extents{};
-  ASSERT_OK(reservation->reserve(keys[1], std::span(tokens).subspan(16), {}, extents));
+  ASSERT_OK(reservation->reserve(keys[1], std::span(tokens).subspan(16), {}, extents, {}));
   ASSERT_OK(ns->evict(keys[1]));
   EXPECT_EQ(reservation->commit(2).error().code, Code::kNotFound);
   EXPECT_EQ(ns->match(keys), 0U);
