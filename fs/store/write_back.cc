@@ -51,14 +51,15 @@ void WriteBack::mark_ready(NamespacePtr state) {
 }
 
 bool WriteBack::makes_room() const {
-  if (!services_.nvme_health.in_use()) return false;
   const MutexLock lock(mutex_);
   return !stopping_ && under_way();
 }
 
-// What is at the device or in the journal ends in any case; what waits, only if there is a slot.
+// What is at the device or in the journal ends in any case, well or not; what waits is begun only
+// where a tier takes it.
 bool WriteBack::under_way() const {
-  return in_flight_ + journaling_ != 0 || (!nvme_full_ && (serving_ != 0 || !ready_.empty()));
+  if (in_flight_ + journaling_ != 0) return true;
+  return services_.nvme_health.in_use() && !nvme_full_ && (serving_ != 0 || !ready_.empty());
 }
 
 // NO_THREAD_SAFETY_ANALYSIS: the analysis does not know that `lock` is of mutex_.

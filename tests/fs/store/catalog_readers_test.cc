@@ -112,8 +112,8 @@ TEST_F(CatalogReaders, SeeAlwaysATruePrefix) {
 TEST_F(CatalogReaders, SeeAChainThatIsPublishedWholeOrNotAtAll) {
   constexpr std::uint32_t kBeginning = 5;
   constexpr std::uint32_t kMore = 3;  // so few that all come between two looks of a match
-  constexpr std::uint32_t kRounds = 20000;
-  catalog = test::open_catalog(directory.path(), geometry, 1U << 16);
+  constexpr std::uint32_t kRounds = 5000;
+  catalog = test::open_catalog(directory.path(), geometry, 1U << 14);
   const std::vector<BlockId> beginning = test::insert_chain(*catalog, geometry, kBeginning);
   struct Round {
     std::vector<Token> tokens;
