@@ -13,8 +13,8 @@
  * parent's); open the namespace again there. Time: calls that wait for blocks, the disk or a
  * transfer take a timeout in milliseconds; 0 = do not wait, negative = forever. The daemon keeps
  * it, also when its disk hangs; a daemon that dies ends calls with KVFS_UNAVAILABLE. The other
- * calls take none: the daemon answers them at once, kvfs_reserve within about half a second where
- * only blocks on their way to the disk could make room. What no timeout bounds is a daemon that
+ * calls take none: the daemon answers them at once, kvfs_reserve within its store_timeout (10 s)
+ * where only blocks on their way to the disk make room. What no timeout bounds is a daemon that
  * exists and does not run (SIGSTOP, a frozen cgroup): a request that the kernel has handed to it
  * comes back only with its answer or its end, so calls that ask it hang until it goes on;
  * kvfs_match on a mapped client, copies under way and kvfs_transfer_wait with a timeout do not.

@@ -146,7 +146,7 @@ TEST_F(StoreRoom, CountersDoNotFallWhenANamespaceGoes) {
   EXPECT_EQ(before.dram.bytes_in, 16 * kBlock);
   EXPECT_GE(before.dram.bytes_out, 8 * kBlock);
   ns.reset();
-  ASSERT_OK(store_->remove_namespace("ns", false));
+  ASSERT_OK(store_->remove_namespace("ns", RemoveIf::kNothingIsPinned));
   EXPECT_EQ(store_->stats().dram.bytes_in, before.dram.bytes_in);
   EXPECT_EQ(store_->stats().dram.bytes_out, before.dram.bytes_out);
 }

@@ -378,7 +378,8 @@ class FrozenDisk : public DaemonTest {
     return {.dram = "8MiB",
             .nvme = "64MiB",
             .nvme_directory = disk_.point() + "/kvfs",
-            .more = {"--slab", "2MiB", "--writeback-backlog", "8MiB", "--nvme-timeout", "10min"}};
+            .more = {"--slab", "2MiB", "--writeback-backlog", "8MiB", "--nvme-timeout", "10min",
+                     "--store-timeout", "100ms"}};
   }
   // Until all of the prompt has left DRAM: a lease that was closed holds it a moment longer.
   void evict(Client& client, const std::vector<std::int32_t>& tokens) {
