@@ -22,6 +22,7 @@ class Disk:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until all its threads have
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
