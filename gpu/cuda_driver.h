@@ -48,6 +48,7 @@ namespace kvfs::gpu {
 // Blocks:  get() at its first call.
 // Errors:  kUnavailable where there is no driver or no device.
 struct CudaDriver {
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name takes none.
 #define KVFS_CUDA_MEMBER(name, symbol) decltype(&::symbol) name = nullptr;
   KVFS_CUDA_FUNCTIONS(KVFS_CUDA_MEMBER)
 #undef KVFS_CUDA_MEMBER

@@ -162,9 +162,12 @@ void CudaLane::submit(CopyDone done, const Next& next) {
       completions_->release(part);
       break;
     }
-    if (last) part.done = std::move(done);
+    if (last) {
+      part.done = std::move(done);
+      completions_->post(std::move(part));
+      return;
+    }
     completions_->post(std::move(part));
-    if (last) return;
   }
   Part failed;
   failed.failed = std::move(status);

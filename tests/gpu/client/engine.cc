@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
-#include <ranges>
 
 namespace kvfs::test {
 namespace {
@@ -37,7 +36,8 @@ Engine::Engine(gpu::test::Where where, const Model& model, const Layout& layout,
   const std::uint32_t needed = paged ? (tokens + layout.page_tokens - 1) / layout.page_tokens : 1;
   const std::uint32_t pages = paged ? needed + kSparePages : 1;
   std::size_t size = model.row_bytes();
-  for (const char axis : std::views::reverse(layout.axes)) {
+  for (auto place = layout.axes.rbegin(); place != layout.axes.rend(); ++place) {
+    const char axis = *place;
     strides_[static_cast<std::size_t>(axis)] = size;
     switch (axis) {
       case 'L':
