@@ -162,9 +162,9 @@ TEST_P(DeviceMemory, MemoryThatIsNotTheDevicesIsRefused) {
   Engine cache(where(), kModel, {}, kTokens);
   cache.fill(1);
   store(client, cache, 1, kTokens);
-  auto [lease, match] = client.acquire(Prompt{tokens});
-  const auto refused = [&](Engine& engine, const char* why) {
-    const kvfs_status status = status_of([&] { lease->load({0, match.blocks}, engine.pages()); });
+  const auto refused = [&client, &tokens](Engine& engine, const char* why) {
+    Lease lease = client.acquire(client.match({tokens}).key);
+    const kvfs_status status = status_of([&] { lease.load({0, kTokens / 16}, engine.pages()); });
     EXPECT_EQ(status, KVFS_INVALID) << why;
     EXPECT_THAT(kvfs_last_error(), ::testing::HasSubstr("layers["));
   };

@@ -37,8 +37,8 @@ Engine::Engine(gpu::test::Where where, const Model& model, const Layout& layout,
   const std::uint32_t pages = paged ? needed + kSparePages : 1;
   std::size_t size = model.row_bytes();
   for (auto place = layout.axes.rbegin(); place != layout.axes.rend(); ++place) {
-    const char axis = *place;
-    strides_[static_cast<std::size_t>(axis)] = size;
+    const auto axis = static_cast<unsigned char>(*place);
+    strides_[axis] = size;
     switch (axis) {
       case 'L':
         size *= model.layers;
