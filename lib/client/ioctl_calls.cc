@@ -83,7 +83,7 @@ Result<std::uint32_t> ioctl_match(int directory, std::span<const Key> keys) {
     std::array<Key, kMaxKeys> samples;
     std::size_t count = 0;
     for (std::size_t i = begin + step - 1; i < keys.size(); i += step) samples[count++] = keys[i];
-    const Result<std::uint32_t> found = match_some(directory, std::span(samples).first(count));
+    Result<std::uint32_t> found = match_some(directory, std::span(samples).first(count));
     if (!found) return found;
     begin += *found * step;
     keys = keys.first(std::min(keys.size(), begin + step - 1));

@@ -115,9 +115,9 @@ enum ExtentsFlags : std::uint32_t { kExtentsPromote = 1 };
 // order; may be called again to go on where the last call ended (parent is then ignored). In:
 // ReserveMessage, Token[blocks * block_tokens], padding to 8, ExtraAt[extras] (block counts from
 // the first block of this call). Out: ReserveMessage, Extent[blocks * groups], block-major. ENOENT:
-// parent is not cached (any more). ENOSPC: nothing in DRAM may leave; while write-back makes room it
-// is waited for, the daemon's store_timeout long. EINVAL: sizes or a negative token. EDQUOT: more
-// than the tier holds.
+// parent is not cached (any more). ENOSPC: nothing in DRAM may leave; while write-back makes room
+// it is waited for, the daemon's store_timeout long. EINVAL: sizes or a negative token. EDQUOT:
+// more than the tier holds.
 struct ReserveMessage {
   Key parent;
   std::uint32_t blocks;

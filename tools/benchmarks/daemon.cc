@@ -111,6 +111,7 @@ Status Daemon::start() {
     words.insert(words.end(), {"--nvme", fmt::format("{}:{}", nvme_directory(), options_.nvme)});
   }
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const std::string log = files_.path() + "/log";
