@@ -221,9 +221,10 @@ typedef struct kvfs_transfer kvfs_transfer; /* a load or store under way */
 typedef struct kvfs_transfer_options {
   uint32_t size;      /* sizeof(kvfs_transfer_options) */
   int32_t timeout_ms; /* deadline of the whole transfer; 0: 30000; negative: none */
-  void* stream;       /* CUDA stream the transfer is ordered on; NULL: none. The default stream's
-                         handle is NULL too: give cudaStreamLegacy or cudaStreamPerThread for it.
-                         Host memory: ignored */
+  void* stream;       /* a CUDA stream: the transfer begins after what it was given before the
+                         call; the stream itself does not wait for the transfer. NULL: none. The
+                         default stream's handle is NULL too: give cudaStreamLegacy or
+                         cudaStreamPerThread for it. Host memory: ignored */
   uint32_t reserved[4];
 } kvfs_transfer_options;
 

@@ -98,8 +98,9 @@ first_token  position in the prefix of slot 0 of page_table[0], or of slot 0 of 
 count        None: to the end of the prefix.
 group        which group of layers.
 timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
-stream       CUDA stream that the copy is ordered on, as an integer; ignored for host memory. 0 is
-             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).)")
+stream       CUDA stream, as an integer: the copy begins after what it was given before the call. 0 is
+             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).
+             Ignored for host memory.)")
       .def(
           "load_async",
           [](const Lease& self, nb::object pages, nb::handle table, std::uint64_t first_token,

@@ -123,8 +123,9 @@ first_block  None: the reservation's first.
 count        None: to the reservation's end.
 group        which group of layers; each must be stored before commit().
 timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
-stream       CUDA stream that the copy is ordered on, as an integer; ignored for host memory. 0 is
-             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).)")
+stream       CUDA stream, as an integer: the copy begins after what it was given before the call. 0 is
+             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).
+             Ignored for host memory.)")
       .def(
           "store_async",
           [](const Reservation& self, nb::object pages, nb::handle table, std::uint64_t first_token,
