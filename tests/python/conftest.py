@@ -17,8 +17,8 @@ def make_namespace(daemon):
     def make(geometry=None, **options):
         geometry = geometry or kv_data.geometry()
         name = f"test-{next(_numbers)}"
-        kvfs.create_namespace(str(daemon.mount), name, geometry)
-        opened.append(kvfs.open(str(daemon.mount), name, geometry, **options))
+        kvfs.create_namespace(daemon.mount, name, geometry)
+        opened.append(kvfs.open(daemon.mount, name, geometry, **options))
         return opened[-1]
 
     yield make

@@ -1,3 +1,4 @@
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -18,8 +19,9 @@ std::uint32_t prompt_blocks(const ClientHandle& handle, const Prompt& prompt) {
   return static_cast<std::uint32_t>(prompt.get()->token_count / handle.geometry.block_tokens);
 }
 
-Namespace open(std::string mount, std::string name, nb::handle geometry, bool read_only,
-               bool force_fallback, std::uint32_t copy_threads, std::optional<double> timeout) {
+Namespace open(const std::filesystem::path& mount, std::string name, nb::handle geometry,
+               bool read_only, bool force_fallback, std::uint32_t copy_threads,
+               std::optional<double> timeout) {
   std::optional<GeometryArgument> expected;
   if (!geometry.is_none()) {
     expected.emplace(geometry);
@@ -35,10 +37,11 @@ Namespace open(std::string mount, std::string name, nb::handle geometry, bool re
     return kvfs_open(mount.c_str(), name.c_str(), expected ? expected->get() : nullptr, &options,
                      &client);
   }));
-  return {std::make_shared<ClientHandle>(client), std::move(mount), std::move(name)};
+  return {std::make_shared<ClientHandle>(client), mount.string(), std::move(name)};
 }
 
-void create_namespace(const std::string& mount, const std::string& name, nb::handle geometry) {
+void create_namespace(const std::filesystem::path& mount, const std::string& name,
+                      nb::handle geometry) {
   const GeometryArgument wanted(geometry);
   check(without_gil(
       [&] { return kvfs_create_namespace(mount.c_str(), name.c_str(), wanted.get()); }));
@@ -182,11 +185,10 @@ ClientHandle::ClientHandle(kvfs_client* opened) : client(opened) {
 
 void bind_namespace(nb::module_& module) {
   bind_match(module);
-  module.def(
-      "create_namespace", &create_namespace, "mount"_a, "name"_a, "geometry"_a,
-      nb::sig(
-          "def create_namespace(mount: str, name: str, geometry: kvfs.geometry.Geometry) -> None"),
-      R"(Creates a namespace: the directory `name` of the mount.
+  module.def("create_namespace", &create_namespace, "mount"_a, "name"_a, "geometry"_a,
+             nb::sig("def create_namespace(mount: str | os.PathLike[str], name: str, "
+                     "geometry: kvfs.geometry.Geometry) -> None"),
+             R"(Creates a namespace: the directory `name` of the mount.
 
 One of the same geometry may be there already; another geometry is kvfs.Mismatch. Needs the right to write
 <mount>/.kvfs/control.)");
@@ -194,7 +196,8 @@ One of the same geometry may be there already; another geometry is kvfs.Mismatch
       "open", &open, "mount"_a, "name"_a, "geometry"_a.none() = nb::none(), nb::kw_only(),
       "read_only"_a = false, "force_fallback"_a = false, "copy_threads"_a = 0,
       "timeout"_a.none() = 5.0,
-      nb::sig("def open(mount: str, name: str, geometry: kvfs.geometry.Geometry | None = None, *, "
+      nb::sig("def open(mount: str | os.PathLike[str], name: str, geometry: kvfs.geometry.Geometry "
+              "| None = None, *, "
               "read_only: bool = False, force_fallback: bool = False, copy_threads: int = 0, "
               "timeout: float | None = 5.0) -> Namespace"),
       R"(Opens a namespace of a mount.
