@@ -114,6 +114,7 @@ std::vector<Promoter::Read> Promoter::still_wanted(std::vector<Request>& request
       } else if (!wanted) {
         finish(*state, request.block, {}, removal);
       } else if (!placement.nvme.valid()) {
+        spdlog::warn("{} was wanted and is in no tier", state->describe(request.block.id));
         finish(*state, request.block,
                fail(Code::kCorrupt, state->describe(request.block.id) + " was lost"), removal);
       } else {

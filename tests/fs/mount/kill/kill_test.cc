@@ -27,6 +27,7 @@ std::uint32_t rounds() {
 // What the daemons did that were killed, by their last words.
 struct Work {
   std::uint64_t promoted = 0, written_back = 0, demoted = 0, dropped = 0, slabs_moved = 0;
+  std::uint64_t bad = 0;  // of them, blocks whose bytes or whose disk were not as they should be
 
   void add(const std::string& text) {
     const auto stats = nlohmann::json::parse(text, nullptr, false);
@@ -37,6 +38,8 @@ struct Work {
       demoted += space["evictions"]["demoted"].get<std::uint64_t>();
       dropped += space["evictions"]["capacity"].get<std::uint64_t>();
       slabs_moved += space["evictions"]["slab_moved"].get<std::uint64_t>();
+      bad += space["evictions"]["corrupt"].get<std::uint64_t>() +
+             space["evictions"]["io_error"].get<std::uint64_t>();
     }
   }
 };
@@ -113,9 +116,13 @@ class KillTest : public Mounted {
       ASSERT_NO_FATAL_FAILURE(pause_clients(round));
     }
     ASSERT_FALSE(ledger_->complained) << ledger_->complaint.data();
+    ASSERT_EQ(work_.bad, 0U);
     ASSERT_EQ(wrong_by_child([&] { return wrong_in_accounts(mount()); }), "");
     ASSERT_EQ(wrong_by_child([&] { return wrong_in_contents(mount(), *ledger_); }), "");
     ASSERT_EQ(wrong_by_child([&] { return wrong_in_accounts(mount()); }), "");
+    Work now;  // of this daemon, which has read all there is
+    now.add(daemon().read(".kvfs/stats.json"));
+    ASSERT_EQ(now.bad, 0U);
   }
 
   void campaign(std::uint32_t pins) {
@@ -125,11 +132,11 @@ class KillTest : public Mounted {
       ASSERT_NO_FATAL_FAILURE(round(i));
     }
     std::printf(
-        "[          ] stored %lu, loaded %lu, flushed %lu, removed %lu, copied out %lu, in "
-        "%lu, promised at the end %lu\n",
+        "[          ] stored %lu, loaded %lu, flushed %lu, removed %lu, lost %lu, copied "
+        "out %lu, in %lu, promised at the end %lu\n",
         ledger_->stored.load(), ledger_->loaded.load(), ledger_->flushed.load(),
-        ledger_->removed.load(), ledger_->copied_out.load(), ledger_->copied_in.load(),
-        ledger_->promised());
+        ledger_->removed.load(), ledger_->lost.load(), ledger_->copied_out.load(),
+        ledger_->copied_in.load(), ledger_->promised());
     std::printf(
         "[          ] promoted %lu MiB, written back %lu MiB, demoted %lu, dropped %lu, "
         "moved with slabs %lu blocks\n",

@@ -26,7 +26,7 @@ struct Ledger {
   using Durable = std::atomic<std::uint32_t>;                 // blocks
   std::array<std::array<std::array<Durable, kBranches>, kFamilies>, kSpaces.size()> durable{};
   std::atomic<std::uint64_t> stored{0}, loaded{0}, flushed{0}, removed{0}, copied_out{0},
-      copied_in{0};
+      copied_in{0}, lost{0};
   std::atomic<bool> complained{false};
   std::array<char, 1000> complaint{};
 

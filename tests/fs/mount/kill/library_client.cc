@@ -68,6 +68,10 @@ class LibraryClient final : public KillClient {
       case KVFS_NO_SPACE:
       case KVFS_BUSY:
         return;
+      case KVFS_CORRUPT:  // or removed, or dropped, while it was read: the daemon counts what is
+                          // bad
+        ++ledger_.lost;
+        return;
       default:
         ledger_.complain(std::string(kvfs_status_name(error.status())) + ": " + error.what());
     }
