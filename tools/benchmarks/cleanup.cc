@@ -27,7 +27,9 @@ Cleanup::Cleanup() {
     int signal = 0;
     while (::sigwait(&signals, &signal) != 0) {
     }
-    run_all();
+    // For good: a thread that meets the end of what it measured waits here for this one's status.
+    const std::lock_guard lock(mutex_);
+    run_registered();
     ::_exit(128 + signal);
   }).detach();
 }
@@ -51,6 +53,10 @@ void Cleanup::run(Token token) {
 
 void Cleanup::run_all() {
   const std::lock_guard lock(mutex_);
+  run_registered();
+}
+
+void Cleanup::run_registered() {
   for (; !functions_.empty(); functions_.pop_back()) functions_.back().second();
 }
 

@@ -26,6 +26,7 @@ class Cleanup {
 
  private:
   Cleanup();
+  void run_registered();  // with mutex_ held
   std::mutex mutex_;
   std::size_t next_ = 0;
   std::vector<std::pair<Token, std::function<void()>>> functions_;  // guarded by mutex_
