@@ -10,7 +10,6 @@
 #include "fs/mount/file_system.h"
 
 namespace kvfs::mount {
-namespace {}  // namespace
 
 void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
                           std::span<const char> bytes) {

@@ -92,6 +92,7 @@ struct Daemon {
   void last_steps();
   void close_store();
   void give_up();
+  void remove_tmpfs();
 };
 
 // Before the tmpfs is touched: it may be another daemon's.
@@ -167,9 +168,7 @@ void Daemon::close_store() {
   ignore_error(store->close(end_by, keep), "close() has logged it");
   store.reset();
   fs.reset();  // knows namespaces, which have files there
-  if (keep) return;
-  if (auto status = tiers::remove_private_tmpfs(tmpfs); !status)
-    spdlog::warn("{}", status.error().message);
+  if (!keep) remove_tmpfs();
 }
 
 // After a start that failed. What an earlier daemon left stays for the next.
@@ -177,7 +176,10 @@ void Daemon::give_up() {
   session.reset();
   store.reset();
   fs.reset();
-  if (!tmpfs.made) return;
+  if (tmpfs.made) remove_tmpfs();
+}
+
+void Daemon::remove_tmpfs() {
   if (auto status = tiers::remove_private_tmpfs(tmpfs); !status)
     spdlog::warn("{}", status.error().message);
 }

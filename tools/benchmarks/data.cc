@@ -20,22 +20,25 @@ constexpr std::uint32_t kVocabulary = 128256;
 
 }  // namespace
 
-kvfs_geometry llama_geometry() {
+kvfs_geometry bf16_geometry(const char* model, std::uint32_t block_tokens, kvfs_group group) {
   kvfs_geometry geometry{};
-  geometry.model = "bench/llama-3.1-8b";
+  geometry.model = model;
   geometry.dtype = KVFS_BF16;
-  geometry.block_tokens = kBlockTokens;
+  geometry.block_tokens = block_tokens;
   geometry.group_count = 1;
-  geometry.groups[0] = {
-      .layers = kLayers, .kv_heads = kHeads, .head_dim = kHeadDim, .kv_factor = 2, .window = 0};
+  geometry.groups[0] = group;
   return geometry;
 }
 
+kvfs_geometry llama_geometry() {
+  return bf16_geometry(
+      "bench/llama-3.1-8b", kBlockTokens,
+      {.layers = kLayers, .kv_heads = kHeads, .head_dim = kHeadDim, .kv_factor = 2, .window = 0});
+}
+
 kvfs_geometry tiny_geometry() {
-  kvfs_geometry geometry = llama_geometry();
-  geometry.model = "bench/tiny";
-  geometry.groups[0] = {.layers = 1, .kv_heads = 1, .head_dim = 64, .kv_factor = 2, .window = 0};
-  return geometry;
+  return bf16_geometry("bench/tiny", kBlockTokens,
+                       {.layers = 1, .kv_heads = 1, .head_dim = 64, .kv_factor = 2, .window = 0});
 }
 
 std::vector<Token> make_prompt(std::uint64_t number, std::uint32_t blocks) {

@@ -13,7 +13,9 @@
 
 namespace kvfs::bench {
 
-// Llama-3.1-8B in BF16: blocks of 2 MiB.
+// One group of layers in BF16.
+kvfs_geometry bf16_geometry(const char* model, std::uint32_t block_tokens, kvfs_group group);
+// Llama-3.1-8B: blocks of 2 MiB.
 kvfs_geometry llama_geometry();
 inline constexpr std::uint64_t kLlamaBlockBytes = std::uint64_t{2} << 20;
 // The smallest slot there is, 4 KiB: a million blocks fit into memory and on disk.

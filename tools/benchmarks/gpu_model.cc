@@ -6,6 +6,8 @@
 #include <array>
 #include <string_view>
 
+#include "tools/benchmarks/data.h"
+
 namespace kvfs::bench {
 namespace {
 
@@ -22,17 +24,12 @@ constexpr std::array<Known, 5> kModels{{{"llama-3.1-8b", 32, 8, 128, 2},
 }  // namespace
 
 kvfs_geometry GpuModel::geometry() const {
-  kvfs_geometry made{};
-  made.model = "bench/gpu";
-  made.dtype = KVFS_BF16;
-  made.block_tokens = block_tokens;
-  made.group_count = 1;
-  made.groups[0] = {.layers = layers,
-                    .kv_heads = kv_heads,
-                    .head_dim = head_dim,
-                    .kv_factor = kv_factor,
-                    .window = 0};
-  return made;
+  return bf16_geometry("bench/gpu", block_tokens,
+                       {.layers = layers,
+                        .kv_heads = kv_heads,
+                        .head_dim = head_dim,
+                        .kv_factor = kv_factor,
+                        .window = 0});
 }
 
 std::string gpu_model_names() {

@@ -6,13 +6,13 @@
 
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "tests/gpu/client/engine.h"
 #include "tests/gpu/client/mounted_engine.h"
+#include "tests/support/status_of.h"
 
 namespace kvfs::test {
 namespace {
@@ -33,14 +33,6 @@ class DeviceMemory : public MountedEngine {
   }
   DaemonProcess::Options options() const override {
     return {.dram = "512MiB", .nvme = "512MiB", .more = {}};
-  }
-  static kvfs_status status_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.status();
-    }
-    return KVFS_OK;
   }
 };
 

@@ -16,6 +16,7 @@
 #include "tests/support/child.h"
 #include "tests/support/frozen_file_system.h"
 #include "tests/support/mounted.h"
+#include "tests/support/status_of.h"
 
 namespace kvfs::test {
 namespace {
@@ -47,14 +48,6 @@ class DaemonTest : public Mounted {
     lease->load({0, match.blocks}, loaded.pages());
     if (!loaded.holds(seed, 0, match.tokens)) throw std::logic_error("wrong bytes were loaded");
     return match.tokens == tokens.size();
-  }
-  static kvfs_status status_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.status();
-    }
-    return KVFS_OK;
   }
   int leases() {
     return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"))["leases_open"];
