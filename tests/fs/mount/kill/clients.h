@@ -20,6 +20,9 @@ struct LoadOptions {
 
 void create_spaces(const std::string& mount);
 
+// More than BothTiersFull's tiers hold, so that every block from then on takes another's place.
+void store_all_prompts(const std::string& mount);
+
 // Store, load, flush, match, prefetch and remove through the library until they are killed. What a
 // client removes or promises are prompts of its own; it loads anybody's.
 [[noreturn]] void run_library_client(const LoadOptions& options, Ledger& ledger);

@@ -51,13 +51,18 @@ class KillTest : public Mounted {
     Mounted::TearDown();
   }
 
-  void start_clients(std::uint32_t pins) {
-    pins_ = pins;
+  void SetUp() override {
+    Mounted::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
     ASSERT_EQ(in_child([&] {
                 create_spaces(mount());
                 return 0;
               }),
               0);
+  }
+
+  void start_clients(std::uint32_t pins) {
+    pins_ = pins;
     for (std::uint32_t i = 0; i < kClients; ++i) start_client(i);
   }
 
@@ -127,7 +132,8 @@ class KillTest : public Mounted {
 
   void campaign(std::uint32_t pins) {
     ASSERT_NO_FATAL_FAILURE(start_clients(pins));
-    for (std::uint32_t i = 0; i < rounds(); ++i) {
+    // On a slow machine rounds see little: there are more of them then.
+    for (std::uint32_t i = 0; i < rounds() || (i < 4 * rounds() && !was_a_load()); ++i) {
       SCOPED_TRACE("round " + std::to_string(i));
       ASSERT_NO_FATAL_FAILURE(round(i));
     }
@@ -142,19 +148,16 @@ class KillTest : public Mounted {
         "moved with slabs %lu blocks\n",
         work_.promoted >> 20, work_.written_back >> 20, work_.demoted, work_.dropped,
         work_.slabs_moved);
-    // It was a load.
-    for (const std::uint64_t done :
-         {ledger_->stored.load(), ledger_->loaded.load(), ledger_->flushed.load(),
-          ledger_->copied_out.load(), ledger_->copied_in.load(), work_.promoted, work_.written_back,
-          work_.demoted}) {
-      EXPECT_GT(done, 0U);
-    }
+    EXPECT_TRUE(was_a_load());
   }
 
-  Work work_;
-  SharedLedger ledger_;
+  // Everything a client may do was done, so that there was something to kill.
+  [[nodiscard]] virtual bool was_a_load() const {
+    return ledger_->stored > 0 && ledger_->loaded > 0 && ledger_->flushed > 0 &&
+           ledger_->copied_out > 0 && ledger_->copied_in > 0 && work_.promoted > 0 &&
+           work_.written_back > 0 && work_.demoted > 0;
+  }
 
- private:
   // The library starts threads; this process forks, and has none.
   static std::string wrong_by_child(const std::function<std::string()>& check) {
     const SharedLedger said;
@@ -167,6 +170,10 @@ class KillTest : public Mounted {
     return said->complained ? said->complaint.data() : "";
   }
 
+  Work work_;
+  SharedLedger ledger_;
+
+ private:
   std::uint32_t pins_ = 0;
   std::mt19937 random_{std::random_device{}()};
   std::array<TempDirectory, kClients> scratch_;
@@ -181,12 +188,10 @@ class NvmeHoldsAll : public KillTest {
             .nvme = "512MiB",
             .more = {"--slab", "2MiB", "--quarantine", "200ms", "--log-level", "warning"}};
   }
+  bool was_a_load() const override { return KillTest::was_a_load() && ledger_->removed > 0; }
 };
 
-TEST_F(NvmeHoldsAll, AllThatWasFlushedIsServedAfterSigkill) {
-  campaign(0);
-  EXPECT_GT(ledger_->removed, 0U);
-}
+TEST_F(NvmeHoldsAll, AllThatWasFlushedIsServedAfterSigkill) { campaign(0); }
 
 // Both tiers are full: blocks leave NVMe, too, but for those that are pinned. A slab with a pinned
 // block cannot move to another namespace: there are more slabs than pinned prefixes can touch.
@@ -198,11 +203,18 @@ class BothTiersFull : public KillTest {
             .more = {"--slab", "2MiB", "--segment", "2MiB", "--quarantine", "200ms", "--log-level",
                      "warning"}};
   }
+  bool was_a_load() const override { return KillTest::was_a_load() && work_.dropped > 0; }
 };
 
 TEST_F(BothTiersFull, AllThatWasPinnedAndFlushedIsServedAfterSigkill) {
+  ASSERT_EQ(in_child([&] {
+              store_all_prompts(mount());
+              return 0;
+            }),
+            0);
   campaign(2);
-  EXPECT_GT(work_.dropped, 0U);
+  // Nobody removes a prompt here: what was leased must stay.
+  EXPECT_EQ(ledger_->lost, 0U);
 }
 
 }  // namespace

@@ -28,6 +28,18 @@ class BlockMemory {
   std::vector<void*> blocks_;
 };
 
+void store_prompt(Client& client, const PromptId& prompt) {
+  const auto tokens = tokens_of(prompt);
+  Reservation reservation = client.reserve({tokens});
+  const kvfs_range range = reservation.range();
+  BlockMemory memory(client.block_bytes(), range.count);
+  for (std::uint32_t i = 0; i < range.count; ++i) {
+    fill_block(tokens, range.first_block + i, memory.block(i));
+  }
+  if (range.count != 0) reservation.store_blocks(0, range.first_block, memory.all());
+  reservation.commit();
+}
+
 static_assert(kCopies == 2);  // it stores in the namespaces before that
 
 class LibraryClient final : public KillClient {
@@ -86,15 +98,7 @@ class LibraryClient final : public KillClient {
   }
 
   void store(std::size_t space, const PromptId& prompt) {
-    const auto tokens = tokens_of(prompt);
-    Reservation reservation = client(space).reserve({tokens});
-    const kvfs_range range = reservation.range();
-    BlockMemory memory(client(space).block_bytes(), range.count);
-    for (std::uint32_t i = 0; i < range.count; ++i) {
-      fill_block(tokens, range.first_block + i, memory.block(i));
-    }
-    if (range.count != 0) reservation.store_blocks(0, range.first_block, memory.all());
-    reservation.commit();
+    store_prompt(client(space), prompt);
     ++ledger_.stored;
   }
 
@@ -155,6 +159,17 @@ void create_spaces(const std::string& mount) {
                    .kv_factor = geometry.groups[0].kv_factor,
                    .window = 0};
     Client::create_namespace(mount, space.name, c);
+  }
+}
+
+void store_all_prompts(const std::string& mount) {
+  for (std::size_t space = 0; space < kCopies; ++space) {
+    Client client(mount, kSpaces[space].name);
+    for (PromptId prompt{.blocks = kMaxBlocks}; prompt.family < kFamilies; ++prompt.family) {
+      for (prompt.branch = 0; prompt.branch < kBranches; ++prompt.branch) {
+        store_prompt(client, prompt);
+      }
+    }
   }
 }
 
