@@ -30,6 +30,7 @@ void Shutdown::finish() {
   if (!thread_.joinable()) return;
   ended_ = true;
   // Wakes it; in a thread that is past its wait the signal stays pending, and goes with it.
+  // NOLINTNEXTLINE(bugprone-bad-signal-to-kill-thread): it is blocked, and waited for.
   if (!running_over_.load()) pthread_kill(thread_.native_handle(), SIGTERM);
   thread_.join();
 }

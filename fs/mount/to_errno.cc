@@ -21,7 +21,6 @@ int to_errno(Code code) {
     case Code::kBusy:
       return EBUSY;
     case Code::kCorrupt:
-      return EIO;
     case Code::kIo:
       return EIO;
     case Code::kTimeout:

@@ -88,7 +88,7 @@ class CatalogFiles final : public Catalog {
   // -----------------------------------------------------------------------------------
   Result<BlockId> prepare(const NewBlock& block) override {
     if (Status status = check_new(block); !status) return pass(std::move(status));
-    const Result<BlockId> id = take_id(block);
+    Result<BlockId> id = take_id(block);
     if (!id) return id;
     if (Status status = write(*id, block); !status) {
       ids_.give_back(*id);
@@ -117,12 +117,6 @@ class CatalogFiles final : public Catalog {
       nodes_.node(id).flags = 0;
       ids_.give_back(id);
     }
-  }
-
-  Result<BlockId> insert(const NewBlock& block) override {
-    const Result<BlockId> id = prepare(block);
-    if (id) publish({&*id, 1});
-    return id;
   }
 
   bool remove(BlockId id, std::vector<Placement>& freed) override {
@@ -304,7 +298,7 @@ class CatalogFiles final : public Catalog {
       nodes_.placement(id, g).resident_pos = kNoPosition;
     }
     const State state = state_of(id);
-    const Status written =
+    Status written =
         index_.write(id, {.parent = block.parent,
                           .key = block.key,
                           .extra = block.extra,
@@ -385,7 +379,7 @@ class CatalogFiles final : public Catalog {
     while (doubled < capacity) doubled *= 2;
     Result<Files> files =
         create_files(directory_, geometry_, generation_ + 1, doubled, daemon_epoch_);
-    Status copied = files ? copy_into(*files) : pass(std::move(files));
+    Status copied = files ? copy_into(*files) : Status(tl::unexpected(files.error()));
     if (!copied) {
       discard_generation(generation_ + 1);
       return copied;

@@ -78,7 +78,7 @@ enum NodeFlags : std::uint32_t {
 //          arrays), and what is in them. It does not own slots: remove() and release() hand them
 //          back.
 // Blocks:  never on I/O; growing copies the index once per doubling.
-// Errors:  create() fails with kIo; prepare() and insert() with kNoSpace when the file cannot grow,
+// Errors:  create() fails with kIo; prepare() with kNoSpace when the file cannot grow,
 //          kExists, kNotFound (the parent is not there any more), kInvalid.
 class Catalog {
  public:
@@ -95,7 +95,7 @@ class Catalog {
 
   // -- finding
   [[nodiscard]] virtual BlockId find(const Key& key) const = 0;  // live blocks only
-  // Says that find() or insert() of this key follows soon: recovery reads ahead of its cache
+  // Says that find() or prepare() of this key follows soon: recovery reads ahead of its cache
   // misses.
   virtual void expect(const Key& key) const = 0;
   [[nodiscard]] virtual const IndexView& index() const = 0;
@@ -135,8 +135,6 @@ class Catalog {
   virtual void publish(std::span<const BlockId> chain) = 0;
   // Prepared blocks are free again; their slots stay the caller's.
   virtual void discard(std::span<const BlockId> chain) = 0;
-  // prepare() and publish() of one block.
-  virtual Result<BlockId> insert(const NewBlock& block) = 0;
   // Takes a live leaf out of the index. Returns true when it is free now (its placements were
   // appended to `freed` first, one per group, in order, valid or not), false when it is doomed
   // until its leases go. Pins are the caller's to respect.

@@ -310,6 +310,7 @@ std::uint64_t NamespaceState::remove_with_followers(std::span<const BlockId> roo
     for (const BlockId root : roots) walk_up(catalog->parent(root));
   }
   std::vector<std::pair<std::uint32_t, BlockId>> deepest_first;
+  deepest_first.reserve(below.size());
   for (const BlockId block : below) deepest_first.emplace_back(catalog->depth(block), block);
   std::ranges::sort(deepest_first, std::ranges::greater{});
   for (const auto& [depth, block] : deepest_first) remove(block, removal);

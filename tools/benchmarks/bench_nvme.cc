@@ -70,7 +70,7 @@ Status bench_nvme_writeback(const Target& target, const Emit& emit) {
   if (!fio) return pass(std::move(fio));
   std::vector<Round> rounds;
   for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
-    const std::vector<Token> tokens = make_prompt(static_cast<std::uint64_t>(i + 1), kBlocks);
+    const std::vector<Token> tokens = make_prompt(static_cast<std::uint64_t>(i) + 1, kBlocks);
     Result<ReservationPtr> reservation = reserve(client, tokens);
     if (!reservation) return pass(std::move(reservation));
     const std::vector<void*> sources(kBlocks, block.data());

@@ -54,7 +54,8 @@ std::uint64_t stored_bytes(const Geometry& geometry, std::uint64_t tokens) {
 }
 
 std::uint64_t tokens_that_fit(const Geometry& geometry, std::uint64_t capacity) {
-  return capacity / slot_bytes_per_block(geometry) * geometry.block_tokens;
+  const std::uint64_t per_block = slot_bytes_per_block(geometry);
+  return per_block == 0 ? 0 : capacity / per_block * geometry.block_tokens;
 }
 
 }  // namespace kvfs::cli

@@ -51,6 +51,7 @@ Result<double> run_pieces(std::uint64_t bytes, Io io) {
   const auto start = Clock::now();
   {
     std::vector<std::jthread> workers;
+    workers.reserve(buffers.size());
     for (const Buffer& buffer : buffers) {
       workers.emplace_back([&] {
         for (;;) {

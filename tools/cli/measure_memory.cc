@@ -26,6 +26,7 @@ double measure_memory(std::uint32_t threads) {
   for (int round = 0; round < kRounds; ++round) {
     const auto start = Clock::now();
     std::vector<std::jthread> workers;
+    workers.reserve(pieces.size());
     for (Piece& piece : pieces) {
       workers.emplace_back(
           [&piece] { std::memcpy(piece.to.data(), piece.from.data(), kPieceBytes); });

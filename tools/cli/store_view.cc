@@ -87,7 +87,7 @@ std::string latency_line(const json& store) {
   std::string line;
   for (const auto& [name, histogram] : latency->items()) {
     if (count_of(histogram, "count") == 0) continue;
-    const auto bound = [&](const char* quantile) {
+    const auto bound = [&histogram = histogram](const char* quantile) {
       return human_seconds(static_cast<double>(count_of(histogram, quantile)) * 1e-6);
     };
     line += fmt::format("{}{} p50 ≤ {}, p99 ≤ {}", line.empty() ? "" : "   ", name, bound("p50_us"),

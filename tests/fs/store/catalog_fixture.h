@@ -73,8 +73,14 @@ inline Result<BlockId> prepare(Catalog& catalog, const Geometry& geometry, const
                           .id = child.id});
 }
 
+inline Result<BlockId> insert(Catalog& catalog, const Catalog::NewBlock& block) {
+  Result<BlockId> id = catalog.prepare(block);
+  if (id) catalog.publish({&*id, 1});
+  return id;
+}
+
 inline Result<BlockId> insert(Catalog& catalog, const Geometry& geometry, const NewChild& child) {
-  const Result<BlockId> id = prepare(catalog, geometry, child);
+  Result<BlockId> id = prepare(catalog, geometry, child);
   if (id) catalog.publish({&*id, 1});
   return id;
 }

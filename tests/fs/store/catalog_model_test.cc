@@ -61,11 +61,11 @@ class CatalogModel : public testing::TestWithParam<std::uint32_t> {
       if (g == 0 || below(4) != 0) placements[g] = test::in_dram(next_slot++);
     }
     const std::vector<Token> tokens = block_tokens(number);
-    const Result<BlockId> id = catalog->insert({.parent = parent ? parent->id : kNoBlock,
-                                                .key = key,
-                                                .tokens = tokens,
-                                                .placements = placements,
-                                                .stored_at = now});
+    const Result<BlockId> id = test::insert(*catalog, {.parent = parent ? parent->id : kNoBlock,
+                                                       .key = key,
+                                                       .tokens = tokens,
+                                                       .placements = placements,
+                                                       .stored_at = now});
     if (live.contains(key)) {
       ASSERT_FALSE(id);
       ASSERT_EQ(id.error().code, Code::kExists);

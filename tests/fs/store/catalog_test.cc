@@ -81,7 +81,7 @@ TEST_F(CatalogTest, RefusesWhatCannotBe) {
   EXPECT_THAT(orphan.error().message, HasSubstr("store the prefix again"));
 
   const std::vector<Token> three(3);
-  const Result<BlockId> short_block = catalog->insert({.key = {.lo = 1}, .tokens = three});
+  const Result<BlockId> short_block = test::insert(*catalog, {.key = {.lo = 1}, .tokens = three});
   ASSERT_FALSE(short_block);
   EXPECT_EQ(short_block.error().code, Code::kInvalid);
   EXPECT_EQ(catalog->blocks(), 0U);
@@ -315,10 +315,10 @@ TEST(CatalogMemory, ABlockOfSixteenTokensTakesAtMost256Bytes) {
   BlockId parent = kNoBlock;
   for (std::uint32_t i = 0; i < blocks; ++i) {
     const Placement placement = test::in_dram(i);
-    parent = *catalog->insert({.parent = parent,
-                               .key = {.lo = i * 0x9e3779b97f4a7c15ULL, .hi = i},
-                               .tokens = tokens,
-                               .placements = {&placement, 1}});
+    parent = *test::insert(*catalog, {.parent = parent,
+                                      .key = {.lo = i * 0x9e3779b97f4a7c15ULL, .hi = i},
+                                      .tokens = tokens,
+                                      .placements = {&placement, 1}});
   }
   EXPECT_EQ(catalog->blocks(), blocks);
   EXPECT_LE(catalog->memory_bytes() / blocks, 256U);

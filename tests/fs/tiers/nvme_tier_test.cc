@@ -299,7 +299,7 @@ TEST_F(NvmeTierTest, UnclaimedAndHalfMadeSegmentsAreUsedOrRemoved) {
   open(options()).reset();
   const std::string segments = directory_.file("d0") + "/segments/";
   std::ofstream(segments + "0.seg") << "killed while it was made";
-  std::ofstream(segments + "5.seg");
+  std::ofstream(segments + "5.seg").close();
   std::filesystem::resize_file(segments + "5.seg", 8 * kMiB);  // a hole, not preallocated
   auto tier = open(options());
   std::size_t slots = 0;

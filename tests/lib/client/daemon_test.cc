@@ -75,7 +75,7 @@ TEST_F(DaemonTest, AKilledDaemonMeansUnavailableAtOnceAndNoHang) {
   Client client = open();
   const auto tokens = some_tokens(16 * 10, 1);
   store(client, tokens, 1);
-  auto [lease, match] = client.acquire(Prompt{tokens});
+  const std::unique_ptr<Lease> lease = client.acquire(Prompt{tokens}).first;
   EngineCache loaded(kShape, tokens.size());
   lease->load({0, 10}, loaded.pages());
   daemon().kill();
