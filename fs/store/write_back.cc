@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "fs/store/namespace_registry.h"
 #include "fs/store/nvme_space.h"
@@ -376,7 +377,7 @@ void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks
         state.flush_waiters.emplace(block, waiter);
         any = true;
       } else {
-        over = waiter->count_down();
+        std::ignore = waiter->count_down();  // not the last: one more is counted below
       }
     }
     over = waiter->count_down();

@@ -75,6 +75,15 @@ Session::Session(Descriptor directory, Geometry geometry, bool mapped, bool read
       mapped_(mapped),
       slabs_(directory_.get(), read_only, devices) {}
 
+void Session::note(Error& error) {
+  if (error.code == Code::kCorrupt && !ioctl_hello(directory_.get())) {
+    error = {Code::kUnavailable,
+             "the daemon went during the call: treat it as a miss; the client tries again by "
+             "itself"};
+  }
+  if (error.code == Code::kUnavailable) lost_.store(true, std::memory_order_relaxed);
+}
+
 Result<std::shared_ptr<Session>> Session::open(const SessionOptions& options, Devices& devices) {
   if (Status status = check_name(options.name); !status) return pass(std::move(status));
   Result<Descriptor> root = open_mount(options.mount);

@@ -23,9 +23,11 @@ struct SessionOptions {
 };
 
 // When the daemon goes the session is lost for good: calls on it fail, what is mapped stays
-// readable, and the client opens another one. Threads: calls from any thread. Owns:    the
-// namespace directory's descriptor and the mapped slabs. Blocks:  open() asks the daemon. Errors:
-// kNotFound: no kvfs mount or no namespace; kMismatch: another version; kUnavailable: no
+// readable, and the client opens another one.
+// Threads: calls from any thread.
+// Owns:    the namespace directory's descriptor and the mapped slabs.
+// Blocks:  open() asks the daemon, and checked() does for a result that says kCorrupt.
+// Errors:  kNotFound: no kvfs mount or no namespace; kMismatch: another version; kUnavailable: no
 //          daemon answers.
 class Session {
  public:
@@ -40,15 +42,17 @@ class Session {
   // Takes note when a result of a call on this session says that the daemon is gone.
   template <typename R>
   R&& checked(R&& result) {
-    if (!result && result.error().code == Code::kUnavailable) {
-      lost_.store(true, std::memory_order_relaxed);
-    }
+    if (!result) note(result.error());
     return std::forward<R>(result);
   }
 
   Session(Descriptor directory, Geometry geometry, bool mapped, bool read_only, Devices& devices);
 
  private:
+  // EIO is what the kernel has, too, for some of the calls that a dying daemon leaves behind: only
+  // one that is still there has looked at the block.
+  void note(Error& error);
+
   const Descriptor directory_;
   const Geometry geometry_;
   const bool mapped_;

@@ -116,6 +116,7 @@ void DaemonProcess::end(int signal) {
 }
 
 void DaemonProcess::stop() { end(SIGTERM); }
+void DaemonProcess::freeze() { ::kill(pid_, SIGSTOP); }
 void DaemonProcess::kill() { end(SIGKILL); }
 void DaemonProcess::lose_memory() {
   const std::string tmpfs = directory_.file("run");

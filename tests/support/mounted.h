@@ -29,6 +29,7 @@ class DaemonProcess {
 
   void start();        // waits until it serves
   void stop();         // SIGTERM, waits
+  void freeze();       // SIGSTOP, until kill()
   void kill();         // SIGKILL, waits
   void lose_memory();  // after kill(): what a power cut leaves is on NVMe only
   [[nodiscard]] std::string mount() const { return directory_.file("mount"); }

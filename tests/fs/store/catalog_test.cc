@@ -15,7 +15,6 @@ using test::block_key;
 using test::insert;
 using test::insert_chain;
 using test::match;
-using test::NewChild;
 using test::one_group;
 using test::open_catalog;
 using test::two_groups;

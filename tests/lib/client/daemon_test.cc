@@ -94,6 +94,22 @@ TEST_F(DaemonTest, AKilledDaemonMeansUnavailableAtOnceAndNoHang) {
   EXPECT_TRUE(loads(client, tokens, 1));
 }
 
+TEST_F(DaemonTest, ALoadOnItsWayEndsWhenItsDaemonIsKilled) {
+  Client client = open({.force_fallback = true});
+  const auto tokens = some_tokens(16 * 10, 1);
+  store(client, tokens, 1);
+  const std::unique_ptr<Lease> lease = client.acquire(Prompt{tokens}).first;
+  EngineCache loaded(kShape, tokens.size());
+  lease->load({0, 1}, loaded.pages());
+  daemon().freeze();
+  kvfs_status status = KVFS_OK;
+  std::thread reader([&] { status = status_of([&] { lease->load({1, 9}, loaded.pages()); }); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  daemon().kill();
+  reader.join();
+  EXPECT_EQ(status, KVFS_UNAVAILABLE);
+}
+
 TEST_F(DaemonTest, AMissFindsTheNextDaemonToo) {
   // Without any call that could fail: the client's clock looks after the daemon.
   Client reader = open();

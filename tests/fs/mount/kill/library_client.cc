@@ -80,10 +80,13 @@ class LibraryClient final : public KillClient {
       case KVFS_NO_SPACE:
       case KVFS_BUSY:
         return;
-      case KVFS_CORRUPT:  // or removed, or dropped, while it was read: the daemon counts what is
-                          // bad
-        ++ledger_.lost;
-        return;
+      case KVFS_CORRUPT:
+        // Removed while it was read. The daemon counts what is bad.
+        if (options_.pins == 0) {
+          ++ledger_.lost;
+          return;
+        }
+        [[fallthrough]];
       default:
         ledger_.complain(std::string(kvfs_status_name(error.status())) + ": " + error.what());
     }
