@@ -15,6 +15,21 @@ Status check_size(const char* name, std::uint32_t size, std::size_t expected) {
                                   ": set it to sizeof(kvfs_" + name + ")");
 }
 
+// An opaque block is moved through pages only where that keeps the order of its bytes within each
+// layer, head and plane: page and block are the same tokens, one after the other.
+Status check_opaque(const kvfs_pages& pages, const Geometry& geometry, std::uint32_t group) {
+  const auto row = std::int64_t{geometry.groups[group].head_dim} * dtype_bytes(geometry.dtype);
+  if (pages.page_table != nullptr && pages.page_tokens == geometry.block_tokens &&
+      (geometry.block_tokens == 1 || pages.token_stride == row)) {
+    return {};
+  }
+  return fail(Code::kInvalid, "the namespace's layout is '" + geometry.layout +
+                                  "': its blocks move whole; give pages of the block's " +
+                                  std::to_string(geometry.block_tokens) +
+                                  " tokens with a token_stride of " + std::to_string(row) +
+                                  ", or use kvfs_load_blocks and kvfs_store_blocks");
+}
+
 }  // namespace
 
 Result<EngineSide> EngineSide::from_pages(const kvfs_pages& pages, const Geometry& geometry,
@@ -23,9 +38,8 @@ Result<EngineSide> EngineSide::from_pages(const kvfs_pages& pages, const Geometr
     return pass(std::move(status));
   }
   if (geometry.opaque()) {
-    return fail(Code::kInvalid, "the namespace's layout is '" + geometry.layout +
-                                    "': its blocks move whole, use kvfs_load_blocks and "
-                                    "kvfs_store_blocks");
+    if (Status status = check_opaque(pages, geometry, range.group); !status)
+      return pass(std::move(status));
   }
   if (pages.layers == nullptr) {
     return fail(Code::kInvalid, "layers is NULL: give the addresses of the layers' KV caches");

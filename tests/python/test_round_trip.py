@@ -176,6 +176,29 @@ def test_opaque_layout_is_kept_as_it_is(make_namespace):
     assert loaded == [bytearray(block) for block in blocks]
 
 
+def test_opaque_blocks_move_as_pages_of_their_own_size(make_namespace):
+    """An engine whose pages are the namespace's blocks: the bytes inside them keep their order."""
+    namespace = make_namespace(kv_data.geometry(layout="opaque:test-amx"))
+    group = namespace.geometry.groups[0]
+    shape = (group.layers, 8, group.kv_heads, 2, namespace.block_tokens, group.head_dim)
+    layout = "layers pages heads kv tokens dim"
+    cache = np.random.default_rng(17).integers(0, 65_535, shape, dtype=np.uint16)
+    tokens = kv_data.random_tokens(48, seed=17)
+    with namespace.reserve(tokens) as reservation:
+        reservation.store(kvfs.Pages(cache, layout), page_table=[5, 0, 2])
+        reservation.commit()
+    loaded = np.zeros_like(cache)
+    halves = np.zeros((*shape[:4], 8, shape[-1]), np.uint16)
+    with namespace.acquire(tokens) as lease:
+        lease.load(kvfs.Pages(loaded, layout), page_table=[1, 7, 3])
+        block = bytearray(namespace.block_bytes())
+        lease.load_blocks([block], first_block=1)
+        with pytest.raises(kvfs.Error, match="opaque:test-amx.*pages of the block's 16 tokens"):
+            lease.load(kvfs.Pages(halves, layout), page_table=[0, 1, 2, 3, 4, 5])
+    assert (loaded[:, [1, 7, 3]] == cache[:, [5, 0, 2]]).all()
+    assert bytes(block) == np.ascontiguousarray(cache[:, 0].transpose(1, 0, 2, 3, 4)).tobytes()
+
+
 def test_what_the_tensors_lack_is_named(namespace, stored):
     tokens, kv = stored
     wrong = kv_data.random_kv(kv_data.geometry(layers=2), 64, 0)

@@ -188,7 +188,9 @@ KVFS_API kvfs_status kvfs_prefetch(kvfs_client* client, const kvfs_key* key);
  * gives the range of heads it has. page_tokens may divide or be a multiple of block_tokens.
  * Pointers are all host or all of one device. Where K and V are allocations of their own
  * (layer_count = kv_factor * layers), layers[layer * kv_factor + kv] takes the place of
- * layers[layer] + kv * kv_stride. For layout "opaque:*", see kvfs_blocks. */
+ * layers[layer] + kv * kv_stride. Blocks of layout "opaque:*" keep the order of their bytes: pages
+ * must be of block_tokens tokens, and those of one layer, head and plane (K or V) one run of memory
+ * (token_stride = the bytes of head_dim elements); else see kvfs_blocks. */
 typedef struct kvfs_pages {
   uint32_t size;        /* sizeof(kvfs_pages) */
   uint32_t layer_count; /* the group's layers; or kv_factor * layers: K and V apart */

@@ -41,7 +41,9 @@ class Pages(_core.Pages):
     of the whole memory where it is not paged), heads, dim; "1" is an axis of one element. dim must
     be contiguous; the other strides may be anything. All tensors have one shape, the same strides,
     dtype and device, and are kept alive; nothing is copied. `first_head` is the model's KV head of
-    the heads axis' first: a tensor-parallel rank describes the heads it has.
+    the heads axis' first: a tensor-parallel rank describes the heads it has. An opaque namespace
+    takes tensors whose pages are its blocks: block_tokens tokens, and the tokens of one layer, head
+    and plane (K or V) one run of memory.
 
     Engines, and how they are written:
 

@@ -99,6 +99,7 @@ void Int32s::copy_sequence(nb::handle object) {
   copy_.reserve(static_cast<std::size_t>(size));
   for (Py_ssize_t i = 0; i < size; ++i) {
     nb::handle item = PySequence_Fast_GET_ITEM(items.ptr(), i);
+    if (append_small(item.ptr())) continue;
     nb::object index = nb::steal(PyNumber_Index(item.ptr()));
     if (!index.is_valid()) {
       throw nb::python_error();
@@ -110,6 +111,22 @@ void Int32s::copy_sequence(nb::handle object) {
     }
     append(value);
   }
+}
+
+// An exact int of one digit, as all tokens are, without a call: a prompt has tens of thousands.
+bool Int32s::append_small(PyObject* item) {
+#if PY_VERSION_HEX >= 0x030c0000 && !defined(Py_LIMITED_API)
+  if (PyLong_CheckExact(item)) {
+    const auto* number = reinterpret_cast<const PyLongObject*>(item);
+    if (PyUnstable_Long_IsCompact(number) != 0) {
+      copy_.push_back(static_cast<std::int32_t>(PyUnstable_Long_CompactValue(number)));
+      return true;
+    }
+  }
+#else
+  static_cast<void>(item);
+#endif
+  return false;
 }
 
 void Int32s::append(long long value) {

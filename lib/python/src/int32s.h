@@ -31,6 +31,7 @@ class Int32s {
   bool take_array(nanobind::handle object);
   bool copy_array(nanobind::handle object);
   void copy_sequence(nanobind::handle object);
+  bool append_small(PyObject* item);
   void append(long long value);
 
   const char* what_;

@@ -123,7 +123,7 @@ stream       CUDA stream, as an integer: the copy begins after what it was given
            "group"_a = 0, "timeout"_a.none() = kTimeout, "stream"_a = 0,
            "Copies whole blocks as the store has them: buffers[i], contiguous memory of "
            "block_bytes(group), gets block "
-           "first_block + i. The only way for an opaque layout.")
+           "first_block + i. For an opaque layout, see also Pages.")
       .def("flush", &flush, nb::kw_only(), "timeout"_a.none() = kTimeout,
            "Waits until the prefix is durable on NVMe, `timeout` seconds at most.")
       .def(

@@ -149,7 +149,7 @@ stream       CUDA stream, as an integer: the copy begins after what it was given
            "stream"_a = 0,
            "Copies whole blocks as the store keeps them: buffers[i], contiguous memory of "
            "block_bytes(group), becomes "
-           "block first_block + i. The only way for an opaque layout.")
+           "block first_block + i. For an opaque layout, see also Pages.")
       .def("commit", &commit, "end_block"_a.none() = nb::none(),
            "Publishes the prompt's blocks up to (not including) end_block (None: all). Readers see "
            "all of it or "
