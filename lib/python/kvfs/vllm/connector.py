@@ -1,0 +1,199 @@
+"""KvfsConnector: vLLM's interface, handed on to Scheduler and Worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from vllm.distributed.kv_transfer.kv_connector.v1 import base
+
+import kvfs
+
+from . import model, versions
+from .attachment import Attachment
+from .messages import Report, Step
+from .scheduler import Scheduler
+from .worker import Worker
+
+logger = logging.getLogger("vllm.kvfs")
+
+
+@dataclass
+class _Metadata(base.KVConnectorMetadata):
+    step: Step = field(default_factory=Step)
+
+
+@dataclass
+class _WorkerMetadata(versions.WorkerMetadata):
+    report: Report
+
+    def aggregate(self, other: _WorkerMetadata) -> _WorkerMetadata:
+        return _WorkerMetadata(self.report.add(other.report))
+
+
+class KvfsConnector(base.KVConnectorBase_V1):
+    """See kvfs.vllm. One of each role: in the scheduler's process and in the worker's.
+
+    `_scheduler` and `_worker` are None in the other role, and while there is no mount: the engine
+    then runs as without a connector.
+    """
+
+    def __init__(self, vllm_config, role, kv_cache_config):
+        super().__init__(vllm_config, role, kv_cache_config)
+        options = dict(vllm_config.kv_transfer_config.kv_connector_extra_config)
+        path = options.pop("path", None)
+        name = options.pop("namespace", None)
+        self._required = bool(options.pop("required", False))
+        self._options = {
+            "break_even": bool(options.pop("break_even", True)),
+            "store_decode": bool(options.pop("store_decode", True)),
+        }
+        if not path or options:
+            unknown = f"; not known: {', '.join(options)}" if options else ""
+            raise ValueError(f"kvfs: kv_connector_extra_config needs path, the mount{unknown}")
+        # A block that could not be loaded is computed. vLLM's own default fails the request.
+        vllm_config.kv_transfer_config.kv_load_failure_policy = "recompute"
+        self._scheduler: Scheduler | None = None
+        self._worker: Worker | None = None
+        self._namespace: kvfs.Namespace | None = None
+        self._caches: dict | None = None
+        self._bad_pages: set[int] = set()
+        self._making = threading.Lock()  # the mount may come while the engine's memory is made
+        self._attachment: Attachment | None = None
+        try:
+            self._model = model.describe(vllm_config, kv_cache_config)
+        except model.Unsupported as error:
+            if self._required:
+                raise
+            logger.warning("kvfs: going on without cache: %s", error)
+            return
+        self._attachment = Attachment(
+            path,
+            name or self._model.name,
+            self._model.geometry,
+            self._attached,
+            chosen=name is not None,
+            required=self._required,
+        )
+
+    @property
+    def requires_kv_delivery(self) -> bool:
+        return False  # a store that is lost is a later miss
+
+    def _attached(self, namespace) -> None:
+        if self.role == base.KVConnectorRole.SCHEDULER:
+            self._scheduler = Scheduler(namespace, **self._options)
+            logger.info("kvfs: %s/%s", namespace.mount, namespace.name)
+        self._namespace = namespace
+        self._make_worker()
+
+    def _make_worker(self) -> None:
+        """Once both the namespace and the engine's memory are there, in whatever order."""
+        with self._making:
+            if self._worker or not self._namespace or self._caches is None:
+                return
+            caches = [self._caches[name] for name in self._model.layer_names]
+            planes = self._model.geometry.groups[0].kv_factor
+            count = self._kv_cache_config.num_blocks
+            pages = versions.pages(caches, self._model.spec, planes, count)
+            self._worker = Worker(self._namespace, pages)
+
+    # ---- worker
+
+    def register_kv_caches(self, kv_caches):
+        self._caches = kv_caches
+        self._make_worker()
+
+    def bind_connector_metadata(self, connector_metadata):
+        super().bind_connector_metadata(connector_metadata)
+        if self._worker:
+            self._worker.flush(connector_metadata.step)
+
+    def handle_preemptions(self, kv_connector_metadata):
+        if self._worker:
+            self._worker.flush(kv_connector_metadata.step)
+
+    def start_load_kv(self, forward_context, **kwargs):
+        if self._worker and self._connector_metadata.step.loads:
+            self._worker.load(self._connector_metadata.step, versions.stream())
+
+    def wait_for_layer_load(self, layer_name):
+        pass  # loads are asynchronous: a request is scheduled when its KV is there
+
+    def save_kv_layer(self, layer_name, kv_layer, attn_metadata, **kwargs):
+        pass  # blocks are stored whole, see wait_for_save
+
+    def wait_for_save(self):
+        if self._worker and self._connector_metadata.step.stores:
+            self._worker.store(self._connector_metadata.step, versions.stream())
+
+    def get_finished(self, finished_req_ids):
+        if not self._worker:
+            return None, None
+        finished, self._bad_pages = self._worker.poll()
+        return None, finished or None
+
+    def get_block_ids_with_load_errors(self):
+        bad, self._bad_pages = self._bad_pages, set()
+        return bad
+
+    def build_connector_worker_meta(self):
+        report = self._worker.report() if self._worker else None
+        return _WorkerMetadata(report) if report else None
+
+    # ---- scheduler
+
+    def on_new_request(self, request):
+        if self._scheduler:
+            self._scheduler.add(request)
+
+    def get_num_new_matched_tokens(self, request, num_computed_tokens):
+        if not self._scheduler:
+            return 0, False
+        tokens = self._scheduler.match(request, num_computed_tokens)
+        return tokens, tokens > 0
+
+    def update_state_after_alloc(self, request, blocks, num_external_tokens):
+        if self._scheduler and num_external_tokens > 0:
+            ids = blocks.get_block_ids()[0]
+            self._scheduler.allocated(request, ids, num_external_tokens)
+
+    def get_external_cache_hit_sources(self, request, num_external_tokens):
+        if not self._scheduler or versions.CacheHitSource is None:
+            return super().get_external_cache_hit_sources(request, num_external_tokens)
+        dram, lower = self._scheduler.hit_tokens(request, num_external_tokens)
+        source = versions.CacheHitSource
+        return {s: n for s, n in ((source.HOST, dram), (source.DISK, lower)) if n}
+
+    def build_connector_meta(self, scheduler_output):
+        if not self._scheduler:
+            return _Metadata()
+        return _Metadata(self._scheduler.build(scheduler_output))
+
+    def update_connector_output(self, connector_output):
+        if self._scheduler:
+            meta = connector_output.kv_connector_worker_meta
+            report = meta.report if isinstance(meta, _WorkerMetadata) else None
+            self._scheduler.learn(report, connector_output.finished_recving)
+
+    def request_finished(self, request, block_ids):
+        if self._scheduler:
+            self._scheduler.finished(request.request_id)
+        return False, None  # pages are free: stores that still read them are ended before reuse
+
+    def reset_cache(self):
+        if self._scheduler:
+            self._scheduler.reset()
+        return True
+
+    def shutdown(self):
+        if self._attachment:
+            self._attachment.close()
+        if self._worker:
+            self._worker.close()
+        if self._scheduler:
+            self._scheduler.close()
+        if self._namespace:
+            self._namespace.close()
+        self._worker = self._scheduler = self._namespace = None

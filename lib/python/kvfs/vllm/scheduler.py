@@ -1,0 +1,258 @@
+"""The scheduler's side: what is cached, what is to be loaded and what stored. No vLLM import."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import uuid
+
+import kvfs
+
+from .break_even import BreakEven
+from .growing import Growing
+from .identity import cacheable, extras
+from .messages import Load, Report, Step, Store
+
+logger = logging.getLogger("vllm.kvfs")
+
+
+class _Request:
+    """What is known of one request. `stored`: blocks that kvfs has, or has been told to store."""
+
+    __slots__ = (
+        "block_tokens", "extras", "failed", "lease", "local_blocks",
+        "match", "offered", "pages", "request", "stored", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, request, block_tokens: int, epoch: str):
+        self.request = request
+        self.tokens = Growing(request.prompt_token_ids)
+        self.extras = extras(request, block_tokens, epoch)
+        self.pages = Growing()
+        self.match = None
+        self.offered = 0  # blocks of the match that vLLM was told of
+        self.local_blocks = 0  # blocks that vLLM had itself, when it asked
+        self.lease = None
+        self.failed = False
+        self.stored = 0
+
+    def known(self) -> int:
+        """Tokens whose ids are known; the array is brought up to them."""
+        count = self.request.num_tokens
+        if count > len(self.tokens):
+            self.tokens.extend(self.request.all_token_ids[len(self.tokens) : count])
+        return count
+
+    def release(self) -> None:
+        if self.lease is not None:
+            self.lease.release()
+            self.lease = None
+
+
+class Scheduler:
+    """Answers from the mapped index; asks the daemon only for leases.
+
+    A lease holds what will be loaded from the moment vLLM has made room for it until the worker has
+    it. Pages that a store still reads are no obstacle to vLLM: it frees and reuses them as it
+    likes, and the step that reuses them tells the worker to end that store first (`Step.flush`).
+    """
+
+    def __init__(self, namespace, *, break_even=True, store_decode=True):
+        self._namespace = namespace
+        self._block_tokens = namespace.block_tokens
+        self._block_bytes = namespace.block_bytes()
+        self._store_decode = store_decode
+        self._requests: dict[str, _Request] = {}
+        self._step = Step()
+        self._jobs = itertools.count(1)
+        self._reading: dict[int, int] = {}  # page -> the job that reads it
+        self._pages_of: dict[int, list[int]] = {}  # job -> its pages
+        self._begun: list[tuple[float, int]] = []  # steps under way: when, prefill tokens
+        self._last_output = 0.0
+        self._epoch = ""
+        self.speeds = BreakEven(self._block_tokens, self._block_bytes) if break_even else None
+
+    # ---- a request's life
+
+    def add(self, request) -> None:
+        """Reads the prompt once, outside the scheduling loop."""
+        if cacheable(request):
+            self._requests[request.request_id] = _Request(request, self._block_tokens, self._epoch)
+
+    def match(self, request, computed_tokens: int) -> int:
+        """Tokens beyond `computed_tokens` that loading gives. No system call, nothing is held."""
+        state = self._state(request)
+        if state is None or state.failed or getattr(request, "skip_reading_prefix_cache", False):
+            return 0
+        tokens = state.tokens.first(state.known())
+        try:
+            state.match = self._namespace.match(tokens, state.extras)
+        except kvfs.Error as error:
+            logger.debug("kvfs: no match: %s", error)
+            state.match = None
+            return 0
+        state.stored = state.match.blocks
+        state.local_blocks = computed_tokens // self._block_tokens
+        new = state.match.blocks - state.local_blocks
+        if new <= 0:
+            return 0
+        if self.speeds is not None:
+            in_dram = max(state.match.dram_blocks - state.local_blocks, 0)
+            new = self.speeds.worth(new, in_dram)
+        state.offered = state.local_blocks + new
+        return new * self._block_tokens
+
+    def allocated(self, request, page_ids: list[int], external_tokens: int) -> None:
+        """vLLM has made room: the prefix is held from here on, and loaded with the next step."""
+        state = self._requests.get(request.request_id)
+        if state is None or external_tokens <= 0:
+            return
+        end = state.offered
+        first = end - external_tokens // self._block_tokens
+        pages = Growing(page_ids[first:end])
+        state.release()
+        try:
+            state.lease = self._namespace.acquire(state.match)
+        except kvfs.Error as error:
+            logger.debug("kvfs: no lease: %s", error)  # the worker's load fails, vLLM recomputes
+        self._reused(page_ids[first:])
+        in_dram = min(max(state.match.dram_blocks - first, 0), end - first)
+        self._step.loads.append(
+            Load(request.request_id, state.match.key, first, pages.first(end - first), in_dram)
+        )
+
+    def hit_tokens(self, request, external_tokens: int) -> tuple[int, int]:
+        """Of a load's tokens, those from DRAM and those from below."""
+        state = self._requests.get(request.request_id)
+        if state is None or state.match is None:
+            return 0, external_tokens
+        first = state.offered * self._block_tokens - external_tokens
+        in_dram = state.match.dram_blocks * self._block_tokens - first
+        in_dram = min(max(in_dram, 0), external_tokens)
+        return in_dram, external_tokens - in_dram
+
+    def finished(self, request_id: str) -> None:
+        """Finished or aborted: nothing is held for it any more; stores under way go on."""
+        state = self._requests.pop(request_id, None)
+        if state is not None:
+            state.release()
+
+    # ---- a step
+
+    def build(self, output) -> Step:
+        """What the worker has to do in the step that `output` (a SchedulerOutput) describes."""
+        prefill = 0
+        for new in output.scheduled_new_reqs:
+            scheduled = output.num_scheduled_tokens[new.req_id]
+            prefill += scheduled if scheduled > 1 else 0
+            self._scheduled(new.req_id, new.block_ids[0], True, new.num_computed_tokens, scheduled)
+        cached = output.scheduled_cached_reqs
+        resumed = cached.resumed_req_ids
+        for request_id, ids, computed in zip(
+            cached.req_ids, cached.new_block_ids, cached.num_computed_tokens, strict=True
+        ):
+            scheduled = output.num_scheduled_tokens[request_id]
+            prefill += scheduled if scheduled > 1 else 0
+            self._scheduled(
+                request_id, ids[0] if ids else (), request_id in resumed, computed, scheduled
+            )
+        self._begun.append((time.perf_counter(), prefill))
+        step, self._step = self._step, Step()
+        return step
+
+    def learn(self, report: Report | None, loaded_requests) -> None:
+        """What the worker says after a step, and which requests have their load behind them."""
+        self._measure_prefill()
+        for request_id in loaded_requests or ():
+            state = self._requests.get(request_id)
+            if state is not None:
+                state.release()
+        if report is None:
+            return
+        for job in report.stored:
+            for page in self._pages_of.pop(job, ()):
+                if self._reading.get(page) == job:
+                    del self._reading[page]
+        for request_id in report.lost:
+            if request_id in self._requests:
+                self._requests[request_id].stored = 0
+        for request_id in report.failed:
+            if request_id in self._requests:
+                self._requests[request_id].failed = True
+        if self.speeds is not None:
+            for load in report.loaded:
+                self.speeds.loaded(load.bytes, load.dram_bytes, load.seconds)
+
+    def reset(self) -> None:
+        """What this engine has stored so far is not found by it any more: weights have changed."""
+        self._epoch = uuid.uuid4().hex
+        for state in self._requests.values():
+            state.release()
+        self._requests.clear()
+
+    def close(self) -> None:
+        for state in self._requests.values():
+            state.release()
+        self._requests.clear()
+
+    # ---- inside
+
+    def _state(self, request) -> _Request | None:
+        state = self._requests.get(request.request_id)
+        if state is None and cacheable(request):
+            self.add(request)
+            state = self._requests[request.request_id]
+        return state
+
+    def _scheduled(self, request_id, page_ids, whole, computed, scheduled) -> None:
+        """`page_ids`: all of the request's (`whole`), or those added to them."""
+        kept = computed // self._block_tokens if whole else 0
+        self._reused(page_ids[kept:])
+        state = self._requests.get(request_id)
+        if state is None:
+            return
+        if whole:
+            state.pages = Growing(page_ids)
+        elif page_ids:
+            state.pages.extend(page_ids)
+        ready = computed + scheduled
+        if not self._store_decode:
+            ready = min(ready, state.request.num_prompt_tokens)
+        if ready // self._block_tokens <= state.stored:
+            return
+        # A step may compute tokens that are drafts, or sampled by a step still under way.
+        end = min(ready, state.known()) // self._block_tokens
+        end = min(end, len(state.pages))
+        if end > state.stored:
+            self._store(state, end)
+
+    def _store(self, state: _Request, end: int) -> None:
+        job = next(self._jobs)
+        tokens = state.tokens.first(end * self._block_tokens)
+        pages = state.pages.first(end)
+        first = state.stored
+        state.stored = end
+        read = pages[first:].tolist()
+        self._pages_of[job] = read
+        self._reading.update(dict.fromkeys(read, job))
+        self._step.stores.append(
+            Store(job, state.request.request_id, tokens, state.extras, first, pages)
+        )
+
+    def _reused(self, page_ids) -> None:
+        if self._reading:
+            for page in page_ids:
+                job = self._reading.get(page)
+                if job is not None:
+                    self._step.flush.add(job)
+
+    def _measure_prefill(self) -> None:
+        """A step took from its beginning, or the end of the one before it, until now."""
+        now = time.perf_counter()
+        if self.speeds is not None and len(self._begun) <= 2 and self._begun:
+            began, tokens = self._begun.pop(0)
+            self.speeds.computed(tokens, now - max(began, self._last_output))
+        else:
+            self._begun.clear()  # steps without an output: which is whose is not known
+        self._last_output = now

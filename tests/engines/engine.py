@@ -1,0 +1,131 @@
+"""engine.py REQUEST.json: a vLLM process. Does the request's steps, prints one JSON line of results.
+
+{"model": DIRECTORY, "path": MOUNT or null, "steps": [{"generate": [TOKENS...], "max_tokens": N,
+"cache_salt": S}, ...]}; other steps: see STEPS.
+"""
+
+import json
+import os
+import sys
+import time
+
+os.environ.update(
+    VLLM_ENABLE_V1_MULTIPROCESSING="0",
+    VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_NO_USAGE_STATS="1",
+    DO_NOT_TRACK="1",
+    HF_HUB_OFFLINE="1",
+    # Threads that wait do not spin: on a busy machine that takes the time of those that compute.
+    OMP_WAIT_POLICY="passive",
+)
+results = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what vLLM prints belongs in the log
+
+from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.config import KVTransferConfig  # noqa: E402
+
+
+class Engine:
+    """vLLM in this process, in float32: equal tokens then mean equal KV."""
+
+    def __init__(self, model, path, options=None):
+        transfer = None
+        if path:
+            transfer = KVTransferConfig(
+                kv_connector="KvfsConnector",
+                kv_connector_module_path="kvfs.vllm",
+                kv_role="kv_both",
+                kv_connector_extra_config={"path": path, **(options or {})},
+            )
+        self.llm = LLM(
+            model=model,
+            dtype="float32",
+            enforce_eager=True,
+            max_model_len=4096,
+            max_num_batched_tokens=512,
+            max_num_seqs=8,
+            kv_transfer_config=transfer,
+            disable_log_stats=False,
+        )
+        self.core = self.llm.llm_engine.engine_core.engine_core
+        self.generate([7] * 200, max_tokens=2)  # nothing after this is a first time
+
+    def generate(self, tokens, max_tokens=16, cache_salt=None):
+        prompt = {"prompt_token_ids": tokens}
+        if cache_salt:
+            prompt["cache_salt"] = cache_salt
+        sampling = SamplingParams(
+            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
+        )
+        began = time.perf_counter()
+        (output,) = self.llm.generate([prompt], sampling, use_tqdm=False)
+        seconds = time.perf_counter() - began
+        metrics = output.metrics
+        return {
+            "tokens": list(output.outputs[0].token_ids),
+            "cached": output.num_cached_tokens,
+            "seconds": seconds,
+            "ttft": metrics.first_token_latency if metrics else None,
+        }
+
+    def batch(self, prompts, max_tokens=16):
+        """Several at a time."""
+        sampling = SamplingParams(
+            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
+        )
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": tokens} for tokens in prompts], sampling, use_tqdm=False
+        )
+        return [
+            {"tokens": list(o.outputs[0].token_ids), "cached": o.num_cached_tokens} for o in outputs
+        ]
+
+    def forget(self):
+        """Empties vLLM's own cache of KV, and lets stores end."""
+        for _ in range(100):
+            if self.llm.reset_prefix_cache():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def abort(self, tokens, steps):
+        """A request that is taken back after so many steps of the engine."""
+        sampling = SamplingParams(max_tokens=64, temperature=0, ignore_eos=True, detokenize=False)
+        engine, scheduler = self.llm.llm_engine, self.core.scheduler
+        engine.add_request("to-abort", {"prompt_token_ids": tokens}, sampling)
+        for _ in range(steps):
+            engine.step()
+        held = [request.status.name for request in scheduler.requests.values()]
+        engine.abort_request(["to-abort"])
+        deadline = time.monotonic() + 60
+        while scheduler.requests and time.monotonic() < deadline:
+            engine.step()  # a load under way is awaited, then its pages are freed
+        return {"was": held, "left": len(scheduler.requests)}
+
+    def wait_for(self, path):
+        """Tells the test that this step is reached, and goes on when the file is there."""
+        print(json.dumps({"reached": path}), file=results, flush=True)
+        while not os.path.exists(path):
+            time.sleep(0.02)
+
+
+STEPS = ("generate", "batch", "forget", "abort", "wait_for")
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        request = json.load(file)
+    engine = Engine(request["model"], request["path"], request.get("options"))
+    done = []
+    for step in request["steps"]:
+        (name,) = set(step) & set(STEPS)
+        arguments = {key: value for key, value in step.items() if key != name}
+        value = step[name]
+        call = getattr(engine, name)
+        done.append(call(**arguments) if value is None else call(value, **arguments))
+    print(json.dumps({"results": done}), file=results, flush=True)
+    engine.core.shutdown()
+
+
+if __name__ == "__main__":
+    main()

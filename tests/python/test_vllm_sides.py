@@ -1,0 +1,373 @@
+"""The vLLM connector's two sides without vLLM: requests and steps as it gives them, a real mount.
+
+tests/engines has the same with real engines.
+"""
+
+import json
+import threading
+from types import SimpleNamespace
+
+import kv_data
+import kvfs
+import numpy as np
+import pytest
+from kvfs.vllm.attachment import Attachment
+from kvfs.vllm.break_even import BreakEven
+from kvfs.vllm.growing import Growing
+from kvfs.vllm.identity import cacheable, extras
+from kvfs.vllm.messages import Load, Step
+from kvfs.vllm.scheduler import Scheduler
+from kvfs.vllm.worker import Worker
+
+BLOCK = 16
+
+
+def make_request(tokens, request_id="r", **more):
+    tokens = [int(token) for token in tokens]
+    request = SimpleNamespace(
+        request_id=request_id,
+        prompt_token_ids=tokens,
+        all_token_ids=list(tokens),
+        num_tokens=len(tokens),
+        num_prompt_tokens=len(tokens),
+        **more,
+    )
+    return request
+
+
+def sampled(request, tokens):
+    request.all_token_ids += [int(token) for token in tokens]
+    request.num_tokens = len(request.all_token_ids)
+
+
+def first_step(request, pages, computed, scheduled):
+    new = SimpleNamespace(
+        req_id=request.request_id, block_ids=(pages,), num_computed_tokens=computed
+    )
+    return output([new], [], {request.request_id: scheduled})
+
+
+def next_step(request, new_pages, computed, scheduled):
+    row = (request.request_id, (new_pages,) if new_pages else None, computed)
+    return output([], [row], {request.request_id: scheduled})
+
+
+def output(new, rows, scheduled):
+    cached = SimpleNamespace(
+        req_ids=[row[0] for row in rows],
+        new_block_ids=[row[1] for row in rows],
+        num_computed_tokens=[row[2] for row in rows],
+        resumed_req_ids=set(),
+    )
+    return SimpleNamespace(
+        scheduled_new_reqs=new, scheduled_cached_reqs=cached, num_scheduled_tokens=scheduled
+    )
+
+
+class Engine:
+    """Pages of random KV, and both sides on one namespace."""
+
+    def __init__(self, namespace, seed=0, **options):
+        group = namespace.geometry.groups[0]
+        shape = (group.layers, 64, group.kv_heads, 2, BLOCK, group.head_dim)
+        self.cache = np.random.default_rng(seed).integers(0, 65_535, shape, dtype=np.uint16)
+        self.worker = Worker(namespace, kvfs.Pages(self.cache, "layers pages heads kv tokens dim"))
+        self.scheduler = Scheduler(namespace, **options)
+
+    def run(self, step):
+        """One step of the worker, its stores and loads awaited; what it reports."""
+        self.worker.flush(step)
+        self.worker.load(step)
+        self.worker.store(step)
+        for store in list(self.worker._stores.values()):
+            store.exception()
+        finished = set()
+        while len(finished) < len(step.loads):
+            more, self.bad_pages = self.worker.poll()
+            finished |= more
+        report = self.worker.report()
+        self.scheduler.learn(report, finished)
+        return report
+
+
+@pytest.fixture
+def opaque(make_namespace):
+    return make_namespace(kv_data.geometry(layout="opaque:test"))
+
+
+@pytest.fixture
+def make_engine(opaque):
+    engines = []
+
+    def make(**options):
+        engines.append(Engine(opaque, seed=len(engines), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.worker.close()
+        engine.scheduler.close()
+
+
+def leases(daemon, namespace):
+    stats = json.loads((daemon.mount / ".kvfs/stats.json").read_text())
+    return next(n["leases_open"] for n in stats["namespaces"] if n["name"] == namespace.name)
+
+
+def test_blocks_are_stored_as_they_fill_and_found_by_another_engine(make_engine, daemon, opaque):
+    one, two = make_engine(), make_engine()
+    tokens = kv_data.random_tokens(100, seed=1)
+    request = make_request(tokens[:90])
+    one.scheduler.add(request)
+    assert one.scheduler.match(request, 0) == 0
+    for step, blocks in (
+        (first_step(request, [3, 9, 5], 0, 40), 2),  # a chunk of the prompt
+        (next_step(request, [1, 8, 2], 40, 50), 5),
+    ):
+        one.run(one.scheduler.build(step))
+        assert opaque.match(tokens).blocks == blocks
+    for position in range(90, 97):  # decoding: token 95 fills block 5
+        sampled(request, [tokens[position]])
+        one.run(one.scheduler.build(next_step(request, [4] if position == 96 else [], position, 1)))
+    assert opaque.match(tokens).blocks == 6
+
+    other = make_request(tokens, "other")
+    assert two.scheduler.match(other, 0) == 96
+    two.scheduler.allocated(other, [10, 11, 12, 13, 14, 15, 16], 96)
+    assert leases(daemon, opaque) == 1
+    step = two.scheduler.build(output([], [], {}))
+    two.run(step)
+    assert leases(daemon, opaque) == 0
+    assert not two.bad_pages
+    there, here = [3, 9, 5, 1, 8, 2], [10, 11, 12, 13, 14, 15]
+    assert (two.cache[:, here] == one.cache[:, there]).all()
+    # What was loaded is not stored again.
+    assert not two.scheduler.build(first_step(other, [*here, 16], 96, 4)).stores
+
+
+def test_only_what_the_engine_lacks_is_loaded(make_engine):
+    one, two = make_engine(), make_engine()
+    tokens = kv_data.random_tokens(64, seed=2)
+    request = make_request(tokens)
+    one.scheduler.match(request, 0)
+    one.run(one.scheduler.build(first_step(request, [0, 1, 2, 3], 0, 64)))
+    assert two.scheduler.match(request, 32) == 32
+    before = two.cache.copy()
+    two.scheduler.allocated(request, [20, 21, 22, 23], 32)
+    two.run(two.scheduler.build(output([], [], {})))
+    assert (two.cache[:, [22, 23]] == one.cache[:, [2, 3]]).all()
+    assert (two.cache[:, [20, 21]] == before[:, [20, 21]]).all()
+    assert two.scheduler.hit_tokens(request, 32) == (32, 0)
+    assert two.scheduler.match(request, 64) == 0
+
+
+def test_tokens_that_are_not_known_yet_are_not_stored(make_engine):
+    """With asynchronous scheduling a step computes a token that another is still sampling."""
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(31, seed=3))
+    engine.scheduler.match(request, 0)
+    assert len(engine.scheduler.build(first_step(request, [0, 1], 0, 31)).stores) == 1
+    assert not engine.scheduler.build(next_step(request, [], 31, 1)).stores
+    sampled(request, [5])
+    (store,) = engine.scheduler.build(next_step(request, [2], 32, 1)).stores
+    assert (store.first_block, len(store.pages), len(store.tokens)) == (1, 2, 32)
+    assert store.tokens[31] == 5
+
+
+def test_prompts_only_where_decoded_blocks_are_not_wanted(make_engine):
+    engine = make_engine(store_decode=False)
+    request = make_request(kv_data.random_tokens(20, seed=4))
+    engine.scheduler.match(request, 0)
+    assert len(engine.scheduler.build(first_step(request, [0, 1], 0, 20)).stores) == 1
+    sampled(request, range(20))
+    assert not engine.scheduler.build(next_step(request, [2], 20, 20)).stores
+
+
+def test_a_store_ends_before_its_pages_are_reused(make_engine, opaque):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(48, seed=5))
+    engine.scheduler.match(request, 0)
+    step = engine.scheduler.build(first_step(request, [7, 8, 9], 0, 48))
+    (store,) = step.stores
+    engine.scheduler.finished(request.request_id)  # its pages are vLLM's again
+    other = make_request(kv_data.random_tokens(32, seed=6), "other")
+    engine.scheduler.match(other, 0)
+    apart = engine.scheduler.build(first_step(other, [10, 11], 0, 16))
+    assert not apart.flush
+    reusing = engine.scheduler.build(next_step(other, [8], 16, 16))
+    assert reusing.flush == {store.job}
+    engine.worker.store(step)
+    engine.worker.flush(reusing)
+    assert engine.worker._stores[store.job].done()
+    engine.run(apart)
+    third = make_request(kv_data.random_tokens(16, seed=7), "third")
+    engine.scheduler.match(third, 0)
+    assert not engine.scheduler.build(first_step(third, [9], 0, 16)).flush  # reported since
+
+
+def test_a_load_also_ends_stores_that_read_its_pages(make_engine):
+    engine = make_engine()
+    stored = make_request(kv_data.random_tokens(32, seed=8))
+    engine.scheduler.match(stored, 0)
+    engine.run(engine.scheduler.build(first_step(stored, [0, 1], 0, 32)))
+    other = make_request(kv_data.random_tokens(16, seed=9), "other")
+    engine.scheduler.match(other, 0)
+    (store,) = engine.scheduler.build(first_step(other, [5], 0, 16)).stores
+    engine.scheduler.finished("other")
+    again = make_request(stored.prompt_token_ids, "again")
+    assert engine.scheduler.match(again, 0) == 32
+    engine.scheduler.allocated(again, [5, 6], 32)
+    assert engine.scheduler.build(output([], [], {})).flush == {store.job}
+
+
+def test_a_load_that_fails_names_its_pages_and_is_not_offered_again(make_engine, opaque):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(32, seed=10))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
+    assert engine.scheduler.match(request, 0) == 32
+    engine.run(Step(loads=[Load("r", "0" * 31 + "1", 0, np.array([40, 41], np.int32), 2)]))
+    assert engine.bad_pages == {40, 41}
+    assert engine.scheduler.match(request, 0) == 0
+    fresh = make_request(request.prompt_token_ids, "fresh")
+    assert engine.scheduler.match(fresh, 0) == 32
+
+
+def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(32, seed=11))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
+    again = make_request(request.prompt_token_ids, "again")
+    engine.scheduler.match(again, 0)
+    engine.scheduler.allocated(again, [2, 3], 32)
+    assert leases(daemon, opaque) == 1
+    engine.scheduler.finished("again")
+    assert leases(daemon, opaque) == 0
+
+
+def test_when_the_beginning_was_evicted_the_whole_is_stored_again(make_engine, daemon, opaque):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(64, seed=12))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
+    match = opaque.match(request.prompt_token_ids)
+    (daemon.mount / opaque.name / f"{match.key}.safetensors").unlink()
+    report = engine.run(engine.scheduler.build(next_step(request, [2], 32, 16)))
+    assert report.lost == ["r"]
+    engine.run(engine.scheduler.build(next_step(request, [3], 48, 16)))
+    assert opaque.match(request.prompt_token_ids).blocks == 4
+
+
+def test_after_a_reset_nothing_old_is_found(make_engine):
+    engine = make_engine()
+    tokens = kv_data.random_tokens(32, seed=13)
+    request = make_request(tokens)
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
+    engine.scheduler.reset()
+    assert engine.scheduler.match(make_request(tokens, "after"), 0) == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cache_salt": "tenant"},
+        {"lora_request": SimpleNamespace(lora_name="a", lora_path="/a")},
+        {
+            "mm_features": [
+                SimpleNamespace(identifier="image", mm_position=SimpleNamespace(offset=3, length=4))
+            ]
+        },
+    ],
+)
+def test_what_else_decides_the_kv_is_in_the_key(make_engine, other):
+    engine = make_engine()
+    tokens = kv_data.random_tokens(32, seed=14)
+    with_it = make_request(tokens, "with", **other)
+    engine.scheduler.match(with_it, 0)
+    engine.run(engine.scheduler.build(first_step(with_it, [0, 1], 0, 32)))
+    assert engine.scheduler.match(make_request(tokens, "without"), 0) == 0
+    assert engine.scheduler.match(make_request(tokens, "again", **other), 0) == 32
+
+
+def test_extras_of_blocks():
+    image = SimpleNamespace(identifier="i", mm_position=SimpleNamespace(offset=20, length=30))
+    request = make_request([1] * 64, cache_salt="s", mm_features=[image])
+    found = extras(request, BLOCK)
+    assert list(found) == [0, 1, 2, 3]
+    assert len(set(found.values())) == 4
+    assert extras(make_request([1]), BLOCK) is None
+    # Parts are told apart whatever they contain.
+    lora = SimpleNamespace(lora_name="a", lora_path="b")
+    shifted = SimpleNamespace(lora_name="a1:b", lora_path="")
+    assert extras(make_request([1], lora_request=lora), BLOCK) != extras(
+        make_request([1], lora_request=shifted), BLOCK
+    )
+
+
+def test_what_tokens_do_not_name_is_not_cached(make_engine):
+    assert not cacheable(make_request([1], prompt_embeds=object()))
+    assert not cacheable(make_request([1], resumable=True))
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(32, seed=15), prompt_embeds=object())
+    engine.scheduler.add(request)
+    assert engine.scheduler.match(request, 0) == 0
+    assert not engine.scheduler.build(first_step(request, [0, 1], 0, 32)).stores
+
+
+def test_break_even_loads_what_is_faster_than_computing():
+    speeds = BreakEven(block_tokens=16, block_bytes=1 << 20)
+    assert speeds.worth(10, 4) == 10  # nothing is known yet
+    speeds.computed(1600, 1.0)  # 100 blocks a second
+    speeds.loaded(1000 << 20, 1000 << 20, 1.0)
+    assert speeds.worth(10, 4) == 10
+    speeds.loaded(50 << 20, 0, 1.0)  # below DRAM: 50 blocks a second
+    assert speeds.worth(10, 4) == 4
+    speeds.loaded(100_000 << 20, 0, 1.0)
+    assert speeds.worth(10, 4) == 10
+    slow = BreakEven(block_tokens=16, block_bytes=1 << 20)
+    slow.computed(1600, 1.0)
+    slow.loaded(10 << 20, 10 << 20, 1.0)
+    offered = [slow.worth(10, 10) for _ in range(64)]
+    assert sorted(set(offered)) == [0, 10]
+    assert offered.count(10) == 2  # now and then, to measure again
+
+
+def test_views_of_a_growing_array_stay():
+    growing = Growing([1, 2, 3])
+    view = growing.first(3)
+    for value in range(1000):
+        growing.extend([value])
+    assert view.tolist() == [1, 2, 3]
+    assert growing.first(len(growing)).tolist() == [1, 2, 3, *range(1000)]
+    assert len(Growing()) == 0
+
+
+def test_a_mount_that_comes_later_is_attached(make_daemon, monkeypatch, caplog):
+    monkeypatch.setattr("kvfs.vllm.attachment._RETRY_S", 0.05)
+    daemon = make_daemon()
+    daemon.stop()
+    came = threading.Event()
+    opened = []
+
+    def ready(namespace):
+        opened.append(namespace)
+        came.set()
+
+    geometry = kv_data.geometry()
+    with pytest.raises(kvfs.Error):
+        Attachment(daemon.mount, "late", geometry, ready, required=True)
+    attachment = Attachment(daemon.mount, "late", geometry, ready)
+    assert "going on without cache" in caplog.text
+    daemon.start()
+    assert came.wait(60)
+    # Another geometry under the same name gets a name of its own; a chosen name is refused.
+    wider = kv_data.geometry(head_dim=16)
+    Attachment(daemon.mount, "late", wider, ready)
+    assert opened[1].name.startswith("late-")
+    with pytest.raises(kvfs.Mismatch):
+        Attachment(daemon.mount, "late", wider, ready, chosen=True, required=True)
+    attachment.close()
+    for namespace in opened:
+        namespace.close()
