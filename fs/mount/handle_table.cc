@@ -1,12 +1,13 @@
 #include "fs/mount/handle_table.h"
 
-#include <algorithm>
+#include <utility>
 
 namespace kvfs::mount {
 
 std::uint64_t HandleTable::add(HandlePtr handle) {
   const MutexLock lock(mutex_);
   const std::uint64_t number = next_++;
+  ++open_[handle->inode()->nodeid];
   handles_.emplace(number, std::move(handle));
   return number;
 }
@@ -23,20 +24,21 @@ HandlePtr HandleTable::take(std::uint64_t number) {
   if (found == handles_.end()) return nullptr;
   HandlePtr handle = std::move(found->second);
   handles_.erase(found);
+  const auto open = open_.find(handle->inode()->nodeid);
+  if (--open->second == 0) open_.erase(open);
   return handle;
 }
 
 bool HandleTable::holds(fuse_ino_t nodeid) const {
   const MutexLock lock(mutex_);
-  return std::ranges::any_of(handles_, [nodeid](const auto& numbered) {
-    return numbered.second->inode()->nodeid == nodeid;
-  });
+  return open_.contains(nodeid);
 }
 
 void HandleTable::clear() {
   std::unordered_map<std::uint64_t, HandlePtr> all;
   const MutexLock lock(mutex_);
   all.swap(handles_);
+  open_.clear();
 }
 
 std::size_t HandleTable::size() const {

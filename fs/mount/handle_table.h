@@ -17,7 +17,7 @@ class HandleTable {
   std::uint64_t add(HandlePtr handle);
   [[nodiscard]] HandlePtr get(std::uint64_t number) const;
   HandlePtr take(std::uint64_t number);
-  // Whether any descriptor of the inode is open. Looks at all of them.
+  // Whether any descriptor of the inode is open.
   [[nodiscard]] bool holds(fuse_ino_t nodeid) const;
   // Drops all: the kernel sends no releases for what is open when the connection ends.
   void clear();
@@ -26,6 +26,7 @@ class HandleTable {
  private:
   mutable Mutex mutex_;
   std::unordered_map<std::uint64_t, HandlePtr> handles_ GUARDED_BY(mutex_);
+  std::unordered_map<fuse_ino_t, std::uint32_t> open_ GUARDED_BY(mutex_);  // handles an inode
   std::uint64_t next_ GUARDED_BY(mutex_) = 1;
 };
 
