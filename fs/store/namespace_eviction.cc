@@ -84,8 +84,8 @@ Result<Evicted> NamespaceImpl::evict_all() {
   Removal removal;
   {
     const MutexLock lock(state_->mutex);
-    std::vector<BlockId> leaves(state_->catalog->leaf_list().begin(),
-                                state_->catalog->leaf_list().end());
+    const std::span<const BlockId> listed = state_->catalog->leaf_list();
+    const std::vector<BlockId> leaves(listed.begin(), listed.end());  // removing changes the list
     for (BlockId at : leaves) {
       while (at != kNoBlock && state_->catalog->node(at).children == 0) {
         if (state_->pinned(at) || state_->held_by_others(at) != 0) {
