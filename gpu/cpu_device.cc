@@ -6,6 +6,7 @@
 #include "gpu/copy_kernel.h"
 #include "gpu/copy_pool.h"
 #include "gpu/device.h"
+#include "gpu/packed_copy.h"
 #include "gpu/page_copy.h"
 #include "gpu/pages.h"
 
@@ -71,12 +72,17 @@ class CpuDevice final : public Device {
 
   void copy_pages(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
                   Direction direction) {
-    const std::uint64_t bytes =
-        blocks.size() * (shape.bytes() / shape.heads * heads_wanted(shape, pages));
+    const std::uint64_t bytes = blocks.size() * shape.head_bytes() * heads_wanted(shape, pages);
     const Stores stores = stores_for(bytes);
-    const PageCopy copy(shape, blocks, pages, direction, stores);
-    share(copy.items(), copy.item_bytes(), stores,
-          [&copy](std::size_t begin, std::size_t end) { copy.copy(begin, end); });
+    const auto run = [&](const auto& copy) {
+      share(copy.items(), copy.item_bytes(), stores,
+            [&copy](std::size_t begin, std::size_t end) { copy.copy(begin, end); });
+    };
+    if (shape.encoding == Encoding::kPacked) {
+      run(PackedCopy(shape, blocks, pages, direction, stores));
+    } else {
+      run(PageCopy(shape, blocks, pages, direction, stores));
+    }
   }
 
   // ends(i): where block i goes and comes from. Large blocks are shared in parts.

@@ -30,6 +30,7 @@ function(kvfs_embed_cuda target)
       -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
       -gencode arch=compute_90,code=compute_90 -o "${fatbin}" "${source}"
     DEPENDS "${source}" "${CMAKE_CURRENT_SOURCE_DIR}/cuda_kernels.h"
+      "${CMAKE_CURRENT_SOURCE_DIR}/cuda_pack.cuh" "${PROJECT_SOURCE_DIR}/lib/format/packed_block.h"
     COMMENT "Compiling CUDA kernels" VERBATIM)
   set_source_files_properties(cuda_kernels.cc PROPERTIES OBJECT_DEPENDS "${fatbin}"
     COMPILE_DEFINITIONS "KVFS_FATBIN_PATH=\"${fatbin}\"")

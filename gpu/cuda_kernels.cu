@@ -2,6 +2,8 @@
 // pages.
 #include "gpu/cuda_kernels.h"
 
+#include "gpu/cuda_pack.cuh"
+
 namespace kvfs::gpu {
 namespace {
 

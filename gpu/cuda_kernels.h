@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "lib/format/packed_block.h"
+
 namespace kvfs::gpu {
 
 // Tokens of one block in one page.
@@ -36,5 +38,13 @@ struct CudaMove {
   alignas(8) unsigned char tables[kCudaTableBytes];
 };
 static_assert(sizeof(CudaMove) <= 4096, "what every driver takes as a kernel's argument");
+
+// Heads side by side in device memory, packed and as planes of [tokens][head_dim].
+struct CudaPack {
+  PackedLayout layout;
+  uint64_t packed;
+  uint64_t planes;
+  uint32_t heads;
+};
 
 }  // namespace kvfs::gpu

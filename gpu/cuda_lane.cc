@@ -79,7 +79,8 @@ struct CudaLane::Movement {
   const After& after;
   std::uint32_t heads;  // wanted of each block
   bool begun = false;   // the first part has been submitted, pages are checked
-  [[nodiscard]] std::uint64_t head_bytes() const { return shape.bytes() / shape.heads; }
+  [[nodiscard]] bool packed() const { return shape.encoding == Encoding::kPacked; }
+  [[nodiscard]] std::uint64_t head_bytes() const { return shape.stored_head_bytes(); }
   [[nodiscard]] std::uint64_t bytes() const { return blocks.size() * heads * head_bytes(); }
 };
 
@@ -234,7 +235,7 @@ Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Pa
   const bool first_of_store = direction_ == LaneDirection::kStore && !movement.begun;
   const bool small = movement.bytes() <= kDirectBytes ||
                      (first_of_store && bytes * spans.size() <= kMostDirectBytes);
-  const bool directly = small && place_.reaches_host && pin_all(spans, part);
+  const bool directly = small && !movement.packed() && place_.reaches_host && pin_all(spans, part);
   return directly ? move_directly(movement, piece, spans, part)
                   : move_staged(movement, piece, spans, part);
 }
@@ -273,20 +274,39 @@ Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
     at.push_back(span.device);
   }
   Status status;
+  if (movement.packed()) status = reserve_planes(movement, piece, stage, at);
+  const std::uint64_t heads = spans.size() * piece.heads;
+  const auto pack = [&]() -> Status {
+    if (!movement.packed()) return {};
+    return launch_packing(driver_, kernels_, kernel_stream_, movement.shape, heads,
+                          stage.blocks.device(), stage.planes.device());
+  };
+  if (!status) return status;
   if (direction_ == LaneDirection::kLoad) {
     status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, kernel_stream_);
+    if (status) status = pack();
     if (status) status = launch(movement, piece, kernel_stream_, at);
     if (status) status = record(stage.moved, kernel_stream_, nullptr);
     part.event = stage.moved;
   } else {
     status = launch(movement, piece, kernel_stream_, at);
+    if (status) status = pack();
     if (status) status = record(stage.moved, kernel_stream_, copy_stream_);
     if (status) status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, nullptr);
     part.event = stage.copied;
   }
   return status;
+}
+
+// Room for what is packed in the stage's blocks; `at` is there then.
+Status CudaLane::reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
+                                std::span<CUdeviceptr> at) {
+  const std::uint64_t each = movement.shape.head_bytes() * piece.heads;
+  if (Status status = stage.planes.reserve(each * at.size()); !status) return status;
+  for (std::size_t i = 0; i < at.size(); ++i) at[i] = stage.planes.device() + i * each;
+  return {};
 }
 
 Status CudaLane::move_whole_part(std::span<const BlockAt> blocks,

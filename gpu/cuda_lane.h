@@ -54,6 +54,8 @@ class CudaLane {
   Status move_piece(const Movement& movement, const CudaPiece& piece, Part& part);
   Status move_staged(const Movement& movement, const CudaPiece& piece, std::span<Span> spans,
                      Part& part);
+  Status reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
+                        std::span<CUdeviceptr> at);
   Status move_directly(const Movement& movement, const CudaPiece& piece,
                        std::span<const Span> spans, Part& part);
   Status launch(const Movement& movement, const CudaPiece& piece, CUstream stream,

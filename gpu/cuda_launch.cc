@@ -120,4 +120,20 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
   return launcher.status();
 }
 
+Status launch_packing(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                      const BlockShape& shape, std::uint64_t heads, CUdeviceptr packed,
+                      CUdeviceptr planes) {
+  CudaPack pack{.layout = shape.packed(),
+                .packed = packed,
+                .planes = planes,
+                .heads = static_cast<std::uint32_t>(heads)};
+  void* arguments[] = {&pack};
+  // Packing takes a block of threads for a head, unpacking less.
+  const auto grid =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(heads * pack.layout.planes, kGridBlocks));
+  return driver.check(
+      driver.launch(kernels.pack, grid, 1, 1, kBlockThreads, 1, 1, 0, stream, arguments, nullptr),
+      "starting a packing kernel");
+}
+
 }  // namespace kvfs::gpu

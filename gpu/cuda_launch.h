@@ -9,9 +9,10 @@
 
 namespace kvfs::gpu {
 
-// A kernel for each width of vector.
+// Of one direction: a kernel for each width of vector, and the one that packs or unpacks.
 struct CudaKernels {
   CUfunction by_16 = nullptr, by_4 = nullptr, by_1 = nullptr;
+  CUfunction pack = nullptr;
 };
 
 // Some blocks and some of their heads.
@@ -26,5 +27,10 @@ struct CudaPiece {
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at);
+
+// `heads` packed heads at `packed`, side by side, from or to their planes at `planes`.
+Status launch_packing(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                      const BlockShape& shape, std::uint64_t heads, CUdeviceptr packed,
+                      CUdeviceptr planes);
 
 }  // namespace kvfs::gpu

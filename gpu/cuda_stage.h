@@ -39,8 +39,11 @@ class CudaBuffer {
 
 struct CudaStage {
   explicit CudaStage(const CudaDriver& driver)
-      : blocks(driver, CudaBuffer::Where::kDevice), bounce(driver, CudaBuffer::Where::kPinned) {}
+      : blocks(driver, CudaBuffer::Where::kDevice),
+        planes(driver, CudaBuffer::Where::kDevice),
+        bounce(driver, CudaBuffer::Where::kPinned) {}
   CudaBuffer blocks;         // as they are in slabs
+  CudaBuffer planes;         // packed blocks unpacked, or not packed yet
   CudaBuffer bounce;         // stands in for memory that is not registered
   CUevent copied = nullptr;  // between host and device
   CUevent moved = nullptr;   // by the kernel

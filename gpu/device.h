@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/format/geometry.h"
+#include "lib/format/packed_block.h"
 #include "lib/format/result.h"
 
 namespace kvfs::gpu {
@@ -26,11 +27,22 @@ struct Pages {
   std::uint64_t first_token = 0;
 };
 
-// The canonical block (design section 4) of one group.
+// The canonical block (design section 4) of one group, and how it is stored: kRaw or kPacked.
 struct BlockShape {
   std::uint32_t heads = 0, layers = 0, kv_factor = 0, tokens = 0, head_dim = 0, element_bytes = 0;
-  [[nodiscard]] std::uint64_t bytes() const {
-    return std::uint64_t{heads} * layers * kv_factor * tokens * head_dim * element_bytes;
+  Encoding encoding = Encoding::kRaw;
+  // What an engine has of it.
+  [[nodiscard]] std::uint64_t bytes() const { return heads * head_bytes(); }
+  [[nodiscard]] std::uint64_t head_bytes() const {
+    return std::uint64_t{layers} * kv_factor * tokens * head_dim * element_bytes;
+  }
+  // What is stored of it.
+  [[nodiscard]] std::uint64_t stored_bytes() const { return heads * stored_head_bytes(); }
+  [[nodiscard]] std::uint64_t stored_head_bytes() const {
+    return encoding == Encoding::kPacked ? packed().head_bytes : head_bytes();
+  }
+  [[nodiscard]] PackedLayout packed() const {
+    return packed_layout(layers * kv_factor, tokens, head_dim);
   }
 };
 BlockShape block_shape(const Geometry& geometry, std::size_t group);
@@ -75,7 +87,8 @@ class Device {
   // Blocks to pages (load). `blocks` need be valid during the call only.
   virtual void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
                        std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
-  // Pages to blocks (store).
+  // Pages to blocks (store). Of packed blocks, packed_fits (gpu/pack_codec.h) says afterwards of
+  // each head whether it could be packed; one that could not has to be stored raw.
   virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
                       std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <future>
 #include <numeric>
 #include <random>
 
+#include "gpu/pack_codec.h"
 #include "tests/gpu/subject.h"
 
 namespace kvfs::gpu::test {
@@ -40,21 +42,39 @@ class Random {
     for (std::byte& byte : made) byte = static_cast<std::byte>(engine_());
     return made;
   }
+  // BF16 numbers as an engine's memory has them, with some that are none in between.
+  std::vector<std::byte> numbers(std::size_t count) {
+    std::vector<std::byte> made = bytes(count);
+    std::normal_distribution<float> normal;
+    for (std::size_t i = 0; i + 2 <= count; i += 2) {
+      if (upto(0, 4999) == 0) continue;
+      const float value = normal(engine_);
+      std::memcpy(&made[i], reinterpret_cast<const std::byte*>(&value) + 2, 2);
+    }
+    return made;
+  }
 
  private:
   std::mt19937 engine_;
 };
 
 // Dimensions from the outermost to the innermost get strides that leave random gaps.
-Case make_case(Random& random, std::uint32_t most_layers) {
+Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
   Case made;
   BlockShape& shape = made.shape;
+  shape.encoding = encoding;
   shape.heads = random.one_of({1, 2, 3, 4, 8});
   shape.layers = random.upto(1, most_layers);
   shape.kv_factor = random.one_of({1, 2, 2});
-  shape.tokens = random.one_of({1, 4, 16, 16, 32});
-  shape.element_bytes = random.one_of({1, 2, 4});
-  shape.head_dim = random.one_of({8, 16, 20, 64, 80, 128, 576});
+  if (encoding == Encoding::kRaw) {
+    shape.tokens = random.one_of({1, 4, 16, 16, 32});
+    shape.element_bytes = random.one_of({1, 2, 4});
+    shape.head_dim = random.one_of({8, 16, 20, 64, 80, 128, 576});
+  } else {
+    shape.tokens = random.one_of({16, 16, 32, 48});
+    shape.element_bytes = 2;
+    shape.head_dim = random.one_of({8, 16, 40, 64, 80, 128, 576});
+  }
 
   Pages& pages = made.pages;
   const std::uint32_t first_block = random.upto(0, 5);
@@ -170,6 +190,45 @@ std::shared_ptr<const Pages> placed(const Case& c, std::byte* arena) {
   return pages;
 }
 
+// The wanted heads of a block as they are stored; `stored` keeps the others.
+void store_block(const Case& c, const std::byte* block, std::byte* stored) {
+  const BlockShape& s = c.shape;
+  const std::uint32_t heads =
+      c.pages.head_count == 0 ? s.heads - c.pages.first_head : c.pages.head_count;
+  for (std::uint32_t h = c.pages.first_head; h < c.pages.first_head + heads; ++h) {
+    const std::byte* from = block + h * s.head_bytes();
+    std::byte* to = stored + h * s.stored_head_bytes();
+    if (s.encoding == Encoding::kRaw) {
+      std::memcpy(to, from, s.head_bytes());
+      continue;
+    }
+    const PackedLayout layout = s.packed();
+    const std::size_t plane = std::size_t{s.tokens} * s.head_dim;
+    HeadPacker packer(layout, to, PackCode::kScalar);
+    for (std::uint32_t p = 0; p < layout.planes; ++p) {
+      packer.add(reinterpret_cast<const std::uint16_t*>(from) + p * plane);
+    }
+  }
+}
+
+// A whole stored block as an engine sees it: for packed ones, whatever their bytes say.
+std::vector<std::byte> decoded(const BlockShape& s, const std::byte* stored) {
+  std::vector<std::byte> block(s.bytes());
+  if (s.encoding == Encoding::kRaw) {
+    std::memcpy(block.data(), stored, block.size());
+    return block;
+  }
+  const PackedLayout layout = s.packed();
+  const std::size_t plane = std::size_t{s.tokens} * s.head_dim;
+  for (std::uint32_t h = 0; h < s.heads; ++h) {
+    auto* to = reinterpret_cast<std::uint16_t*>(block.data() + h * s.head_bytes());
+    for (std::uint32_t p = 0; p < layout.planes; ++p) {
+      unpack_plane(layout, stored + h * layout.head_bytes, p, to + p * plane, PackCode::kScalar);
+    }
+  }
+  return block;
+}
+
 class Copies : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -189,17 +248,23 @@ class Copies : public ::testing::TestWithParam<const char*> {
   void check(const Case& c, Random& random) {
     ASSERT_TRUE(check_pages(c.shape, c.pages, *std::ranges::min_element(c.blocks),
                             static_cast<std::uint32_t>(c.blocks.size())));
-    // Blocks a slot apart, with bytes between them that no copy may touch.
-    const std::size_t slot = (c.shape.bytes() + 4095) / 4096 * 4096;
+    // Blocks a slot apart, with bytes between them that no copy may touch. Of packed blocks every
+    // bit is arbitrary.
+    const bool packed = c.shape.encoding == Encoding::kPacked;
+    const std::size_t slot = (c.shape.stored_bytes() + 4095) / 4096 * 4096;
     const std::vector<std::byte> slab = random.bytes(slot * c.blocks.size());
-    const std::vector<std::byte> arena = random.bytes(c.arena_bytes);
+    const std::vector<std::byte> arena =
+        packed ? random.numbers(c.arena_bytes) : random.bytes(c.arena_bytes);
     std::vector<std::byte> wanted_arena = arena;
     std::vector<std::byte> wanted_slab = slab;
     for (std::size_t i = 0; i < c.blocks.size(); ++i) {
+      const std::vector<std::byte> block = decoded(c.shape, &slab[i * slot]);
+      std::vector<std::byte> made(c.shape.bytes());
       each_row(c, c.blocks[i], [&](std::size_t in_block, std::size_t in_arena, std::size_t row) {
-        std::memcpy(&wanted_arena[in_arena], &slab[i * slot + in_block], row);
-        std::memcpy(&wanted_slab[i * slot + in_block], &arena[in_arena], row);
+        std::memcpy(&wanted_arena[in_arena], &block[in_block], row);
+        std::memcpy(&made[in_block], &arena[in_arena], row);
       });
+      store_block(c, made.data(), &wanted_slab[i * slot]);
     }
     const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, c.arena_bytes);
     const std::shared_ptr<const Pages> pages = placed(c, engine->base());
@@ -222,30 +287,58 @@ class Copies : public ::testing::TestWithParam<const char*> {
       subject_.device->gather(c.shape, at, pages, nullptr, std::move(done));
     });
     EXPECT_TRUE(std::memcmp(base, wanted_slab.data(), slab.size()) == 0) << "gather";
+    if (!packed) return;
+    // What was packed is unpacked to the same numbers.
+    engine->upload(random.bytes(c.arena_bytes));
+    finish([&](CopyDone done) {
+      subject_.device->scatter(c.shape, at, pages, nullptr, std::move(done));
+    });
+    engine->download(found);
+    bool same = true;
+    for (std::size_t i = 0; i < c.blocks.size(); ++i) {
+      std::vector<bool> fits;
+      for (std::uint32_t head = 0; head < c.shape.heads; ++head) {
+        const std::byte* stored = base + i * slot + head * c.shape.stored_head_bytes();
+        fits.push_back(packed_fits(c.shape.packed(), stored));
+      }
+      each_row(c, c.blocks[i], [&](std::size_t in_block, std::size_t in_arena, std::size_t row) {
+        const bool whole = fits[in_block / c.shape.head_bytes()];
+        ++(whole ? fitting_rows_ : other_rows_);
+        if (!whole) return;
+        same = same && std::memcmp(&found[in_arena], &arena[in_arena], row) == 0;
+      });
+    }
+    EXPECT_TRUE(same) << "round trip";
   }
 
+  std::atomic<std::size_t> fitting_rows_ = 0, other_rows_ = 0;  // of packed blocks
   Subject subject_;
 };
 
 TEST_P(Copies, RandomGeometriesAndLayouts) {
-  for (std::uint32_t seed = 0; seed < 150; ++seed) {
+  for (std::uint32_t seed = 0; seed < 210; ++seed) {
     Random random(seed);
-    const Case c = make_case(random, 5);
+    const Case c = make_case(random, 5, seed < 150 ? Encoding::kRaw : Encoding::kPacked);
     SCOPED_TRACE("seed " + std::to_string(seed) + " " + c.layout);
     check(c, random);
     if (HasFailure()) return;
   }
+  // Both kinds of heads were there: those that can be packed and, of small ones, those that cannot.
+  EXPECT_GT(fitting_rows_, 2 * other_rows_);
+  EXPECT_GT(other_rows_, 0U);
 }
 
 // Large enough for helper threads and for stores past the cache.
 TEST_P(Copies, LargeTransfers) {
-  for (std::uint32_t seed = 1000; seed < 1003; ++seed) {
+  for (std::uint32_t seed = 1000; seed < 1005; ++seed) {
     Random random(seed);
-    Case c = make_case(random, 4);
-    while (c.shape.bytes() < 65536) c = make_case(random, 4);
+    const Encoding encoding = seed < 1003 ? Encoding::kRaw : Encoding::kPacked;
+    Case c = make_case(random, 4, encoding);
+    while (c.shape.bytes() < 65536) c = make_case(random, 4, encoding);
     SCOPED_TRACE("seed " + std::to_string(seed) + " " + c.layout);
     // The same layout, stretched to more blocks.
-    const auto count = static_cast<std::uint32_t>((std::uint64_t{40} << 20) / c.shape.bytes());
+    const auto count = static_cast<std::uint32_t>(
+        (std::uint64_t{encoding == Encoding::kRaw ? 40U : 16U} << 20) / c.shape.bytes());
     const std::uint32_t first = *std::ranges::min_element(c.blocks);
     c.blocks.resize(count);
     std::iota(c.blocks.begin(), c.blocks.end(), first);
@@ -311,7 +404,7 @@ TEST_P(Copies, ManyAtOnceFromSeveralThreads) {
     threads.emplace_back([&, thread] {
       for (std::uint32_t i = 0; i < 10; ++i) {
         Random random(5000 + thread * 100 + i);
-        const Case c = make_case(random, 5);
+        const Case c = make_case(random, 5, i % 2 == 0 ? Encoding::kRaw : Encoding::kPacked);
         check(c, random);
         ++good;
       }

@@ -1,0 +1,108 @@
+#include "gpu/packed_copy.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "gpu/pack_codec.h"
+#include "gpu/pages.h"
+
+namespace kvfs::gpu {
+namespace {
+
+// Half of the first-level cache: the packed bytes want to be there too.
+constexpr std::size_t kBufferBytes = std::size_t{16} << 10;
+constexpr std::size_t kVectorAlignment = 64;
+
+// This thread's buffer; allocated at its first use, and again for planes larger than any before.
+std::byte* plane_buffer(std::size_t bytes) {
+  thread_local std::vector<std::byte> memory;
+  if (memory.size() < bytes + kVectorAlignment) memory.resize(bytes + kVectorAlignment);
+  const auto over = reinterpret_cast<std::uintptr_t>(memory.data()) % kVectorAlignment;
+  return memory.data() + (kVectorAlignment - over) % kVectorAlignment;
+}
+
+std::uint16_t* values(std::byte* buffer) { return reinterpret_cast<std::uint16_t*>(buffer); }
+
+}  // namespace
+
+PackedCopy::PackedCopy(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
+                       Direction direction, Stores stores)
+    : shape_(shape),
+      blocks_(blocks),
+      pages_(pages),
+      direction_(direction),
+      stores_(stores),
+      heads_(heads_wanted(shape, pages)),
+      layout_(shape.packed()),
+      plane_bytes_(std::size_t{shape.tokens} * shape.head_dim * sizeof(std::uint16_t)),
+      batch_(static_cast<std::uint32_t>(std::max<std::size_t>(1, kBufferBytes / plane_bytes_))) {}
+
+void PackedCopy::copy(std::size_t begin, std::size_t end) const {
+  for (std::size_t item = begin; item < end; ++item) {
+    const BlockAt& block = blocks_[item / heads_];
+    const auto head = static_cast<std::uint32_t>(item % heads_);
+    if (direction_ == Direction::kToPages) {
+      unpack_head(block, head);
+    } else {
+      pack_head(block, head);
+    }
+  }
+}
+
+std::byte* PackedCopy::head_of(const BlockAt& block, std::uint32_t head) const {
+  return block.memory + (pages_.first_head + head) * layout_.head_bytes;
+}
+
+void PackedCopy::unpack_head(const BlockAt& block, std::uint32_t head) const {
+  std::byte* buffer = plane_buffer(plane_bytes_ * batch_);
+  const std::byte* packed = head_of(block, head);
+  for (std::uint32_t first = 0; first < layout_.planes; first += batch_) {
+    const std::uint32_t count = std::min(batch_, layout_.planes - first);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      unpack_plane(layout_, packed, first + i, values(buffer + i * plane_bytes_));
+    }
+    move_planes(block, head, first, count, buffer);
+  }
+}
+
+void PackedCopy::pack_head(const BlockAt& block, std::uint32_t head) const {
+  std::byte* buffer = plane_buffer(plane_bytes_ * batch_);
+  HeadPacker packer(layout_, head_of(block, head));
+  for (std::uint32_t first = 0; first < layout_.planes; first += batch_) {
+    const std::uint32_t count = std::min(batch_, layout_.planes - first);
+    move_planes(block, head, first, count, buffer);
+    for (std::uint32_t i = 0; i < count; ++i) packer.add(values(buffer + i * plane_bytes_));
+  }
+}
+
+void PackedCopy::move_planes(const BlockAt& block, std::uint32_t head, std::uint32_t first,
+                             std::uint32_t count, std::byte* buffer) const {
+  const bool to_pages = direction_ == Direction::kToPages;
+  const std::int64_t row = std::int64_t{shape_.head_dim} * shape_.element_bytes;
+  const Grid grid{.row_bytes = static_cast<std::size_t>(row),
+                  .to_outer = to_pages ? pages_.token_stride : row,
+                  .from_outer = to_pages ? row : pages_.token_stride};
+  // The buffer is to stay in the cache.
+  const Stores stores = to_pages ? stores_ : Stores::kCached;
+  std::array<Tile, 64> tiles;
+  std::size_t there = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    std::byte* const base =
+        layer_base(shape_, pages_, (first + i) / shape_.kv_factor, (first + i) % shape_.kv_factor) +
+        head * pages_.head_stride;
+    for_each_segment(shape_, pages_, block.block, [&](const Segment& segment) {
+      std::byte* const in_buffer = buffer + i * plane_bytes_ + segment.token * row;
+      std::byte* const in_page = base + segment.offset;
+      tiles[there++] = {.to = to_pages ? in_page : in_buffer,
+                        .from = to_pages ? in_buffer : in_page,
+                        .outer = segment.tokens};
+      if (there < tiles.size()) return;
+      copy_tiles(grid, tiles, stores);
+      there = 0;
+    });
+  }
+  copy_tiles(grid, std::span(tiles).first(there), stores);
+}
+
+}  // namespace kvfs::gpu
