@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,17 +18,18 @@ if importlib.util.find_spec("vllm") is None:
 
 
 class EngineRun:
-    """A vLLM process that does steps (engine.py), and what it said."""
+    """A vLLM process that does steps (engine.py), each under a name, and what it said."""
 
     def __init__(self, directory: Path, name: str, model: Path, path, steps, options=None):
         self._log = directory / f"{name}.log"
+        self._names = list(steps)
         request = directory / f"{name}.json"
         request.write_text(
             json.dumps(
                 {
                     "model": str(model),
                     "path": str(path) if path else None,
-                    "steps": steps,
+                    "steps": list(steps.values()),
                     "options": options,
                 }
             )
@@ -51,10 +53,11 @@ class EngineRun:
         """Waits until the engine waits for `file`."""
         assert self.line() == {"reached": str(file)}
 
-    def results(self) -> list:
+    def results(self) -> SimpleNamespace:
+        """The steps' results by name, when it has ended well."""
         results = self.line()["results"]
         assert self.process.wait(120) == 0, self.log()[-8000:]
-        return results
+        return SimpleNamespace(**dict(zip(self._names, results, strict=True)))
 
     def log(self) -> str:
         return self._log.read_text()

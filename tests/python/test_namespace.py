@@ -193,3 +193,17 @@ def test_a_lease_outlives_its_namespace_object(namespace):
     lease.load(kvfs.Pages(loaded, kv_data.PLAIN))
     lease.release()
     assert np.array_equal(loaded, kv)
+
+
+def test_tokens_are_read_once_for_many_matches():
+    tokens = kvfs.as_int32([0, 2**31 - 1, True])
+    assert tokens.dtype == np.int32 and tokens.tolist() == [0, 2**31 - 1, 1]
+    given = np.arange(4, dtype=np.int32)
+    own = kvfs.as_int32(given)
+    given[:] = 7
+    assert own.tolist() == [0, 1, 2, 3]
+    own[0] = 5  # its memory is its own
+    assert kvfs.as_int32([]).tolist() == []
+    for wrong, message in (([1, -1], "token 1 is -1"), ([2**31], "token 0 is 2147483648")):
+        with pytest.raises(ValueError, match=message):
+            kvfs.as_int32(wrong)

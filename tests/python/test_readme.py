@@ -11,7 +11,7 @@ README = Path(__file__).parents[2] / "lib/python/README.md"
 
 def test_the_example_stores_and_then_loads(make_daemon):
     daemon = make_daemon(dram="128MiB", nvme=None)
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example, _with_transformers = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     example = example.replace('"/kv"', repr(str(daemon.mount)))
     random = np.random.default_rng(1)
     layers = [random.integers(0, 65536, (2, 8, 16, 8, 128), np.uint16) for _ in range(32)]

@@ -17,7 +17,7 @@ from kvfs.vllm.growing import Growing
 from kvfs.vllm.identity import cacheable, extras
 from kvfs.vllm.messages import Load, Step
 from kvfs.vllm.scheduler import Scheduler
-from kvfs.vllm.worker import Worker
+from kvfs.vllm.worker import Unattached, Worker
 
 BLOCK = 16
 
@@ -231,6 +231,24 @@ def test_a_load_that_fails_names_its_pages_and_is_not_offered_again(make_engine,
     assert engine.scheduler.match(request, 0) == 0
     fresh = make_request(request.prompt_token_ids, "fresh")
     assert engine.scheduler.match(fresh, 0) == 32
+
+
+def test_without_a_namespace_loads_fail_and_stores_have_ended(make_engine):
+    engine = make_engine()
+    engine.worker.close()
+    engine.worker = Unattached()
+    request = make_request(kv_data.random_tokens(32, seed=16))
+    engine.scheduler.match(request, 0)
+    step = engine.scheduler.build(first_step(request, [0, 1], 0, 32))
+    step.loads.append(Load("r", "0" * 32, 0, np.array([7, 8], np.int32), 0))
+    engine.worker.flush(step)
+    engine.worker.load(step)
+    engine.worker.store(step)
+    assert engine.worker.poll() == ({"r"}, {7, 8})
+    report = engine.worker.report()
+    assert report.stored == [step.stores[0].job] and report.failed == report.lost == ["r"]
+    assert not engine.worker.report()
+    assert engine.worker.poll() == (set(), set())
 
 
 def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):

@@ -25,6 +25,7 @@ from ._core import (
     Reservation,
     Transfer,
     __version__,
+    as_int32,
     create_namespace,
     open,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "Transfer",
     "Unavailable",
     "__version__",
+    "as_int32",
     "create_namespace",
     "open",
 ]

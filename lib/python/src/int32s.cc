@@ -113,20 +113,21 @@ void Int32s::copy_sequence(nb::handle object) {
   }
 }
 
-// An exact int of one digit, as all tokens are, without a call: a prompt has tens of thousands.
+// An exact int of one digit, as all tokens are, by the shortest way: a prompt has tens of
+// thousands.
 bool Int32s::append_small(PyObject* item) {
-#if PY_VERSION_HEX >= 0x030c0000 && !defined(Py_LIMITED_API)
-  if (PyLong_CheckExact(item)) {
-    const auto* number = reinterpret_cast<const PyLongObject*>(item);
-    if (PyUnstable_Long_IsCompact(number) != 0) {
-      copy_.push_back(static_cast<std::int32_t>(PyUnstable_Long_CompactValue(number)));
-      return true;
-    }
-  }
+  if (!PyLong_CheckExact(item)) return false;
+#if PY_VERSION_HEX >= 0x030c0000
+  const auto* number = reinterpret_cast<const PyLongObject*>(item);
+  if (PyUnstable_Long_IsCompact(number) == 0) return false;
+  copy_.push_back(static_cast<std::int32_t>(PyUnstable_Long_CompactValue(number)));
 #else
-  static_cast<void>(item);
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(item, &overflow);
+  if (overflow != 0) return false;
+  append(value);
 #endif
-  return false;
+  return true;
 }
 
 void Int32s::append(long long value) {

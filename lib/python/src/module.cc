@@ -8,6 +8,7 @@ NB_MODULE(_core, module) {
   // What lives until the interpreter ends is not a leak: the daemon takes leases and slots back.
   nanobind::set_leak_warnings(false);
   module.attr("__version__") = kvfs_version();
+  bind_int32s(module);
   bind_transfer(module);
   bind_pages(module);
   bind_lease(module);

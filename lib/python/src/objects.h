@@ -49,6 +49,7 @@ inline kvfs_transfer_options transfer_options(std::optional<double> timeout,
   return options;
 }
 
+void bind_int32s(nanobind::module_& module);
 void bind_transfer(nanobind::module_& module);
 void bind_pages(nanobind::module_& module);
 void bind_lease(nanobind::module_& module);

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 
 import kvfs
+from kvfs.naming import open_namespace
 
 logger = logging.getLogger("vllm.kvfs")
 
 _RETRY_S = 5.0
-
-
-def open_namespace(mount: str, name: str, geometry: kvfs.Geometry, chosen: bool):
-    """Opens it, made where it is missing.
-
-    Where another geometry has the name, it is `name` and 8 digits of this geometry; unless
-    somebody has `chosen` the name: then that is kvfs.Mismatch.
-    """
-    try:
-        kvfs.create_namespace(mount, name, geometry)
-    except kvfs.Mismatch:
-        if chosen:
-            raise
-        name = f"{name}-{hashlib.sha256(repr(geometry).encode()).hexdigest()[:8]}"
-        kvfs.create_namespace(mount, name, geometry)
-    return kvfs.open(mount, name, geometry)
 
 
 class Attachment:
@@ -36,7 +20,7 @@ class Attachment:
     """
 
     def __init__(self, mount, name, geometry, ready, *, chosen=False, required=False):
-        self._open = lambda: open_namespace(mount, name, geometry, chosen)
+        self._open = lambda: open_namespace(mount, name, geometry, chosen=chosen)
         self._ready = ready
         self._ended = threading.Event()
         try:

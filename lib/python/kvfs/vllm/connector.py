@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
@@ -14,7 +13,7 @@ from . import model, versions
 from .attachment import Attachment
 from .messages import Report, Step
 from .scheduler import Scheduler
-from .worker import Worker
+from .worker import Unattached, Worker
 
 logger = logging.getLogger("vllm.kvfs")
 
@@ -35,8 +34,8 @@ class _WorkerMetadata(versions.WorkerMetadata):
 class KvfsConnector(base.KVConnectorBase_V1):
     """See kvfs.vllm. One of each role: in the scheduler's process and in the worker's.
 
-    `_scheduler` and `_worker` are None in the other role, and while there is no mount: the engine
-    then runs as without a connector.
+    While there is no mount there is no scheduler's side, and a worker's side that loads nothing:
+    the engine runs as without a connector.
     """
 
     def __init__(self, vllm_config, role, kv_cache_config):
@@ -55,11 +54,11 @@ class KvfsConnector(base.KVConnectorBase_V1):
         # A block that could not be loaded is computed. vLLM's own default fails the request.
         vllm_config.kv_transfer_config.kv_load_failure_policy = "recompute"
         self._scheduler: Scheduler | None = None
-        self._worker: Worker | None = None
+        self._worker: Worker | Unattached = Unattached()
         self._namespace: kvfs.Namespace | None = None
-        self._caches: dict | None = None
+        self._model: model.Model | None = None
+        self._pages: kvfs.Pages | None = None
         self._bad_pages: set[int] = set()
-        self._making = threading.Lock()  # the mount may come while the engine's memory is made
         self._attachment: Attachment | None = None
         try:
             self._model = model.describe(vllm_config, kv_cache_config)
@@ -86,36 +85,28 @@ class KvfsConnector(base.KVConnectorBase_V1):
             self._scheduler = Scheduler(namespace, **self._options)
             logger.info("kvfs: %s/%s", namespace.mount, namespace.name)
         self._namespace = namespace
-        self._make_worker()
-
-    def _make_worker(self) -> None:
-        """Once both the namespace and the engine's memory are there, in whatever order."""
-        with self._making:
-            if self._worker or not self._namespace or self._caches is None:
-                return
-            caches = [self._caches[name] for name in self._model.layer_names]
-            planes = self._model.geometry.groups[0].kv_factor
-            count = self._kv_cache_config.num_blocks
-            pages = versions.pages(caches, self._model.spec, planes, count)
-            self._worker = Worker(self._namespace, pages)
 
     # ---- worker
 
     def register_kv_caches(self, kv_caches):
-        self._caches = kv_caches
-        self._make_worker()
+        if self._model is None:
+            return
+        caches = [kv_caches[name] for name in self._model.layer_names]
+        planes = self._model.geometry.groups[0].kv_factor
+        count = self._kv_cache_config.num_blocks
+        self._pages = versions.pages(caches, self._model.spec, planes, count)
 
     def bind_connector_metadata(self, connector_metadata):
         super().bind_connector_metadata(connector_metadata)
-        if self._worker:
-            self._worker.flush(connector_metadata.step)
+        if self._namespace is not None and isinstance(self._worker, Unattached):
+            self._worker = Worker(self._namespace, self._pages)
+        self._worker.flush(connector_metadata.step)
 
     def handle_preemptions(self, kv_connector_metadata):
-        if self._worker:
-            self._worker.flush(kv_connector_metadata.step)
+        self._worker.flush(kv_connector_metadata.step)
 
     def start_load_kv(self, forward_context, **kwargs):
-        if self._worker and self._connector_metadata.step.loads:
+        if self._connector_metadata.step.loads:
             self._worker.load(self._connector_metadata.step, versions.stream())
 
     def wait_for_layer_load(self, layer_name):
@@ -125,12 +116,10 @@ class KvfsConnector(base.KVConnectorBase_V1):
         pass  # blocks are stored whole, see wait_for_save
 
     def wait_for_save(self):
-        if self._worker and self._connector_metadata.step.stores:
+        if self._connector_metadata.step.stores:
             self._worker.store(self._connector_metadata.step, versions.stream())
 
     def get_finished(self, finished_req_ids):
-        if not self._worker:
-            return None, None
         finished, self._bad_pages = self._worker.poll()
         return None, finished or None
 
@@ -139,7 +128,7 @@ class KvfsConnector(base.KVConnectorBase_V1):
         return bad
 
     def build_connector_worker_meta(self):
-        report = self._worker.report() if self._worker else None
+        report = self._worker.report()
         return _WorkerMetadata(report) if report else None
 
     # ---- scheduler
@@ -190,10 +179,9 @@ class KvfsConnector(base.KVConnectorBase_V1):
     def shutdown(self):
         if self._attachment:
             self._attachment.close()
-        if self._worker:
-            self._worker.close()
+        self._worker.close()
         if self._scheduler:
             self._scheduler.close()
         if self._namespace:
             self._namespace.close()
-        self._worker = self._scheduler = self._namespace = None
+        self._scheduler = self._namespace = None

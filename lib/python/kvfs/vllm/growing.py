@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
+
+import kvfs
 
 
 class Growing:
     """Views of it stay as they are when it grows: memory is replaced, never moved or rewritten."""
 
     def __init__(self, values=()):
-        # array() reads a list of int in half of numpy's time.
-        self._data = np.frombuffer(array("i", values), np.int32) if len(values) else _empty(16)
+        self._data = kvfs.as_int32(values)
         self._size = len(values)
 
     def __len__(self) -> int:
@@ -20,7 +19,7 @@ class Growing:
 
     def extend(self, values) -> None:
         end = self._size + len(values)
-        if end > len(self._data) or not self._data.flags.writeable:
+        if end > len(self._data):
             larger = _empty(max(2 * self._size, end, 16))
             larger[: self._size] = self._data[: self._size]
             self._data = larger

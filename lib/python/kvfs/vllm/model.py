@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kvfs
+from kvfs.naming import short_name
 
 from . import versions
 
@@ -52,16 +53,6 @@ def describe(vllm_config, kv_cache_config) -> Model:
     layers = tuple(sorted(groups[0].layer_names, key=_natural))
     dtype = str(spec.dtype).removeprefix("torch.")
     return Model(f"{short_name(config.model)}-{dtype}".lower(), geometry, layers, spec)
-
-
-def short_name(model: str) -> str:
-    """The part of a model's id or path that a person calls it by, fit for a directory's name.
-
-    >>> short_name("meta-llama/Llama-3.1-8B"), short_name("/models/my model/")
-    ('Llama-3.1-8B', 'my-model')
-    """
-    last = Path(model).name or "model"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "model"
 
 
 def fingerprint(vllm_config) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
 from vllm.platforms import current_platform
-from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec
+from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, MLAAttentionSpec
 
 import kvfs
 
@@ -27,10 +27,9 @@ def kv_factor(spec) -> int | None:
     packed = getattr(spec, "num_head_slots", None) or getattr(spec, "state_content_bytes", None)
     if padded is not None or packed or getattr(spec, "tokens_per_state", 1) != 1:
         return None
-    value_size = getattr(spec, "head_size_v", spec.head_size)
-    if value_size == spec.head_size:
-        return 2
-    return 1 if value_size == 0 else None
+    if isinstance(spec, MLAAttentionSpec):
+        return 1 if getattr(spec, "compress_ratio", 1) == 1 else None
+    return 2 if getattr(spec, "head_size_v", spec.head_size) == spec.head_size else None
 
 
 def layout(vllm_config, spec) -> str:
@@ -55,7 +54,7 @@ def pages(caches: list[torch.Tensor], spec, planes: int, num_pages: int) -> kvfs
     heads, tokens, dim = spec.num_kv_heads, spec.block_size, spec.head_size
     if planes == 1 and shape == (num_pages, tokens, dim):
         return kvfs.Pages(caches, "pages tokens dim")
-    if shape == (num_pages, heads, tokens, 2 * dim):  # since 0.32
+    if shape == (num_pages, heads, tokens, 2 * dim):
         if current_platform.is_cpu():  # a head's page is all K, then all V
             whole = [cache.view(num_pages, heads, 2, tokens, dim) for cache in caches]
             return kvfs.Pages(whole, "pages heads kv tokens dim")

@@ -25,6 +25,37 @@ class _LoadUnderWay:
     began: float
 
 
+class Unattached:
+    """In a Worker's place while there is no namespace: every load fails, every store has ended."""
+
+    def __init__(self):
+        self._failed: list[Load] = []
+        self._report = Report()
+
+    def flush(self, step: Step) -> None:
+        pass
+
+    def load(self, step: Step, stream: int = 0) -> None:
+        self._failed += step.loads
+        self._report.failed += [load.request_id for load in step.loads]
+
+    def store(self, step: Step, stream: int = 0) -> None:
+        self._report.stored += [store.job for store in step.stores]
+        self._report.lost += [store.request_id for store in step.stores]
+
+    def poll(self) -> tuple[set[str], set[int]]:
+        failed, self._failed = self._failed, []
+        pages = {page for load in failed for page in load.pages.tolist()}
+        return {load.request_id for load in failed}, pages
+
+    def report(self) -> Report:
+        report, self._report = self._report, Report()
+        return report
+
+    def close(self) -> None:
+        pass
+
+
 class Worker:
     """Loads begin on the engine's thread and run in libkvfs; stores have a thread of their own.
 
