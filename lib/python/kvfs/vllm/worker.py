@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,15 @@ class _LoadUnderWay:
     lease: kvfs.Lease
     transfer: kvfs.Transfer
     began: float
+    ended: Future  # when, to the moment: the engine asks only once a step
+
+
+def _end_of(taken: list[kvfs.Transfer]) -> float:
+    """Takes the transfer out of the list: whoever has one keeps its lease."""
+    transfer = taken.pop()
+    with contextlib.suppress(kvfs.Error):  # whoever polls the transfer reports it
+        transfer.wait()
+    return time.perf_counter()
 
 
 class Unattached:
@@ -74,6 +84,7 @@ class Worker:
         self._report = Report()
         self._stores: dict[int, Future] = {}
         self._threads = ThreadPoolExecutor(1, "kvfs-store")
+        self._clocks = ThreadPoolExecutor(4, "kvfs-load")
         self._paused_until = 0.0
         self._failures = 0
 
@@ -102,7 +113,9 @@ class Worker:
             except (kvfs.Error, ValueError) as error:
                 self._load_failed(load, error)
             else:
-                self._loads.append(_LoadUnderWay(load, lease, transfer, time.perf_counter()))
+                began = time.perf_counter()
+                ended = self._clocks.submit(_end_of, [transfer])
+                self._loads.append(_LoadUnderWay(load, lease, transfer, began, ended))
 
     def store(self, step: Step, stream: int = 0) -> None:
         """After the forward that computes them was launched on `stream`."""
@@ -141,12 +154,13 @@ class Worker:
                 logger.debug("kvfs: load at the end: %s", error)
             current.lease.release()
         self._loads.clear()
+        self._clocks.shutdown()
         self._threads.shutdown()
 
     # ---- inside
 
     def _load_ended(self, current: _LoadUnderWay) -> None:
-        seconds = time.perf_counter() - current.began
+        ended = current.ended.result()
         load = current.load
         try:
             current.transfer.wait(0)
@@ -156,7 +170,7 @@ class Worker:
             self._finished.add(load.request_id)
             size = len(load.pages) * self._block_bytes
             in_dram = load.dram_blocks * self._block_bytes
-            self._report.loaded.append(Loaded(size, in_dram, seconds))
+            self._report.loaded.append(Loaded(size, in_dram, ended - current.began))
         finally:
             current.lease.release()
 
