@@ -22,6 +22,7 @@ void ioctl_hello(FileSystem& fs, const IoctlCall& call);
 void ioctl_match(FileSystem& fs, const IoctlCall& call);
 void ioctl_slabs(FileSystem& fs, const IoctlCall& call);
 void ioctl_prefetch(FileSystem& fs, const IoctlCall& call);
+void ioctl_report(FileSystem& fs, const IoctlCall& call);
 void ioctl_extents(FileSystem& fs, const IoctlCall& call);
 void ioctl_reserve(FileSystem& fs, const IoctlCall& call);
 void ioctl_join(FileSystem& fs, const IoctlCall& call);

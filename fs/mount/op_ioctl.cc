@@ -25,6 +25,8 @@ void dispatch(FileSystem& fs, const IoctlCall& call, unsigned int number) {
       return ioctl_join(fs, call);
     case kIoctlCommit:
       return ioctl_commit(fs, call);
+    case kIoctlReport:
+      return ioctl_report(fs, call);
     default:
       return reply(call.req, Refusal::kUnknownIoctl);
   }

@@ -27,11 +27,12 @@ void give(FileSystem& fs, fuse_req_t req, fuse_file_info fi, HandlePtr handle) {
 
 void open_prefix(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
   if (wants_to_write(fi)) return reply(req, Refusal::kReadOnlyFile);
-  auto lease = inode->ns->lease(inode->id.key, /*quiet=*/true);
+  const bool loads = (fi.flags & O_NONBLOCK) != 0;  // kLeaseOpenFlags
+  auto lease = inode->ns->lease(inode->id.key, /*quiet=*/!loads);
   if (!lease) return reply(req, lease.error());
   fi.keep_cache = 1;  // another content is another inode
   fi.noflush = 1;
-  give(fs, req, fi, std::make_shared<PrefixHandle>(inode, std::move(*lease)));
+  give(fs, req, fi, std::make_shared<PrefixHandle>(inode, std::move(*lease), loads));
 }
 
 void open_snapshot(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {

@@ -14,8 +14,11 @@ struct PrefixHandle::Reading {
   bool made_room = false;
 };
 
-PrefixHandle::PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease)
-    : Handle(std::move(inode)), blocks_(lease->blocks()), lease_(std::move(lease)) {}
+PrefixHandle::PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease, bool counted)
+    : Handle(std::move(inode)),
+      blocks_(lease->blocks()),
+      lease_(std::move(lease)),
+      counted_(counted) {}
 
 Status PrefixHandle::plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
                           store::Lease::Missing& missing) {

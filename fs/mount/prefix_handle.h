@@ -7,8 +7,8 @@
 
 namespace kvfs::mount {
 
-// Plain readers hold the prefix without being counted; the first EXTENTS, which only a client that
-// loads sends, counts the hit.
+// Plain readers hold the prefix without being counted. A client that loads is counted when it opens
+// (kLeaseOpenFlags), or else with its first EXTENTS.
 //
 // Threads: as Handle; the lease is used by one thread at a time, replies go out without its mutex.
 // Owns:    the lease.
@@ -16,7 +16,7 @@ namespace kvfs::mount {
 // Errors:  by reply.
 class PrefixHandle final : public Handle {
  public:
-  PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease);
+  PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease, bool counted);
 
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
   void sync(FileSystem& fs, fuse_req_t req) override;
@@ -48,7 +48,7 @@ class PrefixHandle final : public Handle {
   const std::uint32_t blocks_;
   Mutex mutex_;  // before any lock of the store
   std::unique_ptr<store::Lease> lease_ PT_GUARDED_BY(mutex_);
-  bool counted_ GUARDED_BY(mutex_) = false;
+  bool counted_ GUARDED_BY(mutex_);
 };
 
 }  // namespace kvfs::mount

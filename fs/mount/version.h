@@ -4,7 +4,7 @@
 
 namespace kvfs::mount {
 
-// "kvfs 0.1.0 (abi 1, index 1)": program, ioctl and index versions.
+// "kvfs 0.1.0 (abi 2, index 2)": program, ioctl and index versions.
 std::string version_text();
 
 }  // namespace kvfs::mount

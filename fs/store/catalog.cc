@@ -35,6 +35,7 @@ class CatalogFiles final : public Catalog {
       : directory_(options.directory),
         geometry_(options.geometry),
         daemon_epoch_(options.daemon_epoch),
+        held_blocks_(options.held_blocks),
         first_generation_(generation),
         generation_(generation),
         index_(std::move(files.index)),
@@ -47,11 +48,12 @@ class CatalogFiles final : public Catalog {
 
   static Result<Files> create_files(const std::string& directory, const Geometry& geometry,
                                     std::uint64_t generation, std::uint32_t capacity,
-                                    std::uint64_t daemon_epoch) {
+                                    std::uint64_t daemon_epoch, std::uint32_t held_blocks) {
     Result<IndexWriter> index = IndexWriter::create({.path = index_path(directory, generation),
                                                      .record_capacity = capacity,
                                                      .generation = generation,
-                                                     .daemon_epoch = daemon_epoch},
+                                                     .daemon_epoch = daemon_epoch,
+                                                     .held_blocks = held_blocks},
                                                     geometry);
     if (!index) return pass(std::move(index));
     Result<NodeFile> nodes =
@@ -124,6 +126,7 @@ class CatalogFiles final : public Catalog {
     assert((node.flags & kNodeLive) != 0 && node.children == 0);
     node.flags = (node.flags & ~kNodeLive) | kNodeDoomed;
     crash_order();
+    refresh(id);
     index_.unpublish(id);
     remove_leaf(id);
     const BlockId above = parent(id);
@@ -199,6 +202,7 @@ class CatalogFiles final : public Catalog {
   void refresh(BlockId id) override {
     const State state = state_of(id);
     index_.set_state(id, state.groups, state.flags);
+    set_places(id);
   }
 
   // -- walking and choosing
@@ -225,6 +229,7 @@ class CatalogFiles final : public Catalog {
     return bytes;
   }
   void announce_retired_slab() override { index_.retire_slabs(); }
+  void announce_end() override { index_.supersede(); }
 
   // -- recovery
   // ------------------------------------------------------------------------------------
@@ -310,6 +315,7 @@ class CatalogFiles final : public Catalog {
       nodes_.node(id).flags = 0;
       return written;
     }
+    set_places(id);
     for (std::uint32_t g = 0; g < block.placements.size(); ++g) {
       if (nodes_.placement(id, g).dram.valid()) add_resident(id, g);
     }
@@ -337,7 +343,16 @@ class CatalogFiles final : public Catalog {
       if (!placement.nvme.valid()) state.flags &= static_cast<std::uint16_t>(~kRecordOnNvme);
     }
     if (state.groups == 0) state.flags = 0;
+    const bool gone = (nodes_.node(id).flags & (kNodeLive | kNodePrepared)) == 0;
+    if (gone) state.flags |= kRecordRemoved;
     return state;
+  }
+  void set_places(BlockId id) {
+    for (std::uint32_t g = 0; g < geometry_.groups.size(); ++g) {
+      const Placement& placement = nodes_.placement(id, g);
+      const auto [slab, slot] = placement.dram;
+      index_.set_place(id, g, in_dram(placement) ? make_place(slab, slot) : kNoPlace);
+    }
   }
 
   void set_flag(BlockId id, std::uint32_t flag, bool on) {
@@ -378,7 +393,7 @@ class CatalogFiles final : public Catalog {
     std::uint32_t doubled = ids_.capacity();
     while (doubled < capacity) doubled *= 2;
     Result<Files> files =
-        create_files(directory_, geometry_, generation_ + 1, doubled, daemon_epoch_);
+        create_files(directory_, geometry_, generation_ + 1, doubled, daemon_epoch_, held_blocks_);
     Status copied = files ? copy_into(*files) : Status(tl::unexpected(files.error()));
     if (!copied) {
       discard_generation(generation_ + 1);
@@ -412,6 +427,7 @@ class CatalogFiles final : public Catalog {
   const std::string directory_;
   const Geometry geometry_;
   const std::uint64_t daemon_epoch_;
+  const std::uint32_t held_blocks_;
   const std::uint64_t first_generation_;  // files below are an earlier daemon's
   std::uint64_t generation_;
   IndexWriter index_;
@@ -429,7 +445,8 @@ Result<std::unique_ptr<Catalog>> Catalog::create(const Options& options) {
   if (!generations) return tl::unexpected(generations.error());
   const std::uint64_t generation = generations->empty() ? 1 : generations->front() + 1;
   Result<Files> files = CatalogFiles::create_files(options.directory, options.geometry, generation,
-                                                   options.initial_capacity, options.daemon_epoch);
+                                                   options.initial_capacity, options.daemon_epoch,
+                                                   options.held_blocks);
   if (!files) return pass(std::move(files));
   return std::make_unique<CatalogFiles>(options, generation, std::move(*files));
 }

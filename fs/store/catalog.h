@@ -87,6 +87,7 @@ class Catalog {
     Geometry geometry;
     std::uint64_t daemon_epoch = 0;
     std::uint32_t initial_capacity = 1U << 12;  // records; doubles when full
+    std::uint32_t held_blocks = kNoBlock;       // IndexHeader::held_blocks
   };
   // Starts an empty catalog with the generation after any that is in the directory; older files
   // stay until forget_survivors().
@@ -153,14 +154,15 @@ class Catalog {
   virtual void set_pinned(BlockId id, bool pinned) = 0;
   virtual void set_journaled(BlockId id, bool journaled) = 0;
 
-  // -- residency (each also keeps the record's flags and groups right)
+  // -- residency (each also keeps the record's flags, groups and places right)
   // `flags` (kDirty, kPromoting) replaces those of the slot before; kHasChecksum stays.
   virtual void set_dram(BlockId id, std::uint32_t group, tiers::DramSlot slot,
                         std::uint16_t flags) = 0;
   virtual void clear_dram(BlockId id, std::uint32_t group) = 0;
   virtual void set_nvme(BlockId id, std::uint32_t group, tiers::TierSlot slot) = 0;
   virtual void clear_nvme(BlockId id, std::uint32_t group) = 0;
-  // Recomputes the record's hint flags after placement() was changed (kPromoting cleared, ...).
+  // Recomputes the record's flags and places after placement() was changed (kPromoting cleared,
+  // ...).
   virtual void refresh(BlockId id) = 0;
 
   // -- walking and choosing
@@ -176,6 +178,8 @@ class Catalog {
   [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;  // index, nodes, lists: all of it
   // Tells clients that a slab of theirs is to be unmapped: raises the index's slabs_retired.
   virtual void announce_retired_slab() = 0;
+  // Tells clients to believe nothing the index says of memory any more: the slabs are about to go.
+  virtual void announce_end() = 0;
 
   // -- recovery
   // What an earlier daemon left in DRAM: calls `each` for every block that was live and had a DRAM

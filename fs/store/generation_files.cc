@@ -1,11 +1,19 @@
 #include "fs/store/generation_files.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string_view>
 #include <system_error>
+
+#include "fs/unique_fd.h"
+#include "lib/format/index_layout.h"
 
 namespace kvfs::store {
 namespace {
@@ -50,6 +58,22 @@ Result<std::vector<std::uint64_t>> generations_in(const std::string& directory) 
   std::ranges::sort(found, std::greater{});
   found.erase(std::unique(found.begin(), found.end()), found.end());
   return found;
+}
+
+Status supersede_generations(const std::string& directory) {
+  const Result<std::vector<std::uint64_t>> generations = generations_in(directory);
+  if (!generations) return tl::unexpected(generations.error());
+  for (const std::uint64_t generation : *generations) {
+    const std::string path = index_path(directory, generation);
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!file.valid() && errno == ENOENT) continue;  // its nodes alone are left
+    constexpr decltype(IndexHeader::superseded) kYes = 1;
+    if (!file.valid() || ::pwrite(file.get(), &kYes, sizeof(kYes),
+                                  offsetof(IndexHeader, superseded)) != sizeof(kYes)) {
+      return fail_errno(errno, "mark " + path + " as superseded");
+    }
+  }
+  return {};
 }
 
 Status remove_generation(const std::string& directory, std::uint64_t generation) {

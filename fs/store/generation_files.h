@@ -14,6 +14,8 @@ std::string nodes_path(const std::string& directory, std::uint64_t generation);
 
 // Generations of which either file is there, newest first. kIo: the directory cannot be read.
 Result<std::vector<std::uint64_t>> generations_in(const std::string& directory);
+// Sets IndexHeader::superseded in every index of the directory, whatever else they are. kIo.
+Status supersede_generations(const std::string& directory);
 // Removes both files; one that is not there is fine.
 Status remove_generation(const std::string& directory, std::uint64_t generation);
 

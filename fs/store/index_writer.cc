@@ -17,13 +17,15 @@ void fill_header(IndexHeader& header, const IndexWriter::Options& options,
   header.block_tokens = geometry.block_tokens;
   header.seed = geometry.seed();
   header.generation = options.generation;
-  header.file_bytes = index_file_bytes(options.record_capacity, geometry.block_tokens);
+  const auto groups = static_cast<std::uint32_t>(geometry.groups.size());
+  header.file_bytes = index_file_bytes(options.record_capacity, geometry.block_tokens, groups);
   header.bucket_count = bucket_count_for(options.record_capacity);
   header.records_offset = index_records_offset(header.bucket_count);
   header.record_capacity = options.record_capacity;
-  header.record_bytes = record_bytes(geometry.block_tokens);
-  header.groups = static_cast<std::uint32_t>(geometry.groups.size());
+  header.record_bytes = record_bytes(geometry.block_tokens, groups);
+  header.groups = groups;
   header.daemon_epoch = options.daemon_epoch;
+  header.held_blocks = options.held_blocks;
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     header.window_blocks[g] = geometry.window_blocks(g);
   }
@@ -34,7 +36,8 @@ void fill_header(IndexHeader& header, const IndexWriter::Options& options,
 
 Result<IndexWriter> IndexWriter::create(const Options& options, const Geometry& geometry) {
   Result<MappedFile> file = MappedFile::create(
-      options.path, index_file_bytes(options.record_capacity, geometry.block_tokens));
+      options.path, index_file_bytes(options.record_capacity, geometry.block_tokens,
+                                     static_cast<std::uint32_t>(geometry.groups.size())));
   if (!file) return pass(std::move(file));
   IndexWriter writer;
   writer.file_ = std::move(*file);
@@ -85,6 +88,7 @@ Status IndexWriter::write(BlockId id, const Record& fields) {
     std::memcpy(&pair, &fields.tokens[i], i + 1 < fields.tokens.size() ? 8 : 4);
     words::store(word(id, words::kTokenWord + i / 2), pair);
   }
+  for (std::uint32_t g = 0; g < header().groups; ++g) set_place(id, g, kNoPlace);
   // 0 means never used: a seq that has gone round skips it.
   words::store_release(head.seq, seq + 2 == 0 ? 2U : seq + 2);
   return {};
@@ -135,6 +139,11 @@ void IndexWriter::set_state(BlockId id, std::uint16_t groups, std::uint16_t flag
   // Released: who sees it sees what was changed of other records before.
   words::store_release(word(id, words::kStateWord),
                        words::pack_state(records_.depth(id), groups, flags));
+}
+
+void IndexWriter::set_place(BlockId id, std::uint32_t group, std::uint64_t place) {
+  // Released: who sees it sees the bytes that are there.
+  words::store_release(word(id, places_offset(header().block_tokens) / 8 + group), place);
 }
 
 Status IndexWriter::copy_from(const IndexWriter& old, BlockId count) {

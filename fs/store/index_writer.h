@@ -30,6 +30,7 @@ class IndexWriter {
     std::uint32_t record_capacity = 0;
     std::uint64_t generation = 0;
     std::uint64_t daemon_epoch = 0;
+    std::uint32_t held_blocks = 0;  // IndexHeader::held_blocks
   };
   static Result<IndexWriter> create(const Options& options, const Geometry& geometry);
 
@@ -42,6 +43,7 @@ class IndexWriter {
     std::uint16_t flags = 0;
     std::span<const Token> tokens;
   };
+  // Nothing of it is in DRAM yet, says the record: set_place() follows, before publish().
   Status write(BlockId id, const Record& record);
   // Brings the bucket of a key into the processor's cache, for a find() or publish() that soon
   // follows.
@@ -50,6 +52,8 @@ class IndexWriter {
   void unpublish(BlockId id);
   // Of a published record; readers see both change at once.
   void set_state(BlockId id, std::uint16_t groups, std::uint16_t flags);
+  // Where the group's block is in DRAM now: make_place() or kNoPlace.
+  void set_place(BlockId id, std::uint32_t group, std::uint64_t place);
   // Takes over the first `count` records of the index before, unpublished.
   Status copy_from(const IndexWriter& old, BlockId count);
   void supersede();     // readers: open the file again

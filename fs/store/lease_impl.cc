@@ -12,11 +12,7 @@ namespace {
 
 // Blocks that a lease reads ahead when its prefix takes more than half of DRAM, else 0.
 std::uint32_t stream_window(const NamespaceState& state, std::size_t blocks) {
-  std::uint64_t bytes = 0;
-  for (std::uint32_t g = 0; g < state.groups; ++g) bytes += state.slot_bytes[g];
-  const std::uint64_t capacity = state.services.dram->capacity();
-  if (state.services.nvme == nullptr || blocks * bytes <= capacity / 2) return 0;
-  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, capacity / 8 / bytes));
+  return blocks <= state.held_blocks ? 0 : std::max(1U, state.held_blocks / 4);
 }
 
 }  // namespace

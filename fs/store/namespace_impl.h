@@ -47,7 +47,8 @@ class NamespaceImpl final : public Namespace {
   [[nodiscard]] NamespaceStats stats() const override;
 
   Result<std::unique_ptr<Lease>> lease(const Key& key, bool quiet) override;
-  void report_missed(std::uint32_t blocks) override { state_->metrics.missed_blocks.add(blocks); }
+  void report_missed(std::uint64_t blocks) override { state_->metrics.missed_blocks.add(blocks); }
+  void report_loaded(std::uint64_t bytes) override { state_->count_loaded(bytes); }
   std::unique_ptr<Reservation> reserve() override;
   Result<std::unique_ptr<Reservation>> join(std::uint64_t reservation_id) override;
   Status prefetch(const Key& key) override;

@@ -16,6 +16,14 @@ std::uint32_t wall_seconds() {
                                         .count());
 }
 
+std::uint32_t held_blocks(const Services& services, const Geometry& geometry) {
+  if (services.nvme == nullptr) return kNoBlock;  // more than any prefix has
+  std::uint64_t bytes = 0;
+  for (std::uint32_t g = 0; g < geometry.groups.size(); ++g) bytes += geometry.slot_bytes(g);
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(services.dram->capacity() / 2 / bytes, kNoBlock));
+}
+
 NamespaceState::NamespaceState(Services& shared, const NamespaceRecord& record,
                                std::unique_ptr<Catalog> blocks)
     : services(shared),
@@ -23,6 +31,7 @@ NamespaceState::NamespaceState(Services& shared, const NamespaceRecord& record,
       geometry(record.geometry),
       created_at(record.created_at),
       groups(static_cast<std::uint32_t>(record.geometry.groups.size())),
+      held_blocks(store::held_blocks(shared, record.geometry)),
       name_history{record.name},
       ownership(record.ownership),
       catalog(std::move(blocks)) {

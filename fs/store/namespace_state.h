@@ -61,6 +61,10 @@ struct Promotion {
   Clock::time_point since;
 };
 
+// The longest prefix whose lease keeps all its blocks where they are, in blocks; a lease of more
+// streams (LeaseImpl).
+std::uint32_t held_blocks(const Services& services, const Geometry& geometry);
+
 // Holds: whatever uses a block acquires it in the catalog, so that it stays (dooming it at worst):
 // a lease and a pin its whole prefix, a reservation the last block that is stored already, I/O the
 // block it works for, which also counts in the placement's io_pins.
@@ -80,6 +84,7 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   const std::uint32_t groups;
   std::array<std::uint64_t, kMaxGroups> block_bytes{};  // not changed after construction, nor is
   std::array<std::uint64_t, kMaxGroups> slot_bytes{};   // this
+  const std::uint32_t held_blocks;
   NamespaceMetrics metrics;
 
   // Lock order: this -> the tiers', the journal's and the timer's. Never two namespaces' at once.

@@ -21,8 +21,10 @@ Result<NamespacePtr> Recovery::make_state(Services& services, const NamespaceRec
   std::error_code made;
   std::filesystem::create_directories(directory, made);
   if (made) return fail(Code::kIo, directory + ": " + made.message());
-  Catalog::Options options{
-      .directory = directory, .geometry = record.geometry, .daemon_epoch = services.epoch};
+  Catalog::Options options{.directory = directory,
+                           .geometry = record.geometry,
+                           .daemon_epoch = services.epoch,
+                           .held_blocks = held_blocks(services, record.geometry)};
   while (options.initial_capacity < expected_blocks) options.initial_capacity *= 2;
   auto catalog = Catalog::create(options);
   if (!catalog) return pass(std::move(catalog));

@@ -202,7 +202,8 @@ class Namespace {
   // Counts a hit on the prefix unless `quiet` (shell reads, verify). kNotFound: not cached (any
   // more).
   virtual Result<std::unique_ptr<Lease>> lease(const Key& key, bool quiet) = 0;
-  virtual void report_missed(std::uint32_t blocks) = 0;
+  virtual void report_missed(std::uint64_t blocks) = 0;
+  virtual void report_loaded(std::uint64_t bytes) = 0;
   virtual std::unique_ptr<Reservation> reserve() = 0;
   virtual Result<std::unique_ptr<Reservation>> join(std::uint64_t reservation_id) = 0;
   virtual Status prefetch(const Key& key) = 0;

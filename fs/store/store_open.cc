@@ -6,6 +6,7 @@
 #include <random>
 
 #include "fs/store/await.h"
+#include "fs/store/generation_files.h"
 #include "fs/store/recovery.h"
 #include "fs/store/store_impl.h"
 
@@ -26,6 +27,19 @@ std::uint64_t map_bytes(const tiers::NvmeOptions& nvme) {
   std::uint64_t capacity = 0;
   for (const auto& directory : nvme.directories) capacity += directory.capacity;
   return kMinMapBytes + capacity / 4096 * 4096 / 4;
+}
+
+// Clients of an earlier daemon may map its indexes and slabs still: before anything else happens to
+// the slabs they learn that nobody keeps blocks in place for them any more.
+Status part_with_clients(const std::string& namespaces) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(namespaces, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (!entry->is_directory(error)) continue;
+    if (Status done = supersede_generations(entry->path().native()); !done) return done;
+  }
+  if (error) return fail(Code::kIo, namespaces + ": " + error.message());
+  return {};
 }
 
 }  // namespace
@@ -86,6 +100,9 @@ Status StoreImpl::make_directories() {
   auto run_lock = StoreLock::take(options.run_directory + "/namespaces");
   if (!run_lock) return pass(std::move(run_lock));
   run_lock_ = std::move(*run_lock);
+  if (Status parted = part_with_clients(options.run_directory + "/namespaces"); !parted) {
+    return parted;
+  }
   // What an import left half done is of no use to anybody.
   std::filesystem::remove_all(spool_, made);
   std::filesystem::create_directories(spool_, made);
@@ -176,6 +193,10 @@ void StoreImpl::stop_parts() {
 void StoreImpl::discard_dram() {
   std::error_code ignored;
   for (const NamespacePtr& state : registry_.states()) {
+    {
+      const MutexLock lock(state->mutex);
+      state->catalog->announce_end();
+    }
     std::filesystem::remove_all(Recovery::catalog_directory(services_.options, state->id), ignored);
   }
   services_.dram->discard_all();

@@ -53,7 +53,7 @@ kvfs_status load_call(kvfs_lease* handle, const BlockRange& range,
     if (!side) return pass(std::move(side));
     auto job = [&lease, &client, side = std::move(*side),
                 deadline = Deadline::after_ms(given.timeout_ms)](Transfer& run) {
-      Status status = load(lease, side, deadline, run);
+      Status status = load(client, lease, side, deadline, run);
       if (status) {
         client.counters().loaded_bytes.fetch_add(side.range().count * side.touched().bytes,
                                                  std::memory_order_relaxed);

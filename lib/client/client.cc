@@ -28,6 +28,14 @@ std::uint32_t threads_for(std::uint32_t wanted) {
 Client::Client(const ClientOptions& options)
     : options_(options.session), devices_(threads_for(options.copy_threads)) {}
 
+Client::~Client() {
+  workers_.reset();
+  const auto attachment = attachment_.read();
+  if (attachment && attachment->session && !attachment->session->lost()) {
+    report(*attachment->session);
+  }
+}
+
 Result<std::unique_ptr<Client>> Client::open(const ClientOptions& options,
                                              const Deadline& deadline) {
   watch_forks();
@@ -77,9 +85,9 @@ Status Client::attach() {
   }
   auto attachment = std::make_unique<Attachment>();
   if (session.mapped()) {
-    Result<IndexMap> index = IndexMap::open(session);
+    Result<IndexMap> index = IndexMap::open(*opened);
     if (!index) return pass(std::move(index));
-    attachment->index.emplace(std::move(*index));
+    attachment->index = std::make_shared<IndexMap>(std::move(*index));
   }
   if (first) {
     geometry_ = session.geometry();
@@ -130,13 +138,13 @@ void Client::replace_index() {
     if (!current->index || !current->index->view().superseded()) return;
     session = current->session;
   }
-  Result<IndexMap> index = IndexMap::open(*session);
+  Result<IndexMap> index = IndexMap::open(session);
   if (!index || index->view().superseded()) {
     next_try_ = Clock::now() + kOpenRetry;
     return;
   }
   auto attachment = std::make_unique<Attachment>();
-  attachment->index.emplace(std::move(*index));
+  attachment->index = std::make_shared<IndexMap>(std::move(*index));
   attachment->session = std::move(session);
   attachment_.publish(std::move(attachment));
 }
@@ -147,6 +155,8 @@ void Client::tick() {
   if (!attached) return;  // the next tick tries again
   Session& session = **attached;
   ignore_error(session.checked(ioctl_hello(session.directory())), "lost() has taken note of it");
+  if (session.lost()) return;
+  report(session);
   if (session.lost() || !session.mapped()) return;
   replace_index();
   const std::uint32_t retired = [this] {
@@ -156,6 +166,20 @@ void Client::tick() {
   ignore_error(session.checked(session.slabs().drop_retired(retired)), "the next tick tries again");
   const std::lock_guard lock(mutex_);
   attachment_.reclaim();
+}
+
+void Client::report(Session& session) {
+  const ReportMessage message{
+      .loaded_bytes = unreported_bytes_.exchange(0, std::memory_order_relaxed),
+      .missed_blocks = unreported_misses_.exchange(0, std::memory_order_relaxed)};
+  if (message.loaded_bytes == 0 && message.missed_blocks == 0) return;
+  ignore_error(session.checked(ioctl_report(session.directory(), message)),
+               "figures of a daemon that is gone are of no use");
+}
+
+void Client::report_later(std::uint64_t loaded_bytes, std::uint32_t missed_blocks) {
+  unreported_bytes_.fetch_add(loaded_bytes, std::memory_order_relaxed);
+  if (missed_blocks != 0) unreported_misses_.fetch_add(missed_blocks, std::memory_order_relaxed);
 }
 
 bool Client::mapped() const { return attachment_.read()->session->mapped(); }
@@ -218,9 +242,19 @@ Status Client::prefetch(const Key& key) {
   return (*attached)->checked(ioctl_prefetch((*attached)->directory(), key));
 }
 
-std::uint32_t Client::blocks_by_index(const Key& key) {
+// Ids mean something with the daemon that gave them alone.
+Tip Client::tip_of(const Session& session, const Key& key) {
   const auto attachment = attachment_.read();
-  return attachment->index ? attachment->index->view().blocks_of(key) : 0;
+  const bool same = attachment->index && attachment->session.get() == &session;
+  return same ? attachment->index->view().tip(key) : Tip{};
+}
+
+std::shared_ptr<const IndexMap> Client::places(const PrefixLease& lease, std::uint32_t group,
+                                               std::uint32_t first, std::span<Extent> out) {
+  const auto attachment = attachment_.read();
+  const bool found = attachment->index && attachment->session.get() == &lease.session() &&
+                     lease.places(attachment->index->view(), group, first, out);
+  return found ? attachment->index : nullptr;
 }
 
 Result<std::unique_ptr<PrefixLease>> Client::acquire(const Key& key, std::uint32_t missed_blocks) {
@@ -228,7 +262,7 @@ Result<std::unique_ptr<PrefixLease>> Client::acquire(const Key& key, std::uint32
   if (!attached) return pass(std::move(attached));
   missed_blocks += unreported_misses_.exchange(0, std::memory_order_relaxed);
   Result<std::unique_ptr<PrefixLease>> lease =
-      PrefixLease::open(std::move(*attached), key, blocks_by_index(key), missed_blocks);
+      PrefixLease::open(*attached, key, tip_of(**attached, key), missed_blocks);
   (lease ? counters_.leases : counters_.lost_leases).fetch_add(1, std::memory_order_relaxed);
   return lease;
 }

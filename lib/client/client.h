@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 
 #include <kvfs/kvfs.h>
@@ -54,6 +53,12 @@ class Client {
   Result<std::unique_ptr<PrefixLease>> acquire_prompt(Prompt& prompt, Match& match);
   Result<std::unique_ptr<SlotReservation>> reserve(Prompt& prompt);
   Result<std::unique_ptr<SlotReservation>> join(std::uint64_t id, kvfs_range range);
+  // Where blocks of a lease are, by the index (IndexView::places), which is returned: what was
+  // copied from there counts when the index is in force after it. nullptr: ask the daemon.
+  std::shared_ptr<const IndexMap> places(const PrefixLease& lease, std::uint32_t group,
+                                         std::uint32_t first, std::span<Extent> out);
+  // What was loaded from there, and missed before it: the daemon hears of it later.
+  void report_later(std::uint64_t loaded_bytes, std::uint32_t missed_blocks);
 
   [[nodiscard]] const Geometry& geometry() const { return geometry_; }
   [[nodiscard]] const Key& seed() const { return seed_; }
@@ -69,12 +74,15 @@ class Client {
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
   explicit Client(const ClientOptions& options);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
 
  private:
   // What match() reads.
   struct Attachment {
     std::shared_ptr<Session> session;
-    std::optional<IndexMap> index;  // mapped sessions only
+    std::shared_ptr<const IndexMap> index;  // mapped sessions only
   };
   using Clock = std::chrono::steady_clock;
 
@@ -84,15 +92,18 @@ class Client {
   Result<std::shared_ptr<Session>> reattach();
   void replace_index();
   void tick();
+  void report(Session& session);
   Result<std::uint32_t> match_by_daemon(const Prompt& prompt);
-  std::uint32_t blocks_by_index(const Key& key);
+  Tip tip_of(const Session& session, const Key& key);
 
   const SessionOptions options_;
   Geometry geometry_;
   Key seed_;
   Devices devices_;
   Counters counters_;
-  std::atomic<std::uint32_t> unreported_misses_{0};  // blocks asked for in vain, not told yet
+  // Not told to the daemon yet: blocks asked for in vain, bytes loaded without asking.
+  std::atomic<std::uint32_t> unreported_misses_{0};
+  std::atomic<std::uint64_t> unreported_bytes_{0};
   Published<Attachment> attachment_;
   std::mutex mutex_;  // guards publishing and what follows
   Clock::time_point next_try_{};

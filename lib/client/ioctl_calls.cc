@@ -117,6 +117,11 @@ Result<std::vector<SlabInfo>> ioctl_slabs(int directory) {
   return slabs;
 }
 
+Status ioctl_report(int directory, const ReportMessage& message) {
+  ReportMessage sent = message;
+  return call_plain(directory, kIoctlReport, sent, "the namespace");
+}
+
 Status ioctl_prefetch(int directory, const Key& tip) {
   PrefetchMessage message{.tip = tip};
   return call_plain(directory, kIoctlPrefetch, message, "prefix " + to_hex(tip));

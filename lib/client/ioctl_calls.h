@@ -23,6 +23,8 @@ Result<std::uint32_t> ioctl_match(int directory, std::span<const Key> keys);
 // All slabs of the namespace.
 Result<std::vector<SlabInfo>> ioctl_slabs(int directory);
 
+Status ioctl_report(int directory, const ReportMessage& message);
+
 Status ioctl_prefetch(int directory, const Key& tip);
 
 struct ExtentsQuery {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lib/client/block_source.h"
 #include "lib/client/file_io.h"
@@ -18,8 +20,10 @@ namespace {
 // Errors:  the first one ends the walk.
 class Load {
  public:
-  Load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline, Transfer& transfer)
-      : lease_(lease),
+  Load(Client& client, PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
+       Transfer& transfer)
+      : client_(client),
+        lease_(lease),
         to_(to),
         deadline_(deadline),
         transfer_(transfer),
@@ -33,15 +37,12 @@ class Load {
   }
 
   Status run() {
+    if (all_placed()) return copy_placed();
     while (next_ < end_) {
       if (transfer_.failed()) return {};  // the transfer knows why
       const Result<std::uint32_t> got = next_batch();
       if (got) {
-        transfer_.begin_part();
-        to_.load(batch().blocks(), [&transfer = transfer_](Status copied) {
-          transfer.finish_part(std::move(copied));
-        });
-        next_ += *got;
+        copy_batch();
       } else if (got.error().code != Code::kNoSpace || !let_go()) {
         return tl::unexpected<Error>(got.error());
       }
@@ -50,11 +51,44 @@ class Load {
   }
 
  private:
+  // Whether the index has told where all blocks are: the daemon need not be asked. Where it has not
+  // the daemon is asked for all of them, so that it begins to read what is not in DRAM at once.
+  bool all_placed() {
+    if (!lease_.session().mapped() || next_ == end_) return false;
+    std::vector<Extent>& places = this->places();
+    places.resize(end_ - next_);
+    placed_by_ = client_.places(lease_, to_.range().group, next_, places);
+    return placed_by_ != nullptr;
+  }
+
+  Status copy_placed() {
+    std::span<const Extent> rest = places();
+    while (next_ < end_ && !transfer_.failed()) {
+      const auto count = static_cast<std::uint32_t>(std::min(rest.size(), kBatchBlocks));
+      if (Status status = address_blocks(rest.first(count)); !status) return status;
+      copy_batch();
+      rest = rest.subspan(count);
+    }
+    const std::uint64_t bytes = std::uint64_t{to_.range().count} * to_.touched().bytes;
+    client_.report_later(bytes, lease_.take_missed_blocks());
+    return {};
+  }
+
+  void copy_batch() {
+    transfer_.begin_part();
+    to_.load(batch().blocks(), [&transfer = transfer_, index = placed_by_](Status copied) {
+      if (copied && index != nullptr) copied = index->in_force();
+      transfer.finish_part(std::move(copied));
+    });
+    next_ += static_cast<std::uint32_t>(batch().blocks().size());
+  }
+
   // Addresses of blocks from next_ on; returns how many, at least one.
   Result<std::uint32_t> next_batch() {
     Result<std::uint32_t> resident = wait_for_blocks();
     if (!resident) return resident;
-    Status status = bounce_ ? read_blocks(*resident) : address_blocks(*resident);
+    Status status =
+        bounce_ ? read_blocks(*resident) : address_blocks(std::span(extents_).first(*resident));
     if (!status) return pass(std::move(status));
     return resident;
   }
@@ -86,12 +120,12 @@ class Load {
     return true;
   }
 
-  Status address_blocks(std::uint32_t count) {
+  Status address_blocks(std::span<const Extent> extents) {
     batch().clear();
-    for (std::uint32_t i = 0; i < count; ++i) {
-      const Result<std::byte*> memory = slots_.address(extents_[i]);
+    for (std::uint32_t block = next_; const Extent& extent : extents) {
+      const Result<std::byte*> memory = slots_.address(extent);
       if (!memory) return tl::unexpected<Error>(memory.error());
-      batch().add(*memory, next_ + i);
+      batch().add(*memory, block++);
     }
     return {};
   }
@@ -117,7 +151,12 @@ class Load {
     thread_local Batch instance;
     return instance;
   }
+  static std::vector<Extent>& places() {
+    thread_local std::vector<Extent> instance;
+    return instance;
+  }
 
+  Client& client_;
   PrefixLease& lease_;
   const EngineSide& to_;
   const Deadline deadline_;
@@ -127,6 +166,7 @@ class Load {
   std::uint32_t next_;
   const std::uint32_t end_;
   std::uint32_t done_before_ = 0;
+  std::shared_ptr<const IndexMap> placed_by_;  // who has told all places, if it was not the daemon
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
   std::optional<PrefixLayout> layout_;
@@ -157,9 +197,9 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
   return {};
 }
 
-Status load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
+Status load(Client& client, PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
             Transfer& transfer) {
-  Load load(lease, to, deadline, transfer);
+  Load load(client, lease, to, deadline, transfer);
   Status status = load.run();
   // Copies out of the bounce buffer end before it goes.
   if (!lease.session().mapped()) transfer.drain();

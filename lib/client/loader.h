@@ -1,6 +1,7 @@
 // Loading: from a leased prefix to the engine.
 #pragma once
 
+#include "lib/client/client.h"
 #include "lib/client/deadline.h"
 #include "lib/client/engine_side.h"
 #include "lib/client/prefix_lease.h"
@@ -14,6 +15,8 @@ Status check_load(PrefixLease& lease, const BlockRange& range);
 
 // Begins to copy everything that `to` wants, as parts of `transfer`; what is not in DRAM is
 // promoted and copied as it arrives. Returns when every copy has been begun, or at the first error.
-Status load(PrefixLease& lease, const EngineSide& to, const Deadline& deadline, Transfer& transfer);
+// The daemon is not asked where everything is in DRAM by the client's index.
+Status load(Client& client, PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
+            Transfer& transfer);
 
 }  // namespace kvfs::client

@@ -16,18 +16,19 @@
 namespace kvfs::client {
 
 PrefixLease::PrefixLease(std::shared_ptr<Session> session, Descriptor file, const Key& key,
-                         std::uint32_t blocks, std::uint32_t missed_blocks)
+                         const Tip& tip, std::uint32_t missed_blocks)
     : session_(std::move(session)),
       file_(std::move(file)),
       key_(key),
-      blocks_(blocks),
+      tip_(tip),
+      blocks_(tip.blocks),
       missed_blocks_(missed_blocks) {}
 
 Result<std::unique_ptr<PrefixLease>> PrefixLease::open(std::shared_ptr<Session> session,
-                                                       const Key& key, std::uint32_t blocks,
+                                                       const Key& key, const Tip& tip,
                                                        std::uint32_t missed_blocks) {
   const std::string name = prefix_file_name(key);
-  Descriptor file(::openat(session->directory(), name.c_str(), O_RDONLY | O_CLOEXEC));
+  Descriptor file(::openat(session->directory(), name.c_str(), kLeaseOpenFlags));
   if (!file.valid()) {
     return session->checked(
         Result<std::unique_ptr<PrefixLease>>(mount_error(errno, "prefix " + to_hex(key))));
@@ -35,7 +36,7 @@ Result<std::unique_ptr<PrefixLease>> PrefixLease::open(std::shared_ptr<Session> 
   // What is read is asked for in large pieces; reading further would bring up blocks that nobody
   // wants.
   if (!session->mapped()) ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM);
-  return std::make_unique<PrefixLease>(std::move(session), std::move(file), key, blocks,
+  return std::make_unique<PrefixLease>(std::move(session), std::move(file), key, tip,
                                        missed_blocks);
 }
 
@@ -52,6 +53,16 @@ Result<ExtentsAnswer> PrefixLease::extents(ExtentsQuery query, std::span<Extent>
   Result<ExtentsAnswer> answer = session_->checked(ioctl_extents(file_.get(), query, out));
   if (answer) blocks_.store(answer->blocks, std::memory_order_relaxed);
   return answer;
+}
+
+bool PrefixLease::places(const IndexView& index, std::uint32_t group, std::uint32_t first,
+                         std::span<Extent> out) const {
+  if (tip_.blocks == 0) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (let_go_) return false;
+  }
+  return index.places(tip_, group, first, out);
 }
 
 Result<bool> PrefixLease::holds(const Prompt& prompt) {
@@ -94,9 +105,11 @@ void PrefixLease::Progress::advance(std::uint32_t block) {
   *place_ = block;
 }
 
-std::uint32_t PrefixLease::done_before() const {
+std::uint32_t PrefixLease::done_before() {
   const std::lock_guard lock(mutex_);
-  return loading_.empty() ? 0 : *std::ranges::min_element(loading_);
+  const std::uint32_t before = loading_.empty() ? 0 : *std::ranges::min_element(loading_);
+  let_go_ |= before != 0;
+  return before;
 }
 
 }  // namespace kvfs::client

@@ -12,6 +12,7 @@
 #include "lib/client/ioctl_calls.h"
 #include "lib/client/prompt.h"
 #include "lib/client/session.h"
+#include "lib/format/index_view.h"
 #include "lib/format/key.h"
 #include "lib/format/prefix_file.h"
 
@@ -23,13 +24,13 @@ namespace kvfs::client {
 // Errors:  as the daemon's; a lost daemon is noted in the session.
 class PrefixLease {
  public:
-  // One open(2). `blocks` 0: not known, asked for when needed. kNotFound: not cached (any more).
+  // One open(2). `tip`: what the session's index says of the key now, before; without blocks: it
+  // says nothing, how many there are is asked for when needed. kNotFound: not cached (any more).
   // `missed_blocks` is told to the daemon with the first question about extents.
   static Result<std::unique_ptr<PrefixLease>> open(std::shared_ptr<Session> session, const Key& key,
-                                                   std::uint32_t blocks,
-                                                   std::uint32_t missed_blocks);
-  PrefixLease(std::shared_ptr<Session> session, Descriptor file, const Key& key,
-              std::uint32_t blocks, std::uint32_t missed_blocks);
+                                                   const Tip& tip, std::uint32_t missed_blocks);
+  PrefixLease(std::shared_ptr<Session> session, Descriptor file, const Key& key, const Tip& tip,
+              std::uint32_t missed_blocks);
 
   [[nodiscard]] const Key& key() const { return key_; }
   [[nodiscard]] Session& session() const { return *session_; }
@@ -37,6 +38,12 @@ class PrefixLease {
   Result<std::uint32_t> blocks();
 
   Result<ExtentsAnswer> extents(ExtentsQuery query, std::span<Extent> out);
+  // The same from an index of this session, without asking: false when it cannot say, or when
+  // blocks of the lease were let go.
+  bool places(const IndexView& index, std::uint32_t group, std::uint32_t first,
+              std::span<Extent> out) const;
+  // Nobody else tells the daemon of them any more.
+  std::uint32_t take_missed_blocks() { return missed_blocks_.exchange(0); }
 
   // Compares tokens and extras of the file with the prompt's. Without the index nothing else has:
   // equal keys of different prompts must not pass. false: another prompt.
@@ -55,16 +62,19 @@ class PrefixLease {
     PrefixLease& lease_;
     std::list<std::uint32_t>::iterator place_;
   };
-  [[nodiscard]] std::uint32_t done_before() const;
+  // Blocks below are let go when this is told to the daemon.
+  std::uint32_t done_before();
 
  private:
   const std::shared_ptr<Session> session_;
   const Descriptor file_;
   const Key key_;
+  const Tip tip_;
   std::atomic<std::uint32_t> blocks_;
   std::atomic<std::uint32_t> missed_blocks_;
   mutable std::mutex mutex_;
   std::list<std::uint32_t> loading_;  // first block that each running load still needs
+  bool let_go_ = false;               // of any block; guarded as loading_
 };
 
 }  // namespace kvfs::client

@@ -148,9 +148,10 @@ Status check_header(const IndexHeader& header, std::uint64_t mapped_bytes,
   }
   if (!std::has_single_bit(header.bucket_count) ||
       header.bucket_count != bucket_count_for(header.record_capacity) ||
-      header.record_bytes != record_bytes(header.block_tokens) ||
+      header.record_bytes != record_bytes(header.block_tokens, header.groups) ||
       header.records_offset != index_records_offset(header.bucket_count) ||
-      header.file_bytes != index_file_bytes(header.record_capacity, header.block_tokens)) {
+      header.file_bytes !=
+          index_file_bytes(header.record_capacity, header.block_tokens, header.groups)) {
     return fail(Code::kCorrupt, "the index's header contradicts itself" + reopen);
   }
   if (header.file_bytes > mapped_bytes) {
@@ -203,16 +204,45 @@ BlockId IndexView::find(const Key& key) const {
   return kNoBlock;
 }
 
-std::uint32_t IndexView::blocks_of(const Key& key) const {
+Tip IndexView::tip(const Key& key) const {
   const BlockId id = find(key);
-  if (id == kNoBlock) return 0;
+  if (id == kNoBlock) return {};
   const Records records(*header_, records_);
-  std::uint32_t depth = 0;
+  Tip tip{.id = id};
   const bool same = read_stable(records.at(id), [&](const std::uint64_t* words) {
-    depth = words::state_depth(words::load(words[words::kStateWord]));
+    tip.seq = words::load(record_header(records.at(id)).seq);
+    tip.blocks = words::state_depth(words::load(words[words::kStateWord])) + 1;
     return same_key(words, key);
   });
-  return same ? depth + 1 : 0;
+  return same ? tip : Tip{};
+}
+
+bool IndexView::places(const Tip& tip, std::uint32_t group, std::uint32_t first,
+                       std::span<Extent> out) const {
+  const Records records(*header_, records_);
+  if (superseded() || tip.id >= records.capacity || tip.blocks > header_->held_blocks) return false;
+  const std::byte* const leased = records.at(tip.id);
+  const auto state_of = [](const std::byte* record) {
+    return words::load(record_words(record)[words::kStateWord]);
+  };
+  if ((words::state_flags(state_of(leased)) & kRecordRemoved) != 0) return false;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (words::load(record_header(leased).seq) != tip.seq) return false;
+  const std::size_t place_word = places_offset(header_->block_tokens) / 8 + group;
+  BlockId id = tip.id;
+  for (std::uint32_t i = tip.blocks; i-- > first;) {
+    if (id >= records.capacity) return false;
+    const std::byte* const record = records.at(id);
+    if (words::state_depth(state_of(record)) != i) return false;
+    if (i - first < out.size()) {
+      const std::uint64_t place = words::load_acquire(record_words(record)[place_word]);
+      if (place == kNoPlace) return false;
+      out[i - first] = {.slab = static_cast<std::uint32_t>(place >> 32),
+                        .slot = static_cast<std::uint32_t>(place)};
+    }
+    id = words::load(record_header(record).parent);
+  }
+  return true;
 }
 
 bool IndexView::probably_has(const Key& key) const {

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "lib/format/index_layout.h"
+#include "lib/format/ioctls.h"
 #include "lib/format/result.h"
 
 namespace kvfs {
@@ -15,6 +16,13 @@ struct Match {
   std::uint32_t dram_blocks = 0;  // of those, how many would load from DRAM now (a hint)
   BlockId tip = kNoBlock;         // id of the last of them
   Key key;                        // and its key; zero when blocks == 0
+};
+
+// The record that a key has: enough to know it again.
+struct Tip {
+  BlockId id = kNoBlock;
+  std::uint32_t seq = 0;
+  std::uint32_t blocks = 0;  // length of the prefix that ends with it; 0: the key is not there
 };
 
 // Threads: any number of readers beside one writer (see index_layout.h).
@@ -32,8 +40,12 @@ class IndexView {
 
   // Id of the published record with this key, or kNoBlock.
   [[nodiscard]] BlockId find(const Key& key) const;
-  // Length in blocks of the prefix that `key` names; 0 when it is not there.
-  [[nodiscard]] std::uint32_t blocks_of(const Key& key) const;
+  [[nodiscard]] Tip tip(const Key& key) const;
+  // Where the blocks [first, first + out.size()) of a leased prefix are in DRAM. `tip` is what
+  // tip() said of its key before the lease was asked for, this is called when it was granted.
+  // false: not all of them are there, or this index cannot say (see index_layout.h).
+  [[nodiscard]] bool places(const Tip& tip, std::uint32_t group, std::uint32_t first,
+                            std::span<Extent> out) const;
 
   // Whether there is any entry that could be the key's: enough to steer a search whose result is
   // verified. fetch() beforehand saves it the wait for memory.

@@ -6,10 +6,12 @@
 //
 //   descriptor                                   ioctls
 //   any of the mount                             HELLO
-//   <namespace>/ (directory)                     MATCH, SLABS, PREFETCH
+//   <namespace>/ (directory)                     MATCH, SLABS, PREFETCH, REPORT
 //   <namespace>/<key>.safetensors (the lease)    EXTENTS
 //   <namespace>/.kvfs/reserve (a reservation)    RESERVE, JOIN, COMMIT
 #pragma once
+
+#include <fcntl.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +23,7 @@
 
 namespace kvfs {
 
-inline constexpr std::uint32_t kAbiVersion = 1;
+inline constexpr std::uint32_t kAbiVersion = 2;
 inline constexpr std::size_t kMaxIoctlBytes = 16383 & ~std::size_t{7};
 
 // The command for message number `nr` carrying `bytes` in and out.
@@ -38,7 +40,12 @@ enum IoctlNumber : unsigned int {
   kIoctlReserve = 6,
   kIoctlJoin = 7,
   kIoctlCommit = 8,
+  kIoctlReport = 9,
 };
+
+// How a client opens a prefix file to load from it, which counts the hit. A prefix opened otherwise
+// is held, too, and counts when it is first asked for extents.
+inline constexpr int kLeaseOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 
 // HELLO. EPROTO: another abi_version.
 struct HelloMessage {
@@ -87,6 +94,13 @@ static_assert(sizeof(SlabsMessage) == 8);
 struct PrefetchMessage {
   Key tip;
 };
+
+// REPORT: what a client did of which the daemon saw nothing. Sent now and then.
+struct ReportMessage {
+  std::uint64_t loaded_bytes;   // out of slabs, by the places in the index
+  std::uint64_t missed_blocks;  // as in ExtentsMessage, not told there
+};
+static_assert(sizeof(ReportMessage) == 16);
 
 // EXTENTS: where blocks [first_block, ...) of group `group` are. Fills at most `capacity` extents,
 // stopping before the first block that is not in DRAM once at least one was filled; when

@@ -15,14 +15,14 @@ import os
 import struct
 from dataclasses import dataclass
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 MAX_IOCTL_BYTES = 16376
 NOT_RESIDENT = 0xFFFFFFFF
 PRESENT = 0xFFFFFFFE
 PROMOTE = 1
 ZERO_KEY = bytes(16)
 
-HELLO, MATCH, SLABS, PREFETCH, EXTENTS, RESERVE, JOIN, COMMIT = range(1, 9)
+HELLO, MATCH, SLABS, PREFETCH, EXTENTS, RESERVE, JOIN, COMMIT, REPORT = range(1, 10)
 
 
 def command(number: int, size: int) -> int:

@@ -12,6 +12,7 @@ import time
 import pytest
 from populate import GEOMETRY, make_blocks, make_tokens, store_prefix
 from raw_client import (
+    ABI_VERSION,
     COMMIT,
     EXTENTS,
     HELLO,
@@ -19,6 +20,7 @@ from raw_client import (
     NOT_RESIDENT,
     PREFETCH,
     PRESENT,
+    REPORT,
     RESERVE,
     ZERO_KEY,
     Lease,
@@ -42,13 +44,13 @@ def test_hello_on_any_descriptor(daemon, ns, prefix):
     answers = set()
     for path in paths:
         fd = os.open(path, os.O_RDONLY)
-        answers.add(ioctl(fd, HELLO, struct.pack("<IIQ", 1, 0, 0)))
+        answers.add(ioctl(fd, HELLO, struct.pack("<IIQ", ABI_VERSION, 0, 0)))
         with expect_errno(errno.EPROTO):
-            ioctl(fd, HELLO, struct.pack("<IIQ", 2, 0, 0))
+            ioctl(fd, HELLO, struct.pack("<IIQ", ABI_VERSION + 1, 0, 0))
         os.close(fd)
     assert len(answers) == 1
     version, passthrough, epoch = struct.unpack("<IIQ", answers.pop())
-    assert (version, passthrough) == (1, 1)
+    assert (version, passthrough) == (ABI_VERSION, 1)
     assert epoch != 0
 
 
@@ -237,6 +239,21 @@ def test_missed_blocks_are_counted(ns, prefix):
     with open(f"{ns.path}/.kvfs/stats.json") as file:
         stats = json.load(file)
     assert (stats["hit_blocks"], stats["missed_blocks"]) == (8, 5)
+
+
+def test_a_client_that_loads_counts_at_the_open_and_reports_later(ns, prefix):
+    import json
+
+    fd = os.open(prefix.path, os.O_RDONLY | os.O_NONBLOCK)
+    ioctl(ns.dir_fd, REPORT, struct.pack("<QQ", 1 << 20, 3))
+    os.close(fd)
+    assert ns.control(op="stat", key=hex_of(prefix.key))["hits"] == 1
+    with open(f"{ns.path}/.kvfs/stats.json") as file:
+        stats = json.load(file)
+    assert (stats["hit_blocks"], stats["missed_blocks"]) == (8, 3)
+    assert stats["loaded_bytes"] == 1 << 20
+    with expect_errno(errno.EINVAL):
+        ioctl(ns.dir_fd, REPORT, bytes(8))
 
 
 def test_a_killed_writer_leaves_nothing(ns):

@@ -80,7 +80,10 @@ TEST_F(DaemonTest, AKilledDaemonMeansUnavailableAtOnceAndNoHang) {
   lease->load({0, 10}, loaded.pages());
   daemon().kill();
 
-  EXPECT_EQ(status_of([&] { lease->load({0, 10}, loaded.pages()); }), KVFS_UNAVAILABLE);
+  // Mapped memory outlives the daemon: what was leased is loaded still.
+  EngineCache again(kShape, tokens.size());
+  EXPECT_EQ(status_of([&] { lease->load({0, 10}, again.pages()); }), KVFS_OK);
+  EXPECT_TRUE(again.holds(1, 0, tokens.size()));
   EXPECT_EQ(status_of([&] { (void)client.acquire(Prompt{tokens}); }), KVFS_UNAVAILABLE);
   EXPECT_EQ(status_of([&] { (void)client.reserve({some_tokens(32, 3)}); }), KVFS_UNAVAILABLE);
   EXPECT_EQ(status_of([&] { (void)client.match({tokens}); }), KVFS_UNAVAILABLE);
@@ -90,7 +93,9 @@ TEST_F(DaemonTest, AKilledDaemonMeansUnavailableAtOnceAndNoHang) {
   daemon().start();
   ASSERT_TRUE(
       eventually([&] { return status_of([&] { (void)client.match({tokens}); }) == KVFS_OK; }));
-  // In DRAM only or on NVMe already: the next daemon has taken over both.
+  // The next daemon knows nothing of the lease: from its start on the blocks may be anywhere.
+  EXPECT_EQ(status_of([&] { lease->load({0, 10}, again.pages()); }), KVFS_UNAVAILABLE);
+  // In DRAM only or on NVMe already: it has taken over both.
   EXPECT_TRUE(loads(client, tokens, 1));
 }
 
@@ -261,6 +266,20 @@ TEST_F(DaemonTest, MissesAndHitsAreReported) {
   const auto after = nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"));
   EXPECT_EQ(after["missed_blocks"], 8);
   EXPECT_EQ(after["hit_blocks"], 8) << after.dump();
+}
+
+TEST_F(DaemonTest, WhatNobodyWasAskedForIsReportedWhenTheClientCloses) {
+  const auto tokens = some_tokens(16 * 8, 12);
+  auto client = std::make_unique<Client>(mount(), "ns", OpenOptions{});
+  store(*client, std::vector(tokens.begin(), tokens.begin() + 16 * 6), 12);
+  EXPECT_FALSE(loads(*client, tokens, 12));  // 6 blocks of 8
+  client.reset();
+  const auto stats = nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"));
+  EXPECT_EQ(stats["hit_blocks"], 6) << stats.dump();
+  EXPECT_EQ(stats["missed_blocks"], 6 + 2) << stats.dump();  // before the store, and at the load
+  EXPECT_EQ(stats["loaded_bytes"],
+            6 * 16 * sizeof(float) * kShape.layers * kShape.heads * kShape.kv * kShape.dim)
+      << stats.dump();
 }
 
 TEST_F(DaemonTest, OpeningWaitsForADaemonThatIsAboutToStart) {

@@ -15,7 +15,9 @@ class IndexImage {
  public:
   // Buckets, so that it is aligned as a mapping would be.
   IndexImage(const Geometry& geometry, std::uint32_t capacity)
-      : memory_(index_file_bytes(capacity, geometry.block_tokens) / sizeof(Bucket)) {
+      : memory_(index_file_bytes(capacity, geometry.block_tokens,
+                                 static_cast<std::uint32_t>(geometry.groups.size())) /
+                sizeof(Bucket)) {
     IndexHeader& h = header();
     h.magic = kIndexMagic;
     h.version = kIndexVersion;
@@ -26,8 +28,9 @@ class IndexImage {
     h.bucket_count = bucket_count_for(capacity);
     h.records_offset = index_records_offset(h.bucket_count);
     h.record_capacity = capacity;
-    h.record_bytes = record_bytes(geometry.block_tokens);
     h.groups = static_cast<std::uint32_t>(geometry.groups.size());
+    h.record_bytes = record_bytes(geometry.block_tokens, h.groups);
+    h.held_blocks = kNoBlock;
     for (std::size_t g = 0; g < geometry.groups.size(); ++g)
       h.window_blocks[g] = geometry.window_blocks(g);
   }
@@ -47,6 +50,10 @@ class IndexImage {
     record(id) = fields;
     record(id).seq = 2;
     std::ranges::copy(block, tokens(id));
+  }
+  std::uint64_t& place(BlockId id, std::uint32_t group) {
+    const std::size_t tokens = (header().block_tokens + 1) / 2;
+    return reinterpret_cast<std::uint64_t*>(&record(id) + 1)[tokens + group];
   }
   void publish(BlockId id, const Key& key) {
     const std::uint32_t mask = header().bucket_count - 1;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <numeric>
+#include <utility>
 
 #include "tests/lib/format/geometries.h"
 #include "tests/lib/format/index_image.h"
@@ -294,6 +295,66 @@ TEST(IndexView, AttachRefusesWhatItCannotRead) {
     ASSERT_FALSE(view) << size;
     EXPECT_THAT(view.error().message, AllOf(HasSubstr("mapped"), HasSubstr("pen it again")));
   }
+}
+
+// Block i of group g is in slot 10 * i + g of slab g + 1.
+void place_all(Cached& cached) {
+  for (std::uint32_t i = 0; i < cached.keys.size(); ++i) {
+    for (std::uint32_t g = 0; g < cached.geometry.groups.size(); ++g)
+      cached.image.place(cached.first + i, g) = make_place(g + 1, 10 * i + g);
+  }
+}
+
+TEST(IndexView, TellsWhereTheBlocksOfALeaseAre) {
+  Cached cached(hybrid_geometry(), 8);
+  place_all(cached);
+  const IndexView view = cached.view();
+  const Tip tip = view.tip(cached.keys[5]);
+  EXPECT_EQ(tip.blocks, 6U);
+  for (std::uint32_t g = 0; g < 2; ++g) {
+    for (const auto& [first, count] : {std::pair{0U, 6U}, {2U, 3U}, {5U, 1U}, {6U, 0U}}) {
+      std::vector<Extent> places(count);
+      ASSERT_TRUE(view.places(tip, g, first, places));
+      for (std::uint32_t i = 0; i < count; ++i) {
+        EXPECT_EQ(places[i].slab, g + 1);
+        EXPECT_EQ(places[i].slot, 10 * (first + i) + g);
+      }
+    }
+  }
+}
+
+TEST(IndexView, TellsNoPlacesThatItDoesNotKnow) {
+  Cached cached(small_geometry(), 4);
+  place_all(cached);
+  const IndexView view = cached.view();
+  const Tip tip = view.tip(cached.keys[3]);
+  std::vector<Extent> places(3);
+  const auto all = [&](std::uint32_t first) { return view.places(tip, 0, first, places); };
+  ASSERT_TRUE(all(0));
+
+  cached.image.place(cached.first + 1, 0) = kNoPlace;
+  EXPECT_FALSE(all(0));
+  EXPECT_FALSE(all(1));
+  places.resize(2);
+  EXPECT_TRUE(all(2));  // what is not asked for may be anywhere
+  place_all(cached);
+  ASSERT_TRUE(all(0));
+
+  const auto refuses_while = [&](auto& field, auto value) {
+    const auto before = std::exchange(field, value);
+    EXPECT_FALSE(all(0));
+    field = before;
+    EXPECT_TRUE(all(0));
+  };
+  RecordHeader& record = cached.image.record(cached.first + 3);
+  refuses_while(record.seq, record.seq + 2);  // another block's now
+  refuses_while(record.seq, record.seq + 1);  // about to be
+  refuses_while(record.flags, static_cast<std::uint16_t>(kRecordInDram | kRecordRemoved));
+  refuses_while(cached.image.record(cached.first).depth, 7U);
+  refuses_while(cached.image.header().held_blocks, 3U);
+  refuses_while(cached.image.header().superseded, 1U);
+  EXPECT_FALSE(view.places({}, 0, 0, places));
+  EXPECT_EQ(view.tip({1, 2}).blocks, 0U);
 }
 
 TEST(IndexView, ShowsWhatTheDaemonSignals) {
