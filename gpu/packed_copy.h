@@ -35,6 +35,13 @@ class PackedCopy {
   // Between the buffer and the pages: planes [first, first + count) of a head.
   void move_planes(const BlockAt& block, std::uint32_t head, std::uint32_t first,
                    std::uint32_t count, std::byte* buffer) const;
+  // Brings a plane's bands into the cache, where it is one of the head's.
+  template <bool kToWrite>
+  void fetch_packed(const std::byte* packed, std::uint32_t plane) const;
+  // Brings what move_planes will read of a plane into the cache.
+  void fetch_plane(const BlockAt& block, std::uint32_t head, std::uint32_t plane) const;
+  // The plane's first token in page 0.
+  [[nodiscard]] std::byte* page_base(std::uint32_t head, std::uint32_t plane) const;
   [[nodiscard]] std::byte* head_of(const BlockAt& block, std::uint32_t head) const;
 
   const BlockShape& shape_;

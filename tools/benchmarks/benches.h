@@ -24,6 +24,7 @@ Status bench_match(const Target& target, const std::string& row, std::uint64_t b
 Status bench_lease_load(const Target& target, const Emit& emit);
 Status bench_cpu_load(const Target& target, const Emit& emit);
 Status bench_cpu_store(const Target& target, const Emit& emit);
+Status bench_cpu_packed(const Target& target, const Emit& emit);
 Status bench_read_prefix(const Target& target,
                          const Emit& emit);  // read_prefix_first and read_prefix
 Status bench_stat_missing(const Target& target, const Emit& emit);

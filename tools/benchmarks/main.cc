@@ -29,10 +29,10 @@ struct Options {
   GpuOptions gpu;
 };
 
-const std::vector<std::string> kRows{"match_32k_1k",      "match_32k_32k",  "match_32k_1m",
-                                     "lease_load_1block", "cpu_load",       "cpu_store",
-                                     "nvme_promote",      "nvme_writeback", "read_prefix",
-                                     "stat_missing",      "restart_1m",     "metadata_bytes"};
+const std::vector<std::string> kRows{
+    "match_32k_1k", "match_32k_32k", "match_32k_1m",  "lease_load_1block", "cpu_load",
+    "cpu_store",    "cpu_packed",    "nvme_promote",  "nvme_writeback",    "read_prefix",
+    "stat_missing", "restart_1m",    "metadata_bytes"};
 const std::vector<std::string> kGpuRows{"gpu_load", "gpu_load_1block", "gpu_nvme"};
 
 void emit(const Row& row) {
@@ -64,6 +64,7 @@ std::vector<Bench> memory_benches() {
       {"lease_load_1block", [](const Target& target) { return bench_lease_load(target, emit); }},
       {"cpu_load", [](const Target& target) { return bench_cpu_load(target, emit); }},
       {"cpu_store", [](const Target& target) { return bench_cpu_store(target, emit); }},
+      {"cpu_packed", [](const Target& target) { return bench_cpu_packed(target, emit); }},
       {"read_prefix", [](const Target& target) { return bench_read_prefix(target, emit); }},
       {"stat_missing", [](const Target& target) { return bench_stat_missing(target, emit); }}};
 }

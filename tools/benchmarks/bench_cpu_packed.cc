@@ -1,0 +1,134 @@
+// cpu_packed, cpu_packed_store: packed blocks in host memory to an engine's pages and back, against
+// memcpy of the unpacked bytes with as many threads.
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "gpu/device.h"
+#include "gpu/pack_codec.h"
+#include "tools/benchmarks/benches.h"
+#include "tools/benchmarks/copy_limit.h"
+#include "tools/benchmarks/data.h"
+#include "tools/benchmarks/timing.h"
+
+namespace kvfs::bench {
+namespace {
+
+constexpr std::uint32_t kBlocks = 64;  // 128 MiB as the engine has them
+constexpr std::uint64_t kBytes = kBlocks * kLlamaBlockBytes;
+constexpr int kWarmUp = 4;
+
+gpu::BlockShape packed_llama() {
+  const kvfs_group group = llama_geometry().groups[0];
+  return {.heads = group.kv_heads,
+          .layers = group.layers,
+          .kv_factor = group.kv_factor,
+          .tokens = kBlockTokens,
+          .head_dim = group.head_dim,
+          .element_bytes = 2,
+          .encoding = Encoding::kPacked};
+}
+
+// Normally distributed BF16 numbers: 1.4 % of them escape, near to what real models have.
+void fill_with_numbers(std::span<std::byte> memory) {
+  std::mt19937_64 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<std::uint16_t> numbers(65536);
+  for (std::uint16_t& number : numbers) {
+    const float value = normal(random);
+    std::memcpy(&number, reinterpret_cast<const std::byte*>(&value) + 2, sizeof(number));
+  }
+  for (std::size_t i = 0; i + 8 <= memory.size(); i += 8) {
+    std::uint64_t four = random();
+    for (std::size_t j = 0; j < 4; ++j, four >>= 16) {
+      std::memcpy(&memory[i + 2 * j], &numbers[four & 0xffff], 2);
+    }
+  }
+}
+
+std::shared_ptr<const gpu::Pages> pages_of(const PagedCache& cache) {
+  const kvfs_pages from = cache.pages();
+  auto pages = std::make_shared<gpu::Pages>();
+  for (std::uint32_t i = 0; i < from.layer_count; ++i) {
+    pages->layers.push_back(static_cast<std::byte*>(from.layers[i]));
+  }
+  pages->kv_stride = from.kv_stride;
+  pages->page_stride = from.page_stride;
+  pages->token_stride = from.token_stride;
+  pages->head_stride = from.head_stride;
+  pages->page_tokens = from.page_tokens;
+  pages->page_table.assign(from.page_table, from.page_table + from.page_count);
+  return pages;
+}
+
+// Rounds of both directions and of memcpy, one after the other.
+// Threads: one. Owns: blocks and cache. Blocks: while it copies. Errors: what went wrong.
+class PackedCopies {
+ public:
+  PackedCopies()
+      : shape_(packed_llama()),
+        slots_(kBlocks * shape_.stored_bytes()),
+        cache_(kBlocks),
+        from_(kBytes),
+        to_(kBytes),
+        limit_(copy_threads()),
+        device_(gpu::make_cpu_device(copy_threads())),
+        pages_(pages_of(cache_)) {
+    fill_with_numbers({cache_.data(), cache_.size()});
+    for (std::uint32_t i = 0; i < kBlocks; ++i) {
+      blocks_.push_back({slots_.data() + i * shape_.stored_bytes(), i});
+    }
+  }
+
+  Status run(int rounds, std::vector<Round>& loads, std::vector<Round>& stores) {
+    for (int i = -kWarmUp; i < rounds; ++i) {
+      const Result<double> stored = measure(&gpu::Device::gather);
+      if (!stored) return fail(stored.error().code, stored.error().message);
+      const Result<double> loaded = measure(&gpu::Device::scatter);
+      if (!loaded) return fail(loaded.error().code, loaded.error().message);
+      const Stopwatch watch;
+      limit_.copy(to_.data(), from_.data(), kBytes);
+      const double copied = speed(watch.seconds());
+      if (i < 0) continue;
+      stores.push_back({speed(*stored), copied});
+      loads.push_back({speed(*loaded), copied});
+    }
+    return {};
+  }
+
+ private:
+  static double speed(double seconds) { return static_cast<double>(kBytes) / seconds / 1e9; }
+  using Copy = decltype(&gpu::Device::scatter);
+  Result<double> measure(Copy copy) {
+    Status status;
+    const Stopwatch watch;
+    ((*device_).*copy)(shape_, blocks_, pages_, nullptr,
+                       [&](Status done) { status = std::move(done); });
+    const double seconds = watch.seconds();
+    if (!status) return pass(std::move(status));
+    return seconds;
+  }
+
+  const gpu::BlockShape shape_;
+  const HugeBuffer slots_;
+  const PagedCache cache_;
+  const HugeBuffer from_, to_;
+  CopyLimit limit_;
+  const std::unique_ptr<gpu::Device> device_;
+  const std::shared_ptr<const gpu::Pages> pages_;
+  std::vector<gpu::BlockAt> blocks_;
+};
+
+}  // namespace
+
+Status bench_cpu_packed(const Target& target, const Emit& emit) {
+  PackedCopies copies;
+  std::vector<Round> loads;
+  std::vector<Round> stores;
+  if (Status status = copies.run(target.quick ? 9 : 25, loads, stores); !status) return status;
+  emit(speed_row("cpu_packed", "GB/s", std::move(loads), 0));
+  emit(speed_row("cpu_packed_store", "GB/s", std::move(stores), 0));
+  return {};
+}
+
+}  // namespace kvfs::bench
