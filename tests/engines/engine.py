@@ -28,14 +28,14 @@ from vllm.config import KVTransferConfig  # noqa: E402
 class Engine:
     """vLLM in this process, in float32: equal tokens then mean equal KV."""
 
-    def __init__(self, model, path, options=None):
+    def __init__(self, model, path):
         transfer = None
         if path:
             transfer = KVTransferConfig(
                 kv_connector="KvfsConnector",
                 kv_connector_module_path="kvfs.vllm",
                 kv_role="kv_both",
-                kv_connector_extra_config={"path": path, **(options or {})},
+                kv_connector_extra_config={"path": path},
             )
         self.llm = LLM(
             model=model,
@@ -115,7 +115,7 @@ STEPS = ("generate", "batch", "forget", "abort", "wait_for")
 def main():
     with open(sys.argv[1]) as file:
         request = json.load(file)
-    engine = Engine(request["model"], request["path"], request.get("options"))
+    engine = Engine(request["model"], request["path"])
     done = []
     for step in request["steps"]:
         (name,) = set(step) & set(STEPS)

@@ -1,9 +1,11 @@
 """vLLM with KvfsConnector: the same tokens as without, and what is cached is loaded."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
+from engine_runs import tokens_of
 
 BLOCK = 128  # vLLM's on a CPU
 ANSWER = 24
@@ -16,7 +18,14 @@ def full(tokens) -> int:
 
 
 def namespaces(daemon) -> list[dict]:
-    return json.loads((daemon.mount / ".kvfs/stats.json").read_text())["namespaces"]
+    """The daemon's view, when what was closed has arrived there: the kernel tells it afterwards."""
+    deadline = time.monotonic() + 30
+    while True:
+        seen = json.loads((daemon.mount / ".kvfs/stats.json").read_text())["namespaces"]
+        held = sum(one["leases_open"] + one["reservations_open"] for one in seen)
+        if held == 0 or time.monotonic() > deadline:
+            return seen
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +34,9 @@ def daemon(make_daemon):
 
 
 @pytest.fixture(scope="module")
-def prompts(text_tokens):
+def prompts(model):
     """Two that share a beginning, and one to be answered at length."""
+    text_tokens = tokens_of(model)
     first, other = text_tokens[:1500], text_tokens[1700:2200]
     return SimpleNamespace(
         first=first,

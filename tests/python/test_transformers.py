@@ -1,4 +1,6 @@
-"""Caches of transformers: a small random model, a real mount."""
+"""Caches of transformers on a real mount; tests/engines has a real model's generate()."""
+
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,94 +9,88 @@ transformers = pytest.importorskip("transformers")
 
 import kvfs.transformers  # noqa: E402
 
+LAYERS, HEADS, DIM = 3, 2, 8
 
-def make_model(seed, **more):
-    config = transformers.LlamaConfig(
-        vocab_size=100,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        name_or_path="tests/Tiny-Llama",
-        **more,
-    )
-    torch.manual_seed(seed)
-    return transformers.LlamaForCausalLM(config).eval()
+
+class Model(torch.nn.Module):
+    """What load() and save() look at of a model: configuration, dtype, device and weights."""
+
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(self, seed=1, **more):
+        super().__init__()
+        self.config = transformers.PreTrainedConfig(
+            hidden_size=32,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=4,
+            num_key_value_heads=HEADS,
+            name_or_path="tests/Tiny-Llama",
+            **more,
+        )
+        torch.manual_seed(seed)
+        self.projection = torch.nn.Linear(32, 32)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(seed=1)
+    return Model()
 
 
 @pytest.fixture(scope="module")
-def prompt():
+def tokens():
     torch.manual_seed(2)
-    return torch.randint(3, 100, (1, 70))
+    return torch.randint(3, 100, (1, 90))
 
 
-def generate(model, prompt, cache):
-    return model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        past_key_values=cache,
-        max_new_tokens=20,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
+def full_cache(length, layers=LAYERS, batch=1):
+    cache = transformers.DynamicCache()
+    for layer in range(layers):
+        cache.update(*torch.rand(2, batch, HEADS, length, DIM), layer)
+    return cache
 
 
-def test_what_was_saved_is_loaded_and_continues_the_same(daemon, model, prompt):
-    cache = kvfs.transformers.load(daemon.mount, model, prompt)
-    assert cache.get_seq_length() == 0
-    output = generate(model, prompt, cache)
-    assert kvfs.transformers.save(daemon.mount, model, output, cache) == 80  # of 89 in the cache
-
-    loaded = kvfs.transformers.load(daemon.mount, model, prompt)
-    assert loaded.get_seq_length() == 64
-    for mine, theirs in zip(loaded.layers, cache.layers, strict=True):
-        assert torch.equal(mine.keys, theirs.keys[:, :, :64])
-        assert torch.equal(mine.values, theirs.values[:, :, :64])
-    assert torch.equal(generate(model, prompt, loaded), output)
-    assert kvfs.transformers.load(daemon.mount, model, output).get_seq_length() == 80
+def test_what_was_saved_is_loaded(daemon, model, tokens):
+    assert kvfs.transformers.load(daemon.mount, model, tokens).get_seq_length() == 0
+    cache = full_cache(89)  # the last token that is generated is not in the cache
+    assert kvfs.transformers.save(daemon.mount, model, tokens, cache) == 80
+    for given, length in ((tokens, 80), (tokens[0, :70], 64), (tokens[0, :70].tolist(), 64)):
+        loaded = kvfs.transformers.load(daemon.mount, model, given)
+        assert loaded.get_seq_length() == length
+        for mine, theirs in zip(loaded.layers, cache.layers, strict=True):
+            assert torch.equal(mine.keys, theirs.keys[:, :, :length])
+            assert torch.equal(mine.values, theirs.values[:, :, :length])
     assert (daemon.mount / "tiny-llama-float32").is_dir()
 
 
-def test_a_token_is_left_to_compute(daemon, model, prompt):
-    cache = transformers.DynamicCache()
-    generate(model, prompt, cache)
-    kvfs.transformers.save(daemon.mount, model, prompt, cache)
-    exact = prompt[:, :64]
+def test_a_token_is_left_to_compute(daemon, model, tokens):
+    kvfs.transformers.save(daemon.mount, model, tokens, full_cache(89))
+    exact = tokens[:, :64]
     assert kvfs.transformers.load(daemon.mount, model, exact).get_seq_length() == 48
 
 
-def test_other_weights_and_other_identities_are_other_caches(daemon, model, prompt):
-    cache = transformers.DynamicCache()
-    generate(model, prompt, cache)
-    kvfs.transformers.save(daemon.mount, model, prompt, cache, identity="adapter")
-    mine = kvfs.transformers.load(daemon.mount, model, prompt, identity="adapter")
-    assert mine.get_seq_length() == 64
-    other = make_model(seed=3)
-    for model_, identity in ((model, "another adapter"), (other, "adapter")):
-        found = kvfs.transformers.load(daemon.mount, model_, prompt, identity=identity)
+def test_other_weights_and_other_identities_are_other_caches(daemon, model, tokens):
+    kvfs.transformers.save(daemon.mount, model, tokens, full_cache(89), identity="adapter")
+    mine = kvfs.transformers.load(daemon.mount, model, tokens, identity="adapter")
+    assert mine.get_seq_length() == 80
+    for other, identity in ((model, "another adapter"), (Model(seed=3), "adapter")):
+        found = kvfs.transformers.load(daemon.mount, other, tokens, identity=identity)
         assert found.get_seq_length() == 0
 
 
-def test_what_cannot_be_kept_is_refused(daemon, model, prompt):
+def test_what_cannot_be_kept_is_refused(daemon, model, tokens):
+    def save(cache):
+        kvfs.transformers.save(daemon.mount, model, tokens, cache)
+
     with pytest.raises(ValueError, match="one sequence"):
-        kvfs.transformers.load(daemon.mount, model, prompt.repeat(2, 1))
-    short = transformers.DynamicCache()
-    short.update(torch.zeros(1, 2, 16, 8), torch.zeros(1, 2, 16, 8), 0)
+        kvfs.transformers.load(daemon.mount, model, tokens.repeat(2, 1))
     with pytest.raises(ValueError, match="1 layers, the model 3"):
-        kvfs.transformers.save(daemon.mount, model, prompt, short)
-    wide = transformers.DynamicCache()
-    for layer in range(3):
-        wide.update(torch.zeros(2, 2, 16, 8), torch.zeros(2, 2, 16, 8), layer)
+        save(full_cache(16, layers=1))
     with pytest.raises(ValueError, match="shape"):
-        kvfs.transformers.save(daemon.mount, model, prompt, wide)
-    windows = make_model(seed=1)
-    windows.config.layer_types = ["sliding_attention"] * 3
+        save(full_cache(16, batch=2))
+    with pytest.raises(ValueError, match="not plain ones: SimpleNamespace"):
+        save(SimpleNamespace(layers=[SimpleNamespace(keys=None)] * LAYERS))
+    windows = Model()
+    windows.config.layer_types = ["sliding_attention"] * LAYERS
     with pytest.raises(ValueError, match="sliding_attention"):
-        kvfs.transformers.load(daemon.mount, windows, prompt)
+        kvfs.transformers.load(daemon.mount, windows, tokens)

@@ -1,0 +1,74 @@
+"""Engines in processes of their own, and what to give them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+class EngineRun:
+    """A vLLM process that does steps (engine.py), each under a name, and what it said."""
+
+    def __init__(self, directory: Path, name: str, model: Path, path, steps):
+        self._log = directory / f"{name}.log"
+        self._names = list(steps)
+        request = directory / f"{name}.json"
+        request.write_text(
+            json.dumps(
+                {
+                    "model": str(model),
+                    "path": str(path) if path else None,
+                    "steps": list(steps.values()),
+                }
+            )
+        )
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, HERE / "engine.py", request],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def line(self) -> dict:
+        text = self.process.stdout.readline()
+        if not text:
+            self.process.wait()
+            pytest.fail(f"the engine ended early; its log:\n{self.log()[-8000:]}")
+        return json.loads(text)
+
+    def until_step(self, file: Path) -> None:
+        """Waits until the engine waits for `file`."""
+        assert self.line() == {"reached": str(file)}
+
+    def results(self) -> SimpleNamespace:
+        """The steps' results by name, when it has ended well."""
+        results = self.line()["results"]
+        assert self.process.wait(120) == 0, self.log()[-8000:]
+        return SimpleNamespace(**dict(zip(self._names, results, strict=True)))
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+def model_of(variable: str) -> Path:
+    path = Path(os.environ.get(variable, ""))
+    if not (path / "config.json").exists():
+        pytest.fail(f"{variable} is not a model's directory: run tools/engine-test")
+    return path
+
+
+def tokens_of(model: Path) -> list[int]:
+    """A real text's, with what the model wants at its beginning."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokens = tokenizer((HERE.parent.parent / "LICENSE").read_text()).input_ids
+    begin = tokenizer.bos_token_id
+    return tokens if begin is None or tokens[0] == begin else [begin, *tokens]
