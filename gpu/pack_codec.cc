@@ -30,7 +30,9 @@ std::uint32_t end_of(const std::byte* head, std::uint32_t plane) {
 bool has_pack_code(PackCode code) {
 #if defined(__x86_64__)
   if (code == PackCode::kAvx512) {
-    return __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vbmi2") != 0;
+    return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vbmi") != 0 &&
+           __builtin_cpu_supports("avx512vbmi2") != 0;
   }
   if (code == PackCode::kAvx2) return __builtin_cpu_supports("avx2") != 0;
 #endif
