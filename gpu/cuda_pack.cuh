@@ -46,8 +46,8 @@ __device__ __forceinline__ uint4 unpack_octet(const PackedLayout& layout, const 
   uint32_t pairs[4];
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) {
-    const uint32_t d = (distance[0] >> i & 1U) | (distance[1] >> i & 1U) << 1 |
-                       (distance[2] >> i & 1U) << 2;
+    const uint32_t d =
+        (distance[0] >> i & 1U) | (distance[1] >> i & 1U) << 1 | (distance[2] >> i & 1U) << 2;
     uint32_t exponent = (byte_of(base, i) - d) & 0xffU;
     if (d == kEscapeCode) {
       exponent = escape < layout.escape_room ? escapes[escape] : 0;
@@ -69,8 +69,7 @@ __device__ void unpack_plane(const PackedLayout& layout, const uint8_t* head, ui
                              uint4* values, uint32_t lane) {
   const uint8_t* escapes = head + layout.escapes_at;
   uint32_t at =
-      plane == 0 ? 0
-                 : min(reinterpret_cast<const uint32_t*>(head)[plane - 1], layout.escape_room);
+      plane == 0 ? 0 : min(reinterpret_cast<const uint32_t*>(head)[plane - 1], layout.escape_room);
   const uint8_t* band = head + layout.bands_at + uint64_t{plane} * layout.bands * layout.band_bytes;
   const uint32_t third = layout.head_dim / 8;
   const uint32_t octets = kBandTokens * third;
@@ -240,8 +239,7 @@ extern "C" __global__ void __launch_bounds__(kPackWarps* kWarp)
   for (uint32_t i = blockIdx.x * kPackWarps + threadIdx.x / kWarp; i < planes;
        i += gridDim.x * kPackWarps) {
     const uint32_t head = i / layout.planes;
-    unpack_plane(layout,
-                 reinterpret_cast<const uint8_t*>(pack.packed) + head * layout.head_bytes,
+    unpack_plane(layout, reinterpret_cast<const uint8_t*>(pack.packed) + head * layout.head_bytes,
                  i % layout.planes, reinterpret_cast<uint4*>(pack.planes) + i * plane_octets,
                  threadIdx.x % kWarp);
   }
