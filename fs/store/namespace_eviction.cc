@@ -79,26 +79,35 @@ Result<Evicted> NamespaceImpl::evict_bytes(std::string_view tier, std::uint64_t 
   return finish_eviction(evicted, std::move(removal));
 }
 
+namespace {
+
+// The block and those before it, as far as nothing else follows them and nothing holds them.
+void evict_upwards(NamespaceState& state, BlockId at, Evicted& evicted, Removal& removal)
+    REQUIRES(state.mutex) {
+  while (at != kNoBlock && state.catalog->node(at).children == 0) {
+    const bool pinned = state.pinned(at);
+    if (pinned || state.held_by_others(at) != 0) {
+      (pinned ? evicted.kept_pinned : evicted.kept_leased) +=
+          std::uint64_t{state.catalog->depth(at)} + 1;
+      return;
+    }
+    const BlockId parent = state.catalog->parent(at);
+    state.remove(at, removal);
+    state.metrics.evicted_removed.add();
+    at = parent;
+  }
+}
+
+}  // namespace
+
 Result<Evicted> NamespaceImpl::evict_all() {
   Evicted evicted;
   Removal removal;
   {
     const MutexLock lock(state_->mutex);
-    const std::span<const BlockId> listed = state_->catalog->leaf_list();
-    const std::vector<BlockId> leaves(listed.begin(), listed.end());  // removing changes the list
-    for (BlockId at : leaves) {
-      while (at != kNoBlock && state_->catalog->node(at).children == 0) {
-        if (state_->pinned(at) || state_->held_by_others(at) != 0) {
-          const std::uint64_t kept = std::uint64_t{state_->catalog->depth(at)} + 1;
-          (state_->pinned(at) ? evicted.kept_pinned : evicted.kept_leased) += kept;
-          break;
-        }
-        const BlockId parent = state_->catalog->parent(at);
-        state_->remove(at, removal);
-        state_->metrics.evicted_removed.add();
-        at = parent;
-      }
-    }
+    const std::span<const BlockId> leaves = state_->catalog->leaf_list();
+    const std::vector<BlockId> before(leaves.begin(), leaves.end());  // removing changes the list
+    for (const BlockId leaf : before) evict_upwards(*state_, leaf, evicted, removal);
   }
   return finish_eviction(evicted, std::move(removal));
 }
