@@ -72,7 +72,8 @@ class CpuDevice final : public Device {
 
   void copy_pages(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
                   Direction direction) {
-    const std::uint64_t bytes = blocks.size() * shape.head_bytes() * heads_wanted(shape, pages);
+    const std::uint64_t bytes = blocks.size() * shape.head_bytes() / shape.layers *
+                                layers_wanted(shape, pages) * heads_wanted(shape, pages);
     const Stores stores = stores_for(bytes);
     const auto run = [&](const auto& copy) {
       share(copy.items(), copy.item_bytes(), stores,

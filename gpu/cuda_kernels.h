@@ -26,9 +26,9 @@ struct CudaMove {
   int64_t head_stride;
   uint32_t tile_count;
   uint32_t heads;        // moved
-  uint32_t first_layer;  // of the launch
+  uint32_t first_layer;  // of the launch, counted from the first that the block has here
   uint32_t layers;       // of the launch
-  uint32_t layer_total;  // of a block
+  uint32_t layer_total;  // that the block has here
   uint32_t kv_factor;
   uint32_t block_tokens;
   uint32_t row_bytes;  // one token of one head

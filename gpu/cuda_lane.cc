@@ -77,10 +77,16 @@ struct CudaLane::Movement {
   std::span<const BlockAt> blocks;
   const Pages& pages;
   const After& after;
-  std::uint32_t heads;  // wanted of each block
-  bool begun = false;   // the first part has been submitted, pages are checked
+  std::uint32_t heads;   // wanted of each block
+  std::uint32_t layers;  // wanted of each head
+  bool begun = false;    // the first part has been submitted, pages are checked
   [[nodiscard]] bool packed() const { return shape.encoding == Encoding::kPacked; }
-  [[nodiscard]] std::uint64_t head_bytes() const { return shape.stored_head_bytes(); }
+  [[nodiscard]] bool some_layers() const { return layers != shape.layers; }
+  [[nodiscard]] std::uint64_t layer_bytes() const { return shape.head_bytes() / shape.layers; }
+  // Of one head, what is wanted of it.
+  [[nodiscard]] std::uint64_t head_bytes() const {
+    return some_layers() ? layers * layer_bytes() : shape.stored_head_bytes();
+  }
   [[nodiscard]] std::uint64_t bytes() const { return blocks.size() * heads * head_bytes(); }
 };
 
@@ -183,7 +189,8 @@ void CudaLane::move_pages(const BlockShape& shape, std::span<const BlockAt> bloc
                     .blocks = blocks,
                     .pages = pages,
                     .after = after,
-                    .heads = heads_wanted(shape, pages)};
+                    .heads = heads_wanted(shape, pages),
+                    .layers = layers_wanted(shape, pages)};
   Pieces pieces(movement, direction_);
   submit(std::move(done), [&](Part& part, bool& last) {
     Status status;
@@ -224,18 +231,24 @@ Status CudaLane::record(CUevent event, CUstream stream, CUstream waits) {
 }
 
 Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Part& part) {
-  const std::uint64_t head = movement.head_bytes();
-  const std::uint64_t to_head = (movement.pages.first_head + piece.first_head) * head;
-  const std::uint64_t bytes = piece.heads * head;
+  // Heads are side by side; of some layers each head has its own.
+  const std::uint64_t apart = movement.shape.stored_head_bytes();
+  const std::uint64_t begin = (movement.pages.first_head + piece.first_head) * apart +
+                              movement.pages.first_layer * movement.layer_bytes();
+  const std::uint32_t rows = movement.some_layers() ? piece.heads : 1;
+  const std::uint64_t bytes = piece.heads / rows * movement.head_bytes();
   std::vector<Span> spans;
-  spans.reserve(piece.blocks.size());
+  spans.reserve(piece.blocks.size() * rows);
   for (const BlockAt& block : piece.blocks) {
-    spans.push_back({block.memory + to_head, 0, bytes, nullptr});
+    for (std::uint32_t row = 0; row < rows; ++row) {
+      spans.push_back({block.memory + begin + row * apart, 0, bytes, nullptr});
+    }
   }
   const bool first_of_store = direction_ == LaneDirection::kStore && !movement.begun;
   const bool small = movement.bytes() <= kDirectBytes ||
                      (first_of_store && bytes * spans.size() <= kMostDirectBytes);
-  const bool directly = small && !movement.packed() && place_.reaches_host && pin_all(spans, part);
+  const bool plain = !movement.packed() && !movement.some_layers();
+  const bool directly = small && plain && place_.reaches_host && pin_all(spans, part);
   return directly ? move_directly(movement, piece, spans, part)
                   : move_staged(movement, piece, spans, part);
 }
@@ -268,10 +281,11 @@ Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
   const std::uint64_t each = spans.front().bytes;
   if (Status status = stage.blocks.reserve(each * spans.size()); !status) return status;
   std::vector<CUdeviceptr> at;
-  at.reserve(spans.size());
-  for (Span& span : spans) {
-    span.device = stage.blocks.device() + at.size() * each;
-    at.push_back(span.device);
+  at.reserve(piece.blocks.size());
+  const std::size_t rows = spans.size() / piece.blocks.size();  // of a block
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    spans[i].device = stage.blocks.device() + i * each;
+    if (i % rows == 0) at.push_back(spans[i].device);
   }
   Status status;
   if (movement.packed()) status = reserve_planes(movement, piece, stage, at);

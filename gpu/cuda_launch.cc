@@ -31,7 +31,7 @@ class Launcher {
     move_.token_stride = pages.token_stride;
     move_.head_stride = pages.head_stride;
     move_.heads = heads;
-    move_.layer_total = shape.layers;
+    move_.layer_total = layers_wanted(shape, pages);
     move_.kv_factor = shape.kv_factor;
     move_.block_tokens = shape.tokens;
     move_.row_bytes = shape.head_dim * shape.element_bytes;
@@ -102,11 +102,12 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
   const std::int64_t to_head = piece.first_head * pages.head_stride;
   const std::uint32_t each = split_kv(shape, pages) ? shape.kv_factor : 1;
   const std::uint32_t most_layers = kMostPointers / each;
-  for (std::uint32_t first = 0; first < shape.layers; first += most_layers) {
-    const std::uint32_t count = std::min(most_layers, shape.layers - first);
-    launcher.begin_layers(
-        std::span(pages.layers).subspan(std::size_t{first} * each, std::size_t{count} * each),
-        first, count);
+  const std::uint32_t layers = layers_wanted(shape, pages);
+  for (std::uint32_t first = 0; first < layers; first += most_layers) {
+    const std::uint32_t count = std::min(most_layers, layers - first);
+    const std::size_t pointer = (std::size_t{pages.first_layer} + first) * each;
+    launcher.begin_layers(std::span(pages.layers).subspan(pointer, std::size_t{count} * each),
+                          first, count);
     for (std::size_t i = 0; i < piece.blocks.size(); ++i) {
       for_each_segment(shape, pages, piece.blocks[i].block, [&](const Segment& segment) {
         launcher.add({.block = at[i],

@@ -22,8 +22,8 @@ struct CudaPiece {
   std::uint32_t heads;
 };
 
-// at[i]: device address of the piece's first head of its block i. More than one launch where a
-// kernel's argument cannot name all layers and tiles.
+// at[i]: device address of the piece's first head of its block i, of which it has the layers
+// wanted. More than one launch where a kernel's argument cannot name all layers and tiles.
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at);

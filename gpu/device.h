@@ -22,6 +22,8 @@ struct Pages {
   std::vector<std::byte*> layers;  // one per layer, or one per (layer, kv): K and V apart
   std::int64_t kv_stride = 0, page_stride = 0, token_stride = 0, head_stride = 0;
   std::uint32_t first_head = 0, head_count = 0;
+  std::uint32_t first_layer = 0,
+                layer_count = 0;  // that move, of kRaw blocks; 0: from the first on
   std::uint32_t page_tokens = 0;  // 0: strided
   std::vector<std::int32_t> page_table;
   std::uint64_t first_token = 0;
@@ -63,7 +65,8 @@ using CopyDone = std::function<void(Status)>;
 // A moment in an engine's stream (Device::after); nullptr: none.
 using After = std::shared_ptr<void>;
 
-// Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call.
+// Threads: calls from any thread. `done` runs on a thread of the device's, or inside the call; of
+//          copies in one direction that one thread begins, in their order.
 // Owns:    its threads, streams, staging buffers and registrations. Slab mappings and the engine's
 //          memory are the caller's and must outlive `done`; an After may outlive the device.
 // Blocks:  copies are not waited for, but the CPU device's, which copies in the calling thread;

@@ -41,6 +41,7 @@ PageCopy::PageCopy(const BlockShape& shape, std::span<const BlockAt> blocks, con
       direction_(direction),
       stores_(stores),
       heads_(heads_wanted(shape, pages)),
+      layers_(layers_wanted(shape, pages)),
       row_(std::int64_t{shape.head_dim} * shape.element_bytes),
       plane_(row_ * shape.tokens) {}
 
@@ -51,18 +52,19 @@ std::uint64_t PageCopy::item_bytes() const {
 void PageCopy::copy(std::size_t begin, std::size_t end) const {
   Tiles tiles(stores_);
   while (begin < end) {
-    const BlockAt& block = blocks_[begin / shape_.layers];
-    const auto first = static_cast<std::uint32_t>(begin % shape_.layers);
-    const auto last =
-        static_cast<std::uint32_t>(std::min<std::size_t>(shape_.layers, first + (end - begin)));
+    const BlockAt& block = blocks_[begin / layers_];
+    const auto place = static_cast<std::uint32_t>(begin % layers_);
+    const auto count =
+        static_cast<std::uint32_t>(std::min<std::size_t>(layers_ - place, end - begin));
+    const Layers layers{pages_.first_layer + place, pages_.first_layer + place + count};
     for_each_segment(shape_, pages_, block.block, [&](const Segment& segment) {
       if (pages_.token_stride == row_) {
-        add_runs(tiles, block, segment, {first, last});
+        add_runs(tiles, block, segment, layers);
       } else {
-        add_rows(tiles, block, segment, {first, last});
+        add_rows(tiles, block, segment, layers);
       }
     });
-    begin += last - first;
+    begin += count;
   }
 }
 

@@ -24,8 +24,8 @@ class PageCopy {
   PageCopy(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
            Direction direction, Stores stores);
 
-  // An item is one layer of one block, all of a block's layers side by side.
-  [[nodiscard]] std::size_t items() const { return blocks_.size() * shape_.layers; }
+  // An item is one layer of one block, all layers wanted of a block side by side.
+  [[nodiscard]] std::size_t items() const { return blocks_.size() * layers_; }
   [[nodiscard]] std::uint64_t item_bytes() const;
   void copy(std::size_t begin, std::size_t end) const;
 
@@ -48,6 +48,7 @@ class PageCopy {
   const Direction direction_;
   const Stores stores_;
   const std::uint32_t heads_;
+  const std::uint32_t layers_;
   const std::int64_t row_;    // bytes of one token of one head
   const std::int64_t plane_;  // bytes of all its tokens, which lie side by side in a block
 };

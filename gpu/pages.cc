@@ -51,6 +51,20 @@ Status check_heads(const BlockShape& shape, const Pages& pages) {
                                   " KV heads: give a range inside it");
 }
 
+Status check_layer_range(const BlockShape& shape, const Pages& pages) {
+  const std::uint64_t end = std::uint64_t{pages.first_layer} + pages.layer_count;
+  if (pages.first_layer >= shape.layers || end > shape.layers) {
+    return fail(Code::kInvalid, "layers [" + number(pages.first_layer) + ", " + number(end) +
+                                    ") were asked for, the group has " + number(shape.layers) +
+                                    " layers: give a range inside it");
+  }
+  if (shape.encoding != Encoding::kRaw && layers_wanted(shape, pages) != shape.layers) {
+    return fail(Code::kInvalid,
+                "some layers were asked for, of blocks that are not stored raw: ask for all");
+  }
+  return {};
+}
+
 Status check_strides(const BlockShape& shape, const Pages& pages) {
   const bool many_tokens = shape.tokens > 1 || pages.page_tokens > 1;
   const bool kv_used = shape.kv_factor > 1 && !split_kv(shape, pages);
@@ -112,6 +126,7 @@ Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t fi
                    std::uint32_t count) {
   if (Status status = check_layers(shape, pages); !status) return status;
   if (Status status = check_heads(shape, pages); !status) return status;
+  if (Status status = check_layer_range(shape, pages); !status) return status;
   if (Status status = check_strides(shape, pages); !status) return status;
   const std::uint64_t first_token = std::uint64_t{first_block} * shape.tokens;
   if (first_token < pages.first_token) {

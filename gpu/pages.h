@@ -47,6 +47,10 @@ inline std::byte* layer_base(const BlockShape& shape, const Pages& pages, std::u
   return pages.layers[layer] + kv * pages.kv_stride;
 }
 
+inline std::uint32_t layers_wanted(const BlockShape& shape, const Pages& pages) {
+  return pages.layer_count == 0 ? shape.layers - pages.first_layer : pages.layer_count;
+}
+
 inline std::uint32_t heads_wanted(const BlockShape& shape, const Pages& pages) {
   return pages.head_count == 0 ? shape.heads - pages.first_head : pages.head_count;
 }

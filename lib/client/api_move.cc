@@ -51,9 +51,9 @@ kvfs_status load_call(kvfs_lease* handle, const BlockRange& range,
     const kvfs_transfer_options given = read_options(options);
     Result<EngineSide> side = make_side(client, given.stream);
     if (!side) return pass(std::move(side));
-    auto job = [&lease, &client, side = std::move(*side),
+    auto job = [&lease, &client, side = std::move(*side), step = given.layer_step,
                 deadline = Deadline::after_ms(given.timeout_ms)](Transfer& run) {
-      Status status = load(client, lease, side, deadline, run);
+      Status status = load(client, lease, side, step, deadline, run);
       if (status) {
         client.counters().loaded_bytes.fetch_add(side.range().count * side.touched().bytes,
                                                  std::memory_order_relaxed);
@@ -138,6 +138,18 @@ kvfs_status kvfs_transfer_wait(kvfs_transfer* transfer, int32_t timeout_ms) {
   const kvfs_status checked = check_handle(transfer, "transfer");
   if (checked != KVFS_OK) return checked;
   return guarded([&] { return transfer->transfer.wait(Deadline::after_ms(timeout_ms)); });
+}
+
+kvfs_status kvfs_transfer_wait_layers(kvfs_transfer* transfer, uint32_t layers,
+                                      int32_t timeout_ms) {
+  const kvfs_status checked = check_handle(transfer, "transfer");
+  if (checked != KVFS_OK) return checked;
+  return guarded(
+      [&] { return transfer->transfer.wait_layers(layers, Deadline::after_ms(timeout_ms)); });
+}
+
+uint32_t kvfs_transfer_layers(kvfs_transfer* transfer) {
+  return check_handle(transfer, "transfer") == KVFS_OK ? transfer->transfer.layers() : 0;
 }
 
 int kvfs_transfer_done(kvfs_transfer* transfer) {

@@ -115,6 +115,23 @@ std::span<std::byte* const> EngineSide::addresses(std::span<const gpu::BlockAt> 
   return scratch;
 }
 
+bool EngineSide::layers_movable() const {
+  return pages_ && !opaque_ && shape_.encoding == Encoding::kRaw;
+}
+
+std::uint32_t EngineSide::layers_wanted() const {
+  return pages_ && pages_->layer_count != 0 ? pages_->layer_count : shape_.layers;
+}
+
+EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count) const {
+  EngineSide side = *this;
+  const auto pages = std::make_shared<gpu::Pages>(*pages_);
+  pages->first_layer = first;
+  pages->layer_count = count;
+  side.pages_ = pages;
+  return side;
+}
+
 void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->scatter(shape_, blocks, pages_, after_, std::move(done));

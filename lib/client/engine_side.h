@@ -39,6 +39,13 @@ class EngineSide {
   static Result<EngineSide> from_blocks(const kvfs_blocks& blocks, const Geometry& geometry,
                                         const BlockRange& range, Devices& devices, void* stream);
 
+  // The same with some of its layers; they must be movable.
+  [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
+  [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
+  [[nodiscard]] std::uint32_t layers_wanted() const;
+  // Whether a load may move some layers of its blocks.
+  [[nodiscard]] bool layers_movable() const;
+
   void load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
   void store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
 
@@ -49,7 +56,9 @@ class EngineSide {
 
  private:
   EngineSide(const Geometry& geometry, const BlockRange& range)
-      : shape_(gpu::block_shape(geometry, range.group)), range_(range) {}
+      : shape_(gpu::block_shape(geometry, range.group)),
+        range_(range),
+        opaque_(geometry.opaque()) {}
   // The device of `pointer`, and what the engine's stream holds now.
   Status choose_device(Devices& devices, const void* pointer, void* stream);
   // Addresses of these blocks in the engine; scratch of the calling thread.
@@ -57,6 +66,7 @@ class EngineSide {
 
   gpu::BlockShape shape_;
   BlockRange range_;
+  bool opaque_;
   gpu::Device* device_ = nullptr;
   gpu::After after_;
   std::shared_ptr<const gpu::Pages> pages_;  // nullptr: whole blocks

@@ -20,11 +20,13 @@ namespace {
 // Errors:  the first one ends the walk.
 class Load {
  public:
-  Load(Client& client, PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
-       Transfer& transfer)
+  // With the last block the first `layers` layers have arrived.
+  Load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layers,
+       const Deadline& deadline, Transfer& transfer)
       : client_(client),
         lease_(lease),
         to_(to),
+        layers_(layers),
         deadline_(deadline),
         transfer_(transfer),
         progress_(lease, to.range().first),
@@ -35,6 +37,13 @@ class Load {
       bounce_.emplace(to.block_bytes(), to.range().count);
     }
   }
+
+  // Copies out of the bounce buffer end before it goes.
+  ~Load() {
+    if (bounce_) transfer_.drain();
+  }
+  Load(const Load&) = delete;
+  Load& operator=(const Load&) = delete;
 
   Status run() {
     if (all_placed()) return copy_placed();
@@ -70,17 +79,18 @@ class Load {
       rest = rest.subspan(count);
     }
     const std::uint64_t bytes = std::uint64_t{to_.range().count} * to_.touched().bytes;
-    client_.report_later(bytes, lease_.take_missed_blocks());
+    client_.report_later(bytes * to_.layers_wanted() / to_.layers(), lease_.take_missed_blocks());
     return {};
   }
 
   void copy_batch() {
-    transfer_.begin_part();
-    to_.load(batch().blocks(), [&transfer = transfer_, index = placed_by_](Status copied) {
-      if (copied && index != nullptr) copied = index->in_force();
-      transfer.finish_part(std::move(copied));
-    });
     next_ += static_cast<std::uint32_t>(batch().blocks().size());
+    const std::uint32_t layers = next_ == end_ ? layers_ : 0;
+    transfer_.begin_part();
+    to_.load(batch().blocks(), [&transfer = transfer_, index = placed_by_, layers](Status copied) {
+      if (copied && index != nullptr) copied = index->in_force();
+      transfer.finish_part(std::move(copied), layers);
+    });
   }
 
   // Addresses of blocks from next_ on; returns how many, at least one.
@@ -159,6 +169,7 @@ class Load {
   Client& client_;
   PrefixLease& lease_;
   const EngineSide& to_;
+  const std::uint32_t layers_;
   const Deadline deadline_;
   Transfer& transfer_;
   PrefixLease::Progress progress_;
@@ -197,12 +208,20 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
   return {};
 }
 
-Status load(Client& client, PrefixLease& lease, const EngineSide& to, const Deadline& deadline,
-            Transfer& transfer) {
-  Load load(client, lease, to, deadline, transfer);
-  Status status = load.run();
-  // Copies out of the bounce buffer end before it goes.
-  if (!lease.session().mapped()) transfer.drain();
+Status load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layer_step,
+            const Deadline& deadline, Transfer& transfer) {
+  Status status;
+  // Reading a file again for each step would cost more than it brings.
+  const bool together = layer_step == 0 || !to.layers_movable() || !lease.session().mapped();
+  const std::uint32_t step = together ? to.layers() : layer_step;
+  for (std::uint32_t first = 0; status && first < to.layers();) {
+    const std::uint32_t count = std::min(step, to.layers() - first);
+    const std::uint32_t end = first + count;
+    status = together
+                 ? Load(client, lease, to, end, deadline, transfer).run()
+                 : Load(client, lease, to.with_layers(first, count), end, deadline, transfer).run();
+    first = end;
+  }
   return status;
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <string>
 #include <utility>
 
 namespace kvfs::client {
@@ -16,10 +17,11 @@ void Transfer::begin_part() {
   ++open_parts_;
 }
 
-void Transfer::finish_part(Status status) {
+void Transfer::finish_part(Status status, std::uint32_t layers) {
   std::vector<std::shared_ptr<Slab>> released;  // unmapped, if it comes to that, without the lock
   const std::unique_lock lock(mutex_);
   if (!status && status_) status_ = std::move(status);
+  if (status_) layers_ = std::max(layers_, layers);
   --open_parts_;
   if (open_parts_ == 0) {
     released.swap(slabs_);
@@ -27,7 +29,7 @@ void Transfer::finish_part(Status status) {
     signal_event();
   }
   // Under the lock: a waiter may destroy this object as soon as it has seen the count.
-  if (open_parts_ <= 1) changed_.notify_all();
+  if (open_parts_ <= 1 || layers != 0 || !status_) changed_.notify_all();
 }
 
 void Transfer::hold(const std::shared_ptr<Slab>& slab) {
@@ -53,6 +55,23 @@ Status Transfer::wait(const Deadline& deadline) {
     return fail(Code::kTimeout, "the transfer is not complete yet: it goes on, wait again");
   }
   return status_;
+}
+
+Status Transfer::wait_layers(std::uint32_t layers, const Deadline& deadline) {
+  std::unique_lock lock(mutex_);
+  const auto there = [&] { return layers_ >= layers || open_parts_ == 0 || !status_; };
+  if (deadline.never()) {
+    changed_.wait(lock, there);
+  } else if (!changed_.wait_until(lock, deadline.at(), there)) {
+    return fail(Code::kTimeout, std::to_string(layers_) + " of " + std::to_string(layers) +
+                                    " layers are there yet: the transfer goes on, wait again");
+  }
+  return layers_ >= layers ? Status{} : status_;
+}
+
+std::uint32_t Transfer::layers() const {
+  const std::lock_guard lock(mutex_);
+  return layers_;
 }
 
 Status Transfer::wait_here() {

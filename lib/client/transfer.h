@@ -24,7 +24,8 @@ namespace kvfs::client {
 class Transfer {
  public:
   void begin_part();
-  void finish_part(Status status);
+  // `layers`: with this part the first so many layers have arrived.
+  void finish_part(Status status, std::uint32_t layers = 0);
   void hold(const std::shared_ptr<Slab>& slab);  // the submitter only
   // Waits until only the submitter's part is open: everything begun has been copied.
   void drain();
@@ -34,6 +35,9 @@ class Transfer {
   // For a caller that has nothing else to do: looks for a while before it sleeps, since a copy of
   // many megabytes takes a GPU no longer than a few wake-ups.
   Status wait_here();
+  // Until the first `layers` layers have arrived, or the transfer has ended or failed.
+  Status wait_layers(std::uint32_t layers, const Deadline& deadline);
+  [[nodiscard]] std::uint32_t layers() const;
   [[nodiscard]] bool done() const;
   Result<int> event_fd();
 
@@ -43,6 +47,7 @@ class Transfer {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t open_parts_ = 1;
+  std::uint32_t layers_ = 0;
   std::atomic<bool> complete_{false};  // written with mutex_ held
   Status status_;
   Descriptor event_;

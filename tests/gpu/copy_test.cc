@@ -85,6 +85,10 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
   pages.head_count = random.upto(0, shape.heads - pages.first_head);
   const std::uint32_t heads =
       pages.head_count == 0 ? shape.heads - pages.first_head : pages.head_count;
+  if (encoding == Encoding::kRaw && random.upto(0, 1) == 0) {
+    pages.first_layer = random.upto(0, shape.layers - 1);
+    pages.layer_count = random.upto(0, shape.layers - pages.first_layer);
+  }
 
   const bool paged = random.upto(0, 3) != 0;
   pages.first_token = std::uint64_t{random.upto(0, first_block)} * shape.tokens;
@@ -151,6 +155,11 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
   return made;
 }
 
+std::pair<std::uint32_t, std::uint32_t> layers_of(const Case& c) {
+  const std::uint32_t first = c.pages.first_layer;
+  return {first, c.pages.layer_count == 0 ? c.shape.layers : first + c.pages.layer_count};
+}
+
 // Calls each(offset in a block, offset in the arena) for every row, one element vector at a time.
 template <typename Each>
 void each_row(const Case& c, std::uint32_t block, const Each& each) {
@@ -160,7 +169,7 @@ void each_row(const Case& c, std::uint32_t block, const Each& each) {
   const std::uint32_t heads = p.head_count == 0 ? s.heads - p.first_head : p.head_count;
   const bool apart = p.layers.size() == std::size_t{s.layers} * s.kv_factor && s.kv_factor == 2;
   for (std::uint32_t h = 0; h < heads; ++h) {
-    for (std::uint32_t l = 0; l < s.layers; ++l) {
+    for (auto [l, end] = layers_of(c); l < end; ++l) {
       for (std::uint32_t kv = 0; kv < s.kv_factor; ++kv) {
         for (std::uint32_t t = 0; t < s.tokens; ++t) {
           const std::size_t in_block =
@@ -190,7 +199,7 @@ std::shared_ptr<const Pages> placed(const Case& c, std::byte* arena) {
   return pages;
 }
 
-// The wanted heads of a block as they are stored; `stored` keeps the others.
+// The wanted heads and layers of a block as they are stored; `stored` keeps the others.
 void store_block(const Case& c, const std::byte* block, std::byte* stored) {
   const BlockShape& s = c.shape;
   const std::uint32_t heads =
@@ -199,7 +208,9 @@ void store_block(const Case& c, const std::byte* block, std::byte* stored) {
     const std::byte* from = block + h * s.head_bytes();
     std::byte* to = stored + h * s.stored_head_bytes();
     if (s.encoding == Encoding::kRaw) {
-      std::memcpy(to, from, s.head_bytes());
+      const std::size_t layer = s.head_bytes() / s.layers;
+      const auto [first, end] = layers_of(c);
+      std::memcpy(to + first * layer, from + first * layer, (end - first) * layer);
       continue;
     }
     const PackedLayout layout = s.packed();

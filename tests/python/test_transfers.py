@@ -39,6 +39,29 @@ def test_wait(namespace, stored):
     assert np.array_equal(loaded, kv)
 
 
+@pytest.mark.parametrize("step", [1, 3, 8])
+def test_layers_arrive_in_order(namespace, stored, step):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN), layer_step=step)
+        for layers in (1, 3, 4, 8):
+            transfer.wait_layers(layers, timeout=30)
+            assert transfer.layers >= layers
+            assert np.array_equal(loaded[:layers], kv[:layers])
+        transfer.wait(30)
+    assert np.array_equal(loaded, kv)
+
+
+@pytest.mark.parametrize("stream", [None, 0, 1])
+def test_host_memory_has_no_stream(namespace, stored, stream):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        lease.load(kvfs.Pages(loaded, kv_data.PLAIN), stream=stream)
+    assert np.array_equal(loaded, kv)
+
+
 def test_wait_that_is_too_short_raises_and_the_copy_goes_on(namespace, stored):
     tokens, kv = stored
     loaded = np.zeros_like(kv)

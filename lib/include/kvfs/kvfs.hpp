@@ -51,13 +51,15 @@ struct Blocks {
 };
 
 struct TransferOptions {
-  std::int32_t timeout_ms = 0;  // 0: the library's default; negative: none
-  void* stream = nullptr;       // CUDA stream
+  std::int32_t timeout_ms = 0;   // 0: the library's default; negative: none
+  void* stream = nullptr;        // CUDA stream
+  std::uint32_t layer_step = 0;  // loads: layers that arrive together; 0: all
 
   [[nodiscard]] kvfs_transfer_options c() const {
     return {.size = sizeof(kvfs_transfer_options),
             .timeout_ms = timeout_ms,
             .stream = stream,
+            .layer_step = layer_step,
             .reserved = {}};
   }
 };
@@ -86,6 +88,11 @@ class Transfer {
     check(status);
     return true;
   }
+  // A load's first layers (TransferOptions::layer_step).
+  void wait_layers(std::uint32_t layers) {
+    check(kvfs_transfer_wait_layers(handle_.get(), layers, -1));
+  }
+  [[nodiscard]] std::uint32_t layers() const { return kvfs_transfer_layers(handle_.get()); }
   [[nodiscard]] bool done() const { return kvfs_transfer_done(handle_.get()) != 0; }
   [[nodiscard]] int event_fd() const {
     int fd = -1;

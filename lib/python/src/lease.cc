@@ -16,8 +16,8 @@ constexpr double kTimeout = 30.0;
 std::optional<Transfer> load(const Lease& self, nb::object memory, nb::handle page_table,
                              std::uint64_t first_token, std::uint32_t first_block,
                              std::optional<std::uint32_t> count, std::uint32_t group,
-                             std::optional<double> timeout, std::uintptr_t stream,
-                             bool background) {
+                             std::optional<double> timeout, std::optional<std::uintptr_t> stream,
+                             std::uint32_t layer_step, bool background) {
   const auto handle = open_handle(self.handle, "lease");
   const Pages& pages = pages_argument(memory);
   const PageTable table(page_table);
@@ -25,14 +25,15 @@ std::optional<Transfer> load(const Lease& self, nb::object memory, nb::handle pa
   const std::uint32_t wanted = count.value_or(first_block < blocks ? blocks - first_block : 0);
   const kvfs_pages to = pages.describe(
       handle->client->geometry, {group, first_block, wanted, first_token, table.get()}, true);
-  const kvfs_transfer_options options = transfer_options(timeout, stream);
+  const kvfs_transfer_options options = transfer_options(timeout, stream, layer_step);
   return run_transfer(background, handle, memory, [&](kvfs_transfer** transfer) {
     return kvfs_load(handle->lease.get(), group, first_block, wanted, &to, &options, transfer);
   });
 }
 
 void load_blocks(const Lease& self, const nb::sequence& buffers, std::uint32_t first_block,
-                 std::uint32_t group, std::optional<double> timeout, std::uintptr_t stream) {
+                 std::uint32_t group, std::optional<double> timeout,
+                 std::optional<std::uintptr_t> stream) {
   const auto handle = open_handle(self.handle, "lease");
   const BlockBuffers targets(buffers, kvfs_block_bytes(handle->client->client.get(), group), true);
   const kvfs_blocks to = targets.get();
@@ -78,18 +79,18 @@ A context manager. Transfers under way keep the prefix held until they are compl
           "load",
           [](const Lease& self, nb::object pages, nb::handle table, std::uint64_t first_token,
              std::uint32_t first_block, std::optional<std::uint32_t> count, std::uint32_t group,
-             std::optional<double> timeout, std::uintptr_t stream) {
+             std::optional<double> timeout, std::optional<std::uintptr_t> stream) {
             load(self, std::move(pages), table, first_token, first_block, count, group, timeout,
-                 stream, false);
+                 stream, 0, false);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a = 0, "count"_a.none() = nb::none(), "group"_a = 0,
-          "timeout"_a.none() = kTimeout, "stream"_a = 0,
+          "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
           nb::sig("def load(self, pages: Pages, *, page_table: collections.abc.Sequence[int] | "
                   "None = None, "
                   "first_token: int = 0, first_block: int = 0, count: int | None = None, group: "
                   "int = 0, "
-                  "timeout: float | None = 30.0, stream: int = 0) -> None"),
+                  "timeout: float | None = 30.0, stream: int | None = None) -> None"),
           R"(Copies blocks [first_block, first_block + count) to the engine's memory and waits for the end.
 
 pages        where it is: a kvfs.Pages. It is written in place; nothing is allocated.
@@ -98,29 +99,32 @@ first_token  position in the prefix of slot 0 of page_table[0], or of slot 0 of 
 count        None: to the end of the prefix.
 group        which group of layers.
 timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
-stream       CUDA stream, as an integer: the copy begins after what it was given before the call. 0 is
-             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).
-             Ignored for host memory.)")
+stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda_stream: the copy begins
+             after what it was given before the call. None: after nothing. Ignored for host memory.)")
       .def(
           "load_async",
           [](const Lease& self, nb::object pages, nb::handle table, std::uint64_t first_token,
              std::uint32_t first_block, std::optional<std::uint32_t> count, std::uint32_t group,
-             std::optional<double> timeout, std::uintptr_t stream) {
+             std::optional<double> timeout, std::optional<std::uintptr_t> stream,
+             std::uint32_t layer_step) {
             return *load(self, std::move(pages), table, first_token, first_block, count, group,
-                         timeout, stream, true);
+                         timeout, stream, layer_step, true);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a = 0, "count"_a.none() = nb::none(), "group"_a = 0,
-          "timeout"_a.none() = kTimeout, "stream"_a = 0,
+          "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(), "layer_step"_a = 0,
           nb::sig("def load_async(self, pages: Pages, *, page_table: collections.abc.Sequence[int] "
                   "| None = None, "
                   "first_token: int = 0, first_block: int = 0, count: int | None = None, group: "
                   "int = 0, "
-                  "timeout: float | None = 30.0, stream: int = 0) -> Transfer"),
-          "load() in the background. The Transfer keeps the tensors alive; leave them alone until "
-          "it is done.")
+                  "timeout: float | None = 30.0, stream: int | None = None, "
+                  "layer_step: int = 0) -> Transfer"),
+          R"(load() in the background. The Transfer keeps the tensors alive; leave them alone until it is done.
+
+layer_step   so many layers at a time, in order, in all blocks, so that an engine may compute with the
+             first ones (Transfer.wait_layers) while the others are on their way. 0: all together.)")
       .def("load_blocks", &load_blocks, "buffers"_a, nb::kw_only(), "first_block"_a = 0,
-           "group"_a = 0, "timeout"_a.none() = kTimeout, "stream"_a = 0,
+           "group"_a = 0, "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
            "Copies whole blocks as the store has them: buffers[i], contiguous memory of "
            "block_bytes(group), gets block "
            "first_block + i. For an opaque layout, see also Pages.")

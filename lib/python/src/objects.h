@@ -38,14 +38,19 @@ struct Transfer {
   nanobind::object memory;
 };
 
+// A stream as CUDA's handles are: 0 is the default stream, which the C API wants by the name of
+// cudaStreamLegacy.
 inline kvfs_transfer_options transfer_options(std::optional<double> timeout,
-                                              std::uintptr_t stream) {
+                                              std::optional<std::uintptr_t> stream,
+                                              std::uint32_t layer_step = 0) {
+  constexpr std::uintptr_t kLegacy = 1;
   kvfs_transfer_options options{};
   options.size = sizeof(options);
   // 0 would be the default, but a caller who says 0 seconds means it.
   const std::int32_t wanted = milliseconds(timeout);
   options.timeout_ms = wanted == 0 ? 1 : wanted;
-  options.stream = reinterpret_cast<void*>(stream);
+  if (stream) options.stream = reinterpret_cast<void*>(*stream == 0 ? kLegacy : *stream);
+  options.layer_step = layer_step;
   return options;
 }
 

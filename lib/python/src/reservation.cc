@@ -16,7 +16,7 @@ constexpr double kTimeout = 30.0;
 std::optional<Transfer> store(const Reservation& self, nb::object memory, nb::handle page_table,
                               std::uint64_t first_token, std::optional<std::uint32_t> first_block,
                               std::optional<std::uint32_t> count, std::uint32_t group,
-                              std::optional<double> timeout, std::uintptr_t stream,
+                              std::optional<double> timeout, std::optional<std::uintptr_t> stream,
                               bool background) {
   const auto handle = open_handle(self.handle, "reservation");
   const Pages& pages = pages_argument(memory);
@@ -35,7 +35,7 @@ std::optional<Transfer> store(const Reservation& self, nb::object memory, nb::ha
 
 void store_blocks(const Reservation& self, const nb::sequence& buffers,
                   std::optional<std::uint32_t> first_block, std::uint32_t group,
-                  std::optional<double> timeout, std::uintptr_t stream) {
+                  std::optional<double> timeout, std::optional<std::uintptr_t> stream) {
   const auto handle = open_handle(self.handle, "reservation");
   const BlockBuffers sources(buffers, kvfs_block_bytes(handle->client->client.get(), group), false);
   const kvfs_blocks from = sources.get();
@@ -101,18 +101,19 @@ complete.)")
           "store",
           [](const Reservation& self, nb::object pages, nb::handle table, std::uint64_t first_token,
              std::optional<std::uint32_t> first_block, std::optional<std::uint32_t> count,
-             std::uint32_t group, std::optional<double> timeout, std::uintptr_t stream) {
+             std::uint32_t group, std::optional<double> timeout,
+             std::optional<std::uintptr_t> stream) {
             store(self, std::move(pages), table, first_token, first_block, count, group, timeout,
                   stream, false);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a.none() = nb::none(), "count"_a.none() = nb::none(), "group"_a = 0,
-          "timeout"_a.none() = kTimeout, "stream"_a = 0,
+          "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
           nb::sig("def store(self, pages: Pages, *, page_table: collections.abc.Sequence[int] | "
                   "None = None, "
                   "first_token: int = 0, first_block: int | None = None, count: int | None = None, "
                   "group: int = 0, "
-                  "timeout: float | None = 30.0, stream: int = 0) -> None"),
+                  "timeout: float | None = 30.0, stream: int | None = None) -> None"),
           R"(Copies blocks [first_block, first_block + count) of the prompt from the engine's memory into their slots and
 waits for the end.
 
@@ -123,30 +124,31 @@ first_block  None: the reservation's first.
 count        None: to the reservation's end.
 group        which group of layers; each must be stored before commit().
 timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
-stream       CUDA stream, as an integer: the copy begins after what it was given before the call. 0 is
-             none: for the default stream, whose handle is 0 in torch, give 1 (cudaStreamLegacy).
+stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda_stream: the copy begins
+             after what it was given before the call. None: after nothing.
              Ignored for host memory.)")
       .def(
           "store_async",
           [](const Reservation& self, nb::object pages, nb::handle table, std::uint64_t first_token,
              std::optional<std::uint32_t> first_block, std::optional<std::uint32_t> count,
-             std::uint32_t group, std::optional<double> timeout, std::uintptr_t stream) {
+             std::uint32_t group, std::optional<double> timeout,
+             std::optional<std::uintptr_t> stream) {
             return *store(self, std::move(pages), table, first_token, first_block, count, group,
                           timeout, stream, true);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a.none() = nb::none(), "count"_a.none() = nb::none(), "group"_a = 0,
-          "timeout"_a.none() = kTimeout, "stream"_a = 0,
+          "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
           nb::sig("def store_async(self, pages: Pages, *, page_table: "
                   "collections.abc.Sequence[int] | None = None, "
                   "first_token: int = 0, first_block: int | None = None, count: int | None = None, "
                   "group: int = 0, "
-                  "timeout: float | None = 30.0, stream: int = 0) -> Transfer"),
+                  "timeout: float | None = 30.0, stream: int | None = None) -> Transfer"),
           "store() in the background. The Transfer keeps the tensors alive; do not change them "
           "until it is done.")
       .def("store_blocks", &store_blocks, "buffers"_a, nb::kw_only(),
            "first_block"_a.none() = nb::none(), "group"_a = 0, "timeout"_a.none() = kTimeout,
-           "stream"_a = 0,
+           "stream"_a.none() = nb::none(),
            "Copies whole blocks as the store keeps them: buffers[i], contiguous memory of "
            "block_bytes(group), becomes "
            "block first_block + i. For an opaque layout, see also Pages.")

@@ -11,13 +11,16 @@ namespace {
 // How long a signal such as Ctrl-C may have to wait.
 constexpr std::int32_t kSliceMs = 100;
 
-void wait(const Transfer& transfer, std::optional<double> timeout) {
+// Calls wait_for(milliseconds), which waits, until it is over, `timeout` has passed or a signal
+// came.
+template <typename WaitFor>
+void wait_in_slices(const Transfer& transfer, std::optional<double> timeout,
+                    const WaitFor& wait_for) {
   const std::shared_ptr<TransferHandle> handle = transfer.handle;
   std::int32_t left = milliseconds(timeout);
   for (;;) {
     const std::int32_t slice = left < 0 || left > kSliceMs ? kSliceMs : left;
-    const kvfs_status status =
-        without_gil([&] { return kvfs_transfer_wait(handle->transfer.get(), slice); });
+    const kvfs_status status = without_gil([&] { return wait_for(handle->transfer.get(), slice); });
     // A transfer that failed by its own deadline also says KVFS_TIMEOUT, but is complete.
     if (status != KVFS_TIMEOUT || left == slice ||
         kvfs_transfer_done(handle->transfer.get()) != 0) {
@@ -28,6 +31,16 @@ void wait(const Transfer& transfer, std::optional<double> timeout) {
     }
     left = left < 0 ? left : left - slice;
   }
+}
+
+void wait(const Transfer& transfer, std::optional<double> timeout) {
+  wait_in_slices(transfer, timeout, &kvfs_transfer_wait);
+}
+
+void wait_layers(const Transfer& transfer, std::uint32_t layers, std::optional<double> timeout) {
+  wait_in_slices(transfer, timeout, [layers](kvfs_transfer* handle, std::int32_t slice) {
+    return kvfs_transfer_wait_layers(handle, layers, slice);
+  });
 }
 
 int file_descriptor(const Transfer& transfer) {
@@ -47,6 +60,15 @@ It keeps its lease or reservation and the tensors it copies alive. Dropping the 
            R"(Waits for the end, `timeout` seconds at most (None: forever).
 
 Raises the transfer's own error, or kvfs.Timeout while it is not complete; it goes on then.)")
+      .def(
+          "wait_layers", &wait_layers, nb::arg("layers"), nb::arg("timeout").none() = nb::none(),
+          R"(Waits until the group's first `layers` layers of all blocks are there, `timeout` seconds at most.
+
+See layer_step of Lease.load_async. Raises as wait() does.)")
+      .def_prop_ro(
+          "layers",
+          [](const Transfer& self) { return kvfs_transfer_layers(self.handle->transfer.get()); },
+          "How many of the first layers are there by now.")
       .def_prop_ro(
           "done",
           [](const Transfer& self) { return kvfs_transfer_done(self.handle->transfer.get()) != 0; },

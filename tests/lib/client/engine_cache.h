@@ -74,10 +74,10 @@ class EngineCache {
   void fill(int seed) {
     each([&](float& at, float expected) { at = expected; }, seed, first_token_, end_token());
   }
-  // Whether tokens [from, to) are those of `seed`; the rest must be untouched when `alone`.
-  [[nodiscard]] bool holds(int seed, std::size_t from, std::size_t to) {
+  // Whether tokens [from, to) are those of `seed`, in the first `layers` layers (0: all).
+  [[nodiscard]] bool holds(int seed, std::size_t from, std::size_t to, std::uint32_t layers = 0) {
     bool same = true;
-    each([&](float& at, float expected) { same = same && at == expected; }, seed, from, to);
+    each([&](float& at, float expected) { same = same && at == expected; }, seed, from, to, layers);
     return same;
   }
   [[nodiscard]] bool untouched(std::size_t from, std::size_t to) {
@@ -104,8 +104,9 @@ class EngineCache {
 
  private:
   template <typename Each>
-  void each(const Each& visit, int seed, std::size_t from, std::size_t to) {
-    for (std::uint32_t l = 0; l < shape_.layers; ++l) {
+  void each(const Each& visit, int seed, std::size_t from, std::size_t to,
+            std::uint32_t layers = 0) {
+    for (std::uint32_t l = 0; l < (layers == 0 ? shape_.layers : layers); ++l) {
       for (std::uint32_t kv = 0; kv < shape_.kv; ++kv) {
         for (std::uint32_t h = 0; h < heads_; ++h) {
           for (std::size_t t = from; t < to; ++t) {

@@ -121,6 +121,29 @@ TEST(Transfers, AreCompleteWhenEveryPartIs) {
   EXPECT_TRUE(transfer.wait(Deadline::after_ms(-1)));
 }
 
+TEST(Transfers, SayHowManyLayersHaveArrived) {
+  const Deadline soon = Deadline::after_ms(1);
+  Transfer transfer;
+  transfer.begin_part();
+  transfer.begin_part();
+  EXPECT_EQ(transfer.wait_layers(1, soon).error().code, Code::kTimeout);
+  std::thread waiter([&] { EXPECT_TRUE(transfer.wait_layers(2, Deadline::after_ms(-1))); });
+  transfer.finish_part({}, 2);
+  waiter.join();
+  EXPECT_EQ(transfer.layers(), 2U);
+  EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kTimeout);
+  transfer.finish_part(fail(Code::kIo, "a disk"), 4);  // a part that failed brings no layer
+  EXPECT_EQ(transfer.layers(), 2U);
+  EXPECT_TRUE(transfer.wait_layers(2, soon));
+  EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kIo);  // though it is not complete
+  transfer.finish_part({});
+  EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kIo);
+
+  Transfer whole;
+  whole.finish_part({});
+  EXPECT_TRUE(whole.wait_layers(1, soon));
+}
+
 TEST(Transfers, KeepTheFirstError) {
   Transfer transfer;
   transfer.begin_part();

@@ -237,6 +237,34 @@ TEST_P(RoundTrip, TransfersCompleteByEventWaitAndPoll) {
   EXPECT_TRUE(loaded.holds(11, 0, tokens.size()));
 }
 
+// Layer by layer, in steps that do not divide the layers: what is said to be there is there, and
+// nothing is missing in the end.
+TEST_P(RoundTrip, LayersArriveInOrder) {
+  Client client = open();
+  const auto tokens = some_tokens(16 * 40, 14);
+  store(client, tokens, 14);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  for (const std::uint32_t step : {1U, 3U, 4U, 9U}) {
+    EngineCache loaded(kShape, tokens.size());
+    Transfer loading = lease->begin_load({0, 40}, loaded.pages(), {.layer_step = step});
+    for (std::uint32_t layers = 1; layers <= kShape.layers; ++layers) {
+      loading.wait_layers(layers);
+      EXPECT_GE(loading.layers(), layers);
+      EXPECT_TRUE(loaded.holds(14, 0, tokens.size(), layers)) << layers << " by " << step;
+    }
+    loading.wait();
+    EXPECT_EQ(loading.layers(), kShape.layers);
+    EXPECT_TRUE(loaded.holds(14, 0, tokens.size()));
+    loading.wait_layers(kShape.layers + 1);  // more than there are: the end
+  }
+  // Part of the blocks and of the heads, in the calling thread.
+  EngineCache rank(kShape, tokens.size(), 0, 2, 2);
+  lease->load({8, 16}, rank.pages(), {.layer_step = 2});
+  EXPECT_TRUE(rank.holds(14, 16 * 8, 16 * 24));
+  EXPECT_TRUE(rank.untouched(0, 16 * 8));
+  EXPECT_TRUE(rank.untouched(16 * 24, tokens.size()));
+}
+
 TEST_P(RoundTrip, ManyTransfersAtOnce) {
   Client client = open();
   const auto tokens = some_tokens(16 * 32, 12);
