@@ -52,6 +52,7 @@ Answer ns_remove(FileSystem& fs, const json& request) {
   auto evicted = fs.store().remove_namespace(
       *name, *force ? store::RemoveIf::kNotInUse : store::RemoveIf::kNothingIsPinned);
   if (!evicted) return pass(std::move(evicted));
+  fs.notifier().catch_up();  // whoever looks after the answer is not to see it any more
   return evicted_json(*evicted);
 }
 

@@ -3,6 +3,9 @@
 #include <linux/fuse.h>
 #include <unistd.h>
 
+#include <future>
+#include <memory>
+
 #include "lib/format/result.h"
 
 namespace kvfs::mount {
@@ -34,6 +37,14 @@ void Notifier::forget_inode(fuse_ino_t inode) {
   worker_.post([this, inode] {
     if (session_ != nullptr) prune(inode);
   });
+}
+
+void Notifier::catch_up() {
+  auto told = std::make_shared<std::promise<void>>();
+  const std::future<void> all = told->get_future();
+  worker_.post([told] { told->set_value(); });
+  told.reset();  // a worker that has stopped destroys the job, which ends the wait, too
+  all.wait();
 }
 
 void Notifier::prune(fuse_ino_t inode) const {

@@ -15,7 +15,7 @@ namespace kvfs::mount {
 //
 // Threads: all calls from any thread.
 // Owns:    one thread.
-// Blocks:  stop().
+// Blocks:  stop(), catch_up().
 // Errors:  a failed notification means the kernel knew nothing of it, or is gone: dropped.
 class Notifier {
  public:
@@ -30,6 +30,8 @@ class Notifier {
   // uses one before that gets ESTALE and looks it up anew. Nobody may have it open: the kernel
   // would wait for what is being read of it.
   void forget_inode(fuse_ino_t inode);
+  // Until the kernel was told all that it was to be told before this call.
+  void catch_up();
 
  private:
   void prune(fuse_ino_t inode) const;
