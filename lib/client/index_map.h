@@ -19,7 +19,6 @@ class IndexMap {
  public:
   static Result<IndexMap> open(std::shared_ptr<Session> session);
   [[nodiscard]] const IndexView& view() const { return view_; }
-  [[nodiscard]] const Session& session() const { return *session_; }
 
   // Whether leases granted under it keep their blocks in place still. kUnavailable: its daemon is
   // gone, and the next one, which knows nothing of them, has begun.
