@@ -75,40 +75,46 @@ void expect(int result) {
   if (result != 0) throw std::runtime_error("CUDA error " + std::to_string(result));
 }
 
-void enter_context() {
+void enter_context(int device) {
   void* context = nullptr;
-  expect(driver().primary_context(&context, 0));
+  expect(driver().primary_context(&context, device));
   expect(driver().set_current(context));
 }
 
 class CudaMemory final : public EngineMemory {
  public:
-  explicit CudaMemory(std::size_t bytes) {
-    enter_context();
+  CudaMemory(int device, std::size_t bytes) : device_(device) {
+    enter_context(device_);
     expect(driver().allocate(&pointer_, bytes));
   }
-  ~CudaMemory() override { driver().free(pointer_); }
+  ~CudaMemory() override {
+    enter_context(device_);
+    driver().free(pointer_);
+  }
   CudaMemory(const CudaMemory&) = delete;
   CudaMemory& operator=(const CudaMemory&) = delete;
   std::byte* base() override { return reinterpret_cast<std::byte*>(pointer_); }
   void upload(std::span<const std::byte> bytes) override {
+    enter_context(device_);
     expect(driver().to_device(pointer_, bytes.data(), bytes.size()));
     // From pageable memory the call may return before the bytes are there, and the streams of a
     // device under test do not wait for this one.
     expect(driver().stream_synchronize(nullptr));
   }
   void download(std::span<std::byte> bytes) override {
+    enter_context(device_);
     expect(driver().to_host(bytes.data(), pointer_, bytes.size()));
   }
 
  private:
+  const int device_;
   std::uint64_t pointer_ = 0;
 };
 
 }  // namespace
 
 EngineStream::EngineStream() {
-  enter_context();
+  enter_context(0);
   constexpr unsigned kNonBlocking = 1;
   expect(driver().stream_create(&handle_, kNonBlocking));
 }
@@ -142,15 +148,20 @@ void EngineStream::destroy() {
 
 std::unique_ptr<EngineMemory> allocate(Where where, std::size_t bytes) {
   if (where == Where::kHost) return std::make_unique<HostMemory>(bytes);
-  return std::make_unique<CudaMemory>(bytes);
+  return std::make_unique<CudaMemory>(where == Where::kCuda ? 0 : 1, bytes);
 }
 
-const char* no_cuda() {
+const char* no_cuda(Where where) {
   void* const library = ::dlopen("libcuda.so.1", RTLD_NOW);
   if (library == nullptr) return "there is no CUDA driver";
   int (*init)(unsigned) = nullptr;
   find(library, init, "cuInit");
-  return init(0) == 0 ? nullptr : "there is no GPU that the CUDA driver can use";
+  if (init(0) != 0) return "there is no GPU that the CUDA driver can use";
+  int (*get_count)(int*) = nullptr;
+  find(library, get_count, "cuDeviceGetCount");
+  int count = 0;
+  expect(get_count(&count));
+  return where == Where::kSecondCuda && count < 2 ? "there is no second GPU" : nullptr;
 }
 
 }  // namespace kvfs::gpu::test

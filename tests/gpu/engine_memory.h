@@ -37,10 +37,10 @@ class EngineStream {
   void* handle_ = nullptr;
 };
 
-// Where an engine's memory can be.
-enum class Where : std::uint8_t { kHost, kCuda };
+// Where an engine's memory can be: in host memory, on the first GPU, on the second.
+enum class Where : std::uint8_t { kHost, kCuda, kSecondCuda };
 std::unique_ptr<EngineMemory> allocate(Where where, std::size_t bytes);
-// nullptr, or why there is no CUDA device.
-const char* no_cuda();
+// nullptr, or why there is no such CUDA device.
+const char* no_cuda(Where where = Where::kCuda);
 
 }  // namespace kvfs::gpu::test

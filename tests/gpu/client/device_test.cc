@@ -19,6 +19,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using gpu::test::EngineStream;
+using gpu::test::Where;
 
 // 128 KiB a block.
 constexpr Model kModel{.layers = 16, .heads = 4, .dim = 32};
@@ -124,6 +125,58 @@ TEST_P(DeviceMemory, LoadsSignalTheirEvent) {
   ASSERT_EQ(::poll(&event, 1, 10000), 1);
   EXPECT_TRUE(transfer.done());
   EXPECT_TRUE(found.holds(1, 0, kTokens));
+}
+
+// What is said to be there is there, while the other layers are on their way.
+TEST_P(DeviceMemory, LayersArriveInOrder) {
+  Client client = open("ns");
+  const auto tokens = prompt(1, kTokens);
+  Engine cache(where(), kModel, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  for (const std::uint32_t step : {1U, 5U, 16U}) {
+    Engine found(where(), kModel, {}, kTokens);
+    EngineStream stream;
+    stream.sleep(20ms);
+    Transfer loading = lease->begin_load({0, match.blocks}, found.pages(),
+                                         {.stream = stream.handle(), .layer_step = step});
+    for (std::uint32_t layers = 1; layers <= kModel.layers; ++layers) {
+      loading.wait_layers(layers);
+      EXPECT_TRUE(found.holds_layers(1, layers)) << layers << " by " << step;
+    }
+    loading.wait();
+    EXPECT_TRUE(found.holds(1, 0, kTokens));
+  }
+  // A rank's heads, some of the blocks.
+  Engine rank(where(), kModel, {.axes = "LPKHT", .first_head = 1, .heads = 2}, kTokens);
+  lease->load({8, 16}, rank.pages(), {.layer_step = 3});
+  EXPECT_TRUE(rank.holds(1, 16 * 8, 16 * 24));
+}
+
+// One client, engines on two GPUs: each direction of each has lanes of its own.
+TEST_P(DeviceMemory, TwoGpusAtOnce) {
+  if (const char* why = gpu::test::no_cuda(Where::kSecondCuda); why != nullptr) GTEST_SKIP() << why;
+  Client client = open("ns");
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (const Where own : {Where::kCuda, Where::kSecondCuda}) {
+    const Where other = own == Where::kCuda ? Where::kSecondCuda : Where::kCuda;
+    threads.emplace_back([&, own, other] {
+      Engine from(own, kModel, {}, kTokens);
+      Engine to(other, kModel, {.axes = "LPKHT"}, kTokens);
+      for (int i = 0; i < 5; ++i) {
+        const int seed = 10 + static_cast<int>(own) * 10 + i;
+        from.fill(seed);
+        store(client, from, seed, kTokens);
+        to.clear();
+        load(client, to, seed, kTokens);
+        if (to.holds(seed, 0, kTokens)) ++good;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 10);
 }
 
 TEST_P(DeviceMemory, BothWaysAtOnceFromSeveralThreads) {

@@ -129,4 +129,11 @@ bool Engine::holds(int seed, std::uint32_t from, std::uint32_t to) const {
   return found == image(seed, from, to);
 }
 
+bool Engine::holds_layers(int seed, std::uint32_t layers) const {
+  std::vector<std::byte> found(layers * strides_['L']);
+  memory_->download(found);
+  const std::vector<std::byte> wanted = image(seed, 0, tokens_);
+  return std::ranges::equal(found, std::span(wanted).first(found.size()));
+}
+
 }  // namespace kvfs::test

@@ -50,6 +50,8 @@ class Engine {
   [[nodiscard]] std::vector<std::byte> filled(int seed) const { return image(seed, 0, tokens_); }
   // Tokens [from, to) are those of `seed`, and no other byte was touched.
   [[nodiscard]] bool holds(int seed, std::uint32_t from, std::uint32_t to) const;
+  // The first `layers` layers are those of `seed`; the others may be anything. L is outermost.
+  [[nodiscard]] bool holds_layers(int seed, std::uint32_t layers) const;
   std::vector<void*>& layers() { return layers_; }
   std::vector<std::int32_t>& table() { return table_; }
 

@@ -20,10 +20,12 @@ struct Way {
 inline constexpr Way kWays[] = {{gpu::test::Where::kHost, false},
                                 {gpu::test::Where::kHost, true},
                                 {gpu::test::Where::kCuda, false},
-                                {gpu::test::Where::kCuda, true}};
+                                {gpu::test::Where::kCuda, true},
+                                {gpu::test::Where::kSecondCuda, false}};
 inline std::string way_name(const ::testing::TestParamInfo<Way>& way) {
-  const bool host = way.param.where == gpu::test::Where::kHost;
-  return std::string(host ? "host" : "cuda") + (way.param.fallback ? "_read" : "_mapped");
+  constexpr const char* kNames[] = {"host", "cuda", "second_cuda"};
+  return std::string(kNames[static_cast<int>(way.param.where)]) +
+         (way.param.fallback ? "_read" : "_mapped");
 }
 
 inline std::vector<std::int32_t> prompt(int seed, std::uint32_t tokens) {
@@ -58,8 +60,9 @@ inline void load(Client& client, const Engine& to, int seed, std::uint32_t token
 class MountedEngine : public Mounted, public ::testing::WithParamInterface<Way> {
  protected:
   void SetUp() override {
-    if (where() == gpu::test::Where::kCuda && gpu::test::no_cuda() != nullptr) {
-      GTEST_SKIP() << gpu::test::no_cuda();
+    const bool host = where() == gpu::test::Where::kHost;
+    if (const char* why = host ? nullptr : gpu::test::no_cuda(where()); why != nullptr) {
+      GTEST_SKIP() << why;
     }
     Mounted::SetUp();
   }
