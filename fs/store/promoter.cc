@@ -52,18 +52,23 @@ void Promoter::request(NamespaceState& state, BlockOf block, const Interest& int
 void Promoter::run() {
   MutexLock lock(mutex_);
   while (true) {
-    if (!ended_.empty()) {
-      Read read = std::move(ended_.back());
-      ended_.pop_back();
+    if (may_begin()) {
+      std::vector<Request> requests = take_requests();
+      beginning_ = true;
+      if (!ended_.empty()) changed_.notify_one();
+      lock.unlock();
+      begin(std::move(requests));
+      lock.lock();
+      beginning_ = false;
+    } else if (!ended_.empty()) {
+      Read read = std::move(ended_.front());
+      ended_.pop_front();
       lock.unlock();
       end(read);
       read.state = nullptr;
       lock.lock();
-    } else if (!queue_.empty() && (stopping_ || in_flight_ < services_.options.promote_depth)) {
-      std::vector<Request> requests = take_requests();
-      lock.unlock();
-      begin(std::move(requests));
-      lock.lock();
+      --in_flight_;
+      changed_.notify_one();
     } else if (stopping_ && in_flight_ == 0) {
       changed_.notify_all();
       return;
@@ -73,10 +78,16 @@ void Promoter::run() {
   }
 }
 
+bool Promoter::may_begin() const {
+  const std::size_t depth = services_.options.promote_depth;
+  return !queue_.empty() && !beginning_ &&
+         (stopping_ || (at_device_ < depth && in_flight_ < 2 * depth));
+}
+
 // From the front, as long as they are of one group of one namespace.
 std::vector<Promoter::Request> Promoter::take_requests() {
-  const std::size_t depth = std::max<std::size_t>(services_.options.promote_depth, in_flight_ + 1);
-  const std::size_t most = std::min(kBatch, depth - in_flight_);
+  const std::size_t depth = std::max<std::size_t>(services_.options.promote_depth, at_device_ + 1);
+  const std::size_t most = std::min(kBatch, depth - at_device_);
   std::vector<Request> taken;
   while (!queue_.empty() && taken.size() < most) {
     const Request& next = queue_.front();
@@ -87,6 +98,7 @@ std::vector<Promoter::Request> Promoter::take_requests() {
     taken.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
+  at_device_ += taken.size();
   in_flight_ += taken.size();
   return taken;
 }
@@ -126,7 +138,7 @@ std::vector<Promoter::Read> Promoter::still_wanted(std::vector<Request>& request
     }
   }
   dispose(*state, std::move(removal));
-  left_device(requests.size() - reads.size());
+  never_went(requests.size() - reads.size());
   return reads;
 }
 
@@ -163,9 +175,7 @@ void Promoter::begin(std::vector<Request> requests) {
     const std::span memory(services_.dram->address(read.dram), state.slot_bytes[group]);
     services_.nvme->read(read.nvme, memory, [this, read](Status status) mutable {
       read.status = std::move(status);
-      const MutexLock lock(mutex_);
-      ended_.push_back(std::move(read));
-      changed_.notify_one();
+      came_back(std::move(read));
     });
   }
 }
@@ -179,7 +189,7 @@ void Promoter::fail_reads(std::span<const Read> reads, const Error& error) {
     for (const Read& read : reads) finish(state, read.block, tl::unexpected(error), removal);
   }
   dispose(state, std::move(removal));
-  left_device(reads.size());
+  never_went(reads.size());
 }
 
 void Promoter::end(Read& read) {
@@ -205,7 +215,6 @@ void Promoter::end(Read& read) {
   }
   KVFS_SYNC_POINT("promoter:published");
   dispose(state, std::move(removal));
-  left_device(1);
 }
 
 void Promoter::publish(NamespaceState& state, BlockOf block, Removal& removal) {
@@ -244,8 +253,16 @@ void Promoter::finish(NamespaceState& state, BlockOf block, const Status& status
   state.end_io(block.id, block.group, removal);
 }
 
-void Promoter::left_device(std::size_t reads) {
+void Promoter::came_back(Read read) {
   const MutexLock lock(mutex_);
+  --at_device_;
+  ended_.push_back(std::move(read));
+  changed_.notify_one();
+}
+
+void Promoter::never_went(std::size_t reads) {
+  const MutexLock lock(mutex_);
+  at_device_ -= reads;
   in_flight_ -= reads;
   changed_.notify_one();
 }

@@ -16,9 +16,11 @@ namespace kvfs::store {
 // taken, evicting if need be -> the block is marked kPromoting and read straight into the slot ->
 // its checksum is compared -> it is published and its waiters are called. A request for a block
 // that is under way joins it. A block whose bytes are bad is dropped with all that follows it. In
-// the order of the requests; at most `promote_depth` blocks at the device at once.
+// the order of the requests; at most `promote_depth` blocks at the device at once, and as many read
+// and not yet compared: where processors are busy the disk does not wait for them.
 //
-// Threads: all calls from any thread. A few threads of its own take slots and compare checksums.
+// Threads: all calls from any thread. A few threads of its own; one of them at a time takes slots,
+//          which may wait for room, so that another is there for what has been read.
 // Owns:    its queue. Requests hold their blocks.
 // Blocks:  stop(), for reads at the device.
 // Errors:  waiters get kCorrupt, kIo, kNoSpace, or kUnavailable when the store closes.
@@ -53,6 +55,7 @@ class Promoter {
   };
 
   void run();
+  [[nodiscard]] bool may_begin() const REQUIRES(mutex_);
   std::vector<Request> take_requests() REQUIRES(mutex_);
   void begin(std::vector<Request> requests);
   [[nodiscard]] std::vector<Read> still_wanted(std::vector<Request>& requests);
@@ -63,14 +66,17 @@ class Promoter {
       REQUIRES(state.mutex);
   void finish(NamespaceState& state, BlockOf block, const Status& status, Removal& removal)
       REQUIRES(state.mutex);
-  void left_device(std::size_t reads);
+  void came_back(Read read);
+  void never_went(std::size_t reads);
 
   Services& services_;
   Mutex mutex_;  // lock order: namespace -> this
   CondVar changed_;
   std::deque<Request> queue_ GUARDED_BY(mutex_);
-  std::vector<Read> ended_ GUARDED_BY(mutex_);
-  std::size_t in_flight_ GUARDED_BY(mutex_) = 0;  // begun and not ended
+  std::deque<Read> ended_ GUARDED_BY(mutex_);     // back from the device
+  std::size_t at_device_ GUARDED_BY(mutex_) = 0;  // or about to go there
+  std::size_t in_flight_ GUARDED_BY(mutex_) = 0;  // begun and not done with
+  bool beginning_ GUARDED_BY(mutex_) = false;     // a thread takes slots
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

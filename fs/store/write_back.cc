@@ -18,6 +18,8 @@ constexpr std::size_t kThreads = 2;
 constexpr std::size_t kWritesInFlight = 64;
 // Blocks taken from a namespace at once, before another one has its turn.
 constexpr std::size_t kBatch = 8;
+// Written together: what the tier makes one request of.
+constexpr std::uint64_t kTogetherBytes = 2 << 20;
 constexpr std::chrono::milliseconds kPauseWhenFull{200};
 constexpr std::chrono::milliseconds kPauseAfterError{50};
 
@@ -128,14 +130,32 @@ void WriteBack::serve(const NamespacePtr& state) {
     services_.room_waiters.made();
     return;
   }
+  std::vector<Write> writes = take_with_slots(state);
+  // The device gets them as soon as there is enough for one large request.
+  for (std::size_t first = 0, next = 0; first < writes.size(); first = next) {
+    std::uint64_t bytes = 0;
+    for (; next < writes.size() && bytes < kTogetherBytes; ++next) {
+      add_checksum(writes[next]);
+      bytes += state->slot_bytes[writes[next].block.group];
+    }
+    begin(std::span(writes).subspan(first, next - first));
+  }
+}
+
+std::vector<WriteBack::Write> WriteBack::take_with_slots(const NamespacePtr& state) {
+  const MutexLock in_order(order_mutex_);
   bool more = false;
   std::vector<Write> writes = take(*state, more);
   {
     const MutexLock lock(mutex_);
     in_flight_ += writes.size();
   }
+  for (Write& write : writes) {
+    auto slot = services_.nvme_space->allocate(*state, write.block.group);
+    slot ? void(write.slot = *slot) : void(write.status = pass(std::move(slot)));
+  }
   if (more) mark_ready(state);
-  for (Write& write : writes) begin(std::move(write));
+  return writes;
 }
 
 std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more) {
@@ -168,36 +188,47 @@ std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more)
   return taken;
 }
 
-void WriteBack::begin(Write write) {
-  NamespaceState& state = *write.state;
-  const auto [block, group] = write.block;
-  std::byte* memory = services_.dram->address(write.dram);
-  if (!write.has_checksum) write.checksum = block_checksum({memory, state.block_bytes[group]});
-  auto slot = services_.nvme_space->allocate(state, group);
-  if (slot) {
-    write.slot = *slot;
+void WriteBack::add_checksum(Write& write) {
+  if (!write.status || write.has_checksum) return;
+  const std::byte* memory = services_.dram->address(write.dram);
+  write.checksum = block_checksum({memory, write.state->block_bytes[write.block.group]});
+}
+
+// Those that have a slot go to the device; the others end here.
+void WriteBack::begin(std::span<Write> writes) {
+  NamespaceState& state = *writes.front().state;
+  {
     const MutexLock lock(state.mutex);
-    Placement& placement = state.catalog->placement(block, group);
-    placement.checksum = write.checksum;
-    placement.flags |= kHasChecksum;
-    state.writes.at(block).slots[group] = write.slot;
-  } else {
-    write.status = pass(std::move(slot));
-    const MutexLock lock(mutex_);
-    ended_.push_back(std::move(write));
-    changed_.notify_one();
-    return;
+    for (const Write& write : writes) {
+      if (!write.status) continue;
+      const auto [block, group] = write.block;
+      Placement& placement = state.catalog->placement(block, group);
+      placement.checksum = write.checksum;
+      placement.flags |= kHasChecksum;
+      state.writes.at(block).slots[group] = write.slot;
+    }
   }
-  services_.slab_registry->ensure(write.dram.slab);
-  KVFS_SYNC_POINT("write_back:writing");
-  const std::span<const std::byte> bytes(memory, state.slot_bytes[group]);
-  const tiers::TierSlot to = write.slot;
-  services_.nvme->write(to, bytes, [this, write = std::move(write)](Status status) mutable {
-    write.status = std::move(status);
-    const MutexLock lock(mutex_);
-    ended_.push_back(std::move(write));
-    changed_.notify_one();
-  });
+  for (Write& write : writes) {
+    if (!write.status) {
+      came_back(std::move(write));
+      continue;
+    }
+    services_.slab_registry->ensure(write.dram.slab);
+    KVFS_SYNC_POINT("write_back:writing");
+    const std::span<const std::byte> bytes(services_.dram->address(write.dram),
+                                           state.slot_bytes[write.block.group]);
+    const tiers::TierSlot to = write.slot;
+    services_.nvme->write(to, bytes, [this, write = std::move(write)](Status status) mutable {
+      write.status = std::move(status);
+      came_back(std::move(write));
+    });
+  }
+}
+
+void WriteBack::came_back(Write write) {
+  const MutexLock lock(mutex_);
+  ended_.push_back(std::move(write));
+  changed_.notify_one();
 }
 
 void WriteBack::end(Write& write) {

@@ -11,10 +11,13 @@
 
 namespace kvfs::store {
 
-// A dirty block, in the order of commits: its checksum is computed, a slot is taken (evicting from
-// NVMe if need be), it is written; when all its groups are, and its parent's record is in the
+// A dirty block, in the order of commits: a slot is taken (evicting from NVMe if need be), its
+// checksum is computed, it is written; when all its groups are, and its parent's record is in the
 // journal or before it in its queue, its record is submitted to the journal; when that is durable
 // the block has an NVMe copy, is clean, and those who wait for its flush are called.
+//
+// Slots are taken in the order of the blocks, whichever thread does it: so a prefix lies on NVMe in
+// its own order, and reading it back is one run, which makes large requests of small blocks.
 //
 // The block is held from the first write to the journal's answer, so that no slot in use is freed.
 //
@@ -61,7 +64,10 @@ class WriteBack {
   void tell_when_idle(MutexLock& lock);
   void serve(const NamespacePtr& state);
   std::vector<Write> take(NamespaceState& state, bool& more);
-  void begin(Write write);
+  std::vector<Write> take_with_slots(const NamespacePtr& state);
+  void begin(std::span<Write> writes);
+  void add_checksum(Write& write);
+  void came_back(Write write);
   void end(Write& write);
   void written(NamespaceState& state, BlockId block, Removal& removal) REQUIRES(state.mutex);
   void abandon(NamespaceState& state, BlockId block, Removal& removal) REQUIRES(state.mutex);
@@ -73,6 +79,7 @@ class WriteBack {
   void pause(std::chrono::milliseconds time);
 
   Services& services_;
+  Mutex order_mutex_;    // from taking blocks until they have slots; taken before all others
   mutable Mutex mutex_;  // lock order: namespace -> this
   CondVar changed_;
   std::deque<NamespacePtr> ready_ GUARDED_BY(mutex_);  // have dirty blocks; each at most once
