@@ -91,7 +91,7 @@ class Device {
   virtual void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
                        std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Pages to blocks (store). Of packed blocks, packed_fits (gpu/pack_codec.h) says afterwards of
-  // each head whether it could be packed; one that could not has to be stored raw.
+  // each head whether it could be packed; a block with one that could not must not be stored.
   virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
                       std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].

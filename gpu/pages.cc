@@ -119,7 +119,8 @@ BlockShape block_shape(const Geometry& geometry, std::size_t group) {
           .kv_factor = g.kv_factor,
           .tokens = geometry.block_tokens,
           .head_dim = g.head_dim,
-          .element_bytes = dtype_bytes(geometry.dtype)};
+          .element_bytes = dtype_bytes(geometry.dtype),
+          .encoding = geometry.encoding};
 }
 
 Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t first_block,

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "fs/mount/stats_json.h"
+
 namespace kvfs::mount {
 
 using nlohmann::json;
@@ -95,6 +97,8 @@ json prefix_json(const store::Namespace& ns, const store::PrefixInfo& info) {
           {"blocks", info.blocks},
           {"tokens", std::uint64_t{info.blocks} * ns.geometry().block_tokens},
           {"file_bytes", info.file_bytes},
+          {"encoding", encoding_name(ns.geometry().encoding)},
+          {"ratio", packing_ratio(ns.geometry())},
           {"tiers", {{"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
           {"hits", info.hits},
           {"stored_at", static_cast<double>(info.stored_at)},

@@ -61,13 +61,13 @@ Answer list(const Call& call) {
 }
 
 json node_json(const store::Namespace& ns, const store::PrefixInfo& info) {
-  std::uint64_t block_bytes = 0;
+  std::uint64_t slot_bytes = 0;  // of a block with all groups
   for (std::size_t group = 0; group < ns.geometry().groups.size(); ++group)
-    block_bytes += ns.geometry().block_bytes(group);
+    slot_bytes += ns.geometry().slot_bytes(group);
   return {{"key", to_hex(info.key)},
           {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
           {"blocks", info.blocks},
-          {"own_blocks", info.own_bytes / block_bytes},
+          {"own_blocks", info.own_bytes / slot_bytes},
           {"tiers", {{"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
           {"hits", info.hits},
           {"pinned", info.pinned},

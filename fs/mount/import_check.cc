@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fs/store/reserve_waiting.h"
+#include "gpu/block_codec.h"
 #include "lib/format/checksum.h"
 
 namespace kvfs::mount {
@@ -28,6 +29,7 @@ struct Source {
   std::vector<Token> tokens;
   std::vector<ExtraAt> extras;
   std::vector<std::vector<std::uint64_t>> checksums;  // by group, from its first block
+  std::vector<std::byte> unpacked = {};               // a block as the file has it
 
   [[nodiscard]] std::uint64_t offset(std::uint32_t block, std::uint32_t group) const {
     return header.layout.kv[group] +
@@ -105,11 +107,18 @@ Status check_keys(const Source& source) {
                                           to_hex(keys.back()), to_hex(source.header.key)));
 }
 
-// Reads one block into `out` and checks it.
-Status read_block(const Source& source, std::uint32_t block, std::uint32_t group,
+// Reads one block into `out`, as it is to be stored, and checks it.
+Status read_block(Source& source, std::uint32_t block, std::uint32_t group,
                   std::span<std::byte> out) {
-  if (auto status = read_exactly(source.file, source.offset(block, group), out); !status)
+  const bool packed = source.geometry.encoding == Encoding::kPacked;
+  if (packed) source.unpacked.resize(source.geometry.block_bytes(group));
+  const std::span in_file = packed ? std::span(source.unpacked) : out;
+  if (auto status = read_exactly(source.file, source.offset(block, group), in_file); !status)
     return status;
+  if (packed &&
+      !gpu::pack_block(gpu::block_shape(source.geometry, group), in_file.data(), out.data())) {
+    return fail(Code::kInvalid, fmt::format("block {} of group {} cannot be packed", block, group));
+  }
   if (block_checksum(out) == source.checksum(block, group)) return {};
   return fail(Code::kInvalid,
               fmt::format("block {} of group {} does not have its checksum", block, group));
@@ -127,10 +136,10 @@ Status for_blocks(const Source& source, std::uint32_t first, std::uint32_t count
   return {};
 }
 
-Status check_blocks(const Source& source) {
+Status check_blocks(Source& source) {
   std::vector<std::byte> scratch;
   return for_blocks(source, 0, source.header.blocks, [&](std::uint32_t block, std::uint32_t group) {
-    scratch.resize(static_cast<std::size_t>(source.geometry.block_bytes(group)));
+    scratch.resize(static_cast<std::size_t>(source.geometry.stored_bytes(group)));
     return read_block(source, block, group, scratch);
   });
 }
@@ -146,8 +155,8 @@ void leave_out_absent(const Source& source, store::Reservation& reservation, std
 }
 
 // Stores blocks [first, first + count) behind `parent`, which becomes their tip.
-Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t first,
-                   std::uint32_t count, Key& parent) {
+Status store_chunk(Source& source, store::Namespace& ns, std::uint32_t first, std::uint32_t count,
+                   Key& parent) {
   const std::uint32_t block_tokens = source.geometry.block_tokens;
   const auto tokens =
       std::span(source.tokens)
@@ -171,7 +180,7 @@ Status store_chunk(const Source& source, store::Namespace& ns, std::uint32_t fir
         if (slot == nullptr) return {};  // stored already, perhaps by another writer
         // Once more: another descriptor may have written since.
         return read_block(source, block, group,
-                          {slot, static_cast<std::size_t>(source.geometry.block_bytes(group))});
+                          {slot, static_cast<std::size_t>(source.geometry.stored_bytes(group))});
       });
   if (!status) return status;
   auto committed = reservation->commit(count);

@@ -69,6 +69,9 @@ void add_namespace(MetricFamilies& out, const store::NamespaceStats& stats) {
               number(stats.committed_blocks));
   out.counter("kvfs_lost_races_total", "Blocks that another writer published first", labels,
               number(stats.lost_races));
+  out.counter("kvfs_unpackable_blocks_total",
+              "Blocks not stored, since they or one before them could not be packed", labels,
+              number(stats.unpackable_blocks));
   const std::pair<const char*, std::uint64_t> moves[] = {
       {"loaded", stats.loaded_bytes},
       {"stored", stats.stored_bytes},

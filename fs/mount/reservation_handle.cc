@@ -12,7 +12,7 @@ namespace kvfs::mount {
 ReservationHandle::ReservationHandle(InodePtr inode) : Handle(std::move(inode)) {
   const Geometry& geometry = this->inode()->ns->geometry();
   for (std::size_t group = 0; group < geometry.groups.size(); ++group) {
-    group_bytes_.push_back(geometry.block_bytes(group));
+    group_bytes_.push_back(geometry.stored_bytes(group));
     block_stride_ += group_bytes_.back();
   }
 }

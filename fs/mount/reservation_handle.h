@@ -10,7 +10,7 @@ namespace kvfs::mount {
 
 // States: empty -> reserving, by the first reserve() or join(). Closing it without commit frees the
 // slots. As a file it is the reserved blocks one after the other, each with its groups in order
-// (block_bytes, not slot_bytes): pwrite(2) is how blocks are written where slabs cannot be mapped.
+// (stored_bytes, not slot_bytes): pwrite(2) is how blocks are written where slabs cannot be mapped.
 //
 // Threads: as Handle. Writes run side by side; commit waits for them.
 // Owns:    its share of the reservation.

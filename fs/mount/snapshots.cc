@@ -22,7 +22,7 @@ std::string snapshot(FileSystem& fs, const Inode& inode) {
     case InodeKind::kGeometry:
       return to_json(inode.ns->geometry()).dump(2) + "\n";
     case InodeKind::kNamespaceStats:
-      return namespace_stats_json(inode.ns->stats()).dump(2) + "\n";
+      return namespace_stats_json(*inode.ns).dump(2) + "\n";
     default:
       return {};
   }

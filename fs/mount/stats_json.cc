@@ -57,8 +57,21 @@ json histogram_json(const HistogramSnapshot& histogram) {
   return out;
 }
 
-json namespace_stats_json(const store::NamespaceStats& stats) {
+double packing_ratio(const Geometry& geometry) {
+  std::uint64_t blocks = 0;
+  std::uint64_t slots = 0;
+  for (std::size_t group = 0; group < geometry.groups.size(); ++group) {
+    blocks += geometry.block_bytes(group);
+    slots += geometry.slot_bytes(group);
+  }
+  return static_cast<double>(blocks) / static_cast<double>(slots);
+}
+
+json namespace_stats_json(const store::Namespace& ns) {
+  const store::NamespaceStats stats = ns.stats();
   return {{"name", stats.name},
+          {"encoding", encoding_name(ns.geometry().encoding)},
+          {"ratio", packing_ratio(ns.geometry())},
           {"blocks", stats.blocks},
           {"prefixes", stats.prefixes},
           {"pinned", stats.pinned},
@@ -74,6 +87,7 @@ json namespace_stats_json(const store::NamespaceStats& stats) {
           {"commits_total", stats.commits_total},
           {"committed_blocks", stats.committed_blocks},
           {"lost_races", stats.lost_races},
+          {"unpackable_blocks", stats.unpackable_blocks},
           {"loaded_bytes", stats.loaded_bytes},
           {"stored_bytes", stats.stored_bytes},
           {"promoted_bytes", stats.promoted_bytes},
@@ -87,8 +101,7 @@ json store_stats_json(FileSystem& fs) {
   if (stats.dram.present) tiers["dram"] = tier_json(stats.dram);
   if (stats.nvme.present) tiers["nvme"] = tier_json(stats.nvme);
   json namespaces = json::array();
-  for (const auto& ns : fs.store().namespaces())
-    namespaces.push_back(namespace_stats_json(ns->stats()));
+  for (const auto& ns : fs.store().namespaces()) namespaces.push_back(namespace_stats_json(*ns));
   return {{"store",
            {{"id", fs.store().id()},
             {"epoch", fs.store().epoch()},

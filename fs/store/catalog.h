@@ -23,9 +23,9 @@ namespace kvfs::store {
 // Where one group's block is, and what may be done with it. Lives in a tmpfs file, so
 // that a daemon that was killed finds what is in DRAM.
 struct Placement {
-  tiers::DramSlot dram;                      // invalid: not in DRAM
-  tiers::TierSlot nvme;                      // invalid: not on NVMe (or not journalled yet)
-  std::uint64_t checksum = 0;                // XXH3-64 of block_bytes; meaningful with kHasChecksum
+  tiers::DramSlot dram;        // invalid: not in DRAM
+  tiers::TierSlot nvme;        // invalid: not on NVMe (or not journalled yet)
+  std::uint64_t checksum = 0;  // XXH3-64 of stored_bytes; meaningful with kHasChecksum
   std::uint32_t resident_pos = 0xffffffffU;  // position in Catalog's list of resident blocks
   std::uint16_t io_pins = 0;  // I/O in flight from or into the DRAM slot: it must not move
   std::uint16_t flags = 0;    // PlacementFlags

@@ -126,7 +126,7 @@ Result<std::uint32_t> LeaseImpl::extents(std::uint32_t group, std::uint32_t firs
     }
     use(first, filled);
   }
-  state_->count_loaded(filled * state_->block_bytes[group]);
+  state_->count_loaded(filled * state_->stored_bytes[group]);
   return filled;
 }
 

@@ -23,7 +23,7 @@ struct NamespaceMetrics {
   Counter dram_blocks, nvme_blocks, dram_bytes, nvme_bytes, dirty_bytes, pinned;  // gauges
   Counter leases_open, reservations_open;                                         // gauges
   Counter hit_blocks, missed_blocks;
-  Counter leases_total, commits_total, committed_blocks, lost_races;
+  Counter leases_total, commits_total, committed_blocks, lost_races, unpackable_blocks;
   Counter loaded_bytes, stored_bytes, promoted_bytes, written_back_bytes;
   Counter evicted_capacity, evicted_dirty, evicted_demoted, evicted_removed, evicted_corrupt,
       evicted_io_error, evicted_slab_moved;

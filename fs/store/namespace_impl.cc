@@ -130,6 +130,7 @@ NamespaceStats NamespaceImpl::stats() const {
   stats.commits_total = metrics.commits_total.get();
   stats.committed_blocks = metrics.committed_blocks.get();
   stats.lost_races = metrics.lost_races.get();
+  stats.unpackable_blocks = metrics.unpackable_blocks.get();
   stats.leases_open = metrics.leases_open.get();
   stats.reservations_open = metrics.reservations_open.get();
   stats.pinned = metrics.pinned.get();

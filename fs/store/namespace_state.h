@@ -19,6 +19,7 @@
 #include "fs/store/names.h"
 #include "fs/store/removal.h"
 #include "fs/store/services.h"
+#include "gpu/device.h"
 
 namespace kvfs::store {
 
@@ -82,8 +83,9 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   const Geometry geometry;
   const std::uint32_t created_at;
   const std::uint32_t groups;
-  std::array<std::uint64_t, kMaxGroups> block_bytes{};  // not changed after construction, nor is
-  std::array<std::uint64_t, kMaxGroups> slot_bytes{};   // this
+  // Not changed after construction.
+  std::array<std::uint64_t, kMaxGroups> block_bytes{}, stored_bytes{}, slot_bytes{};
+  std::array<gpu::BlockShape, kMaxGroups> shapes{};
   const std::uint32_t held_blocks;
   NamespaceMetrics metrics;
 
@@ -105,6 +107,7 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   // How many of a block's leases do not use it: its place in DRAM may be taken.
   std::unordered_map<BlockId, std::uint32_t> idle_holds GUARDED_BY(mutex);
 
+  [[nodiscard]] bool packed() const { return geometry.encoding == Encoding::kPacked; }
   [[nodiscard]] const std::string& name() const REQUIRES(mutex) { return name_history.back(); }
   [[nodiscard]] NamespaceRecord record() const REQUIRES(mutex);
   [[nodiscard]] tiers::SlabOwner owner(std::uint32_t group) const { return {id, group}; }
@@ -145,12 +148,12 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   [[nodiscard]] bool movable(BlockId block, std::uint32_t group) const REQUIRES(mutex);
   // A block came into DRAM, from a client or from NVMe; bytes of it were loaded from there.
   void count_stored(std::uint32_t group) {
-    metrics.stored_bytes.add(block_bytes[group]);
-    services.metrics.dram_bytes_in.add(block_bytes[group]);
+    metrics.stored_bytes.add(stored_bytes[group]);
+    services.metrics.dram_bytes_in.add(stored_bytes[group]);
   }
   void count_promoted(std::uint32_t group) {
-    metrics.promoted_bytes.add(block_bytes[group]);
-    services.metrics.dram_bytes_in.add(block_bytes[group]);
+    metrics.promoted_bytes.add(stored_bytes[group]);
+    services.metrics.dram_bytes_in.add(stored_bytes[group]);
   }
   void count_loaded(std::uint64_t bytes) {
     metrics.loaded_bytes.add(bytes);

@@ -197,7 +197,7 @@ void Promoter::end(Read& read) {
   const std::uint32_t group = read.block.group;
   if (read.status) {
     services_.nvme_health.succeeded();
-    const std::span bytes(services_.dram->address(read.dram), state.block_bytes[group]);
+    const std::span bytes(services_.dram->address(read.dram), state.stored_bytes[group]);
     if (block_checksum(bytes) != read.checksum) {
       read.status = fail(Code::kCorrupt, "its bytes on NVMe do not have its checksum");
     }

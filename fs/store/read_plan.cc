@@ -3,9 +3,16 @@
 #include <cstring>
 
 #include "fs/store/lease_impl.h"
+#include "gpu/block_codec.h"
 #include "lib/format/checksum.h"
 
 namespace kvfs::store {
+
+// Part of a packed block that the range touches.
+struct PackedPart {
+  const std::byte* block;
+  std::uint64_t from, to;  // in the canonical block
+};
 
 // Walks the sections of the file in their order and takes what lies within [begin, end).
 class PlanBuilder {
@@ -90,7 +97,7 @@ class PlanBuilder {
       checksum = placement.checksum;
       if ((placement.flags & kHasChecksum) != 0) return {};
       if (!state_.resident(id, group)) return not_resident(group, block, 1, missing);
-      bytes = {state_.services.dram->address(placement.dram), state_.block_bytes[group]};
+      bytes = {state_.services.dram->address(placement.dram), state_.stored_bytes[group]};
     }
     checksum = block_checksum(bytes);
     const MutexLock lock(state_.mutex);
@@ -109,20 +116,41 @@ class PlanBuilder {
     if (first >= last) return {};
     const auto first_block = static_cast<std::uint32_t>(layout.first_block[group] + first);
     const auto blocks = static_cast<std::uint32_t>(last - first);
-    const MutexLock lock(state_.mutex);
-    lease_.use(first_block, blocks);
-    for (std::uint32_t i = 0; i < blocks; ++i) {
-      const BlockId id = lease_.ids_[first_block + i];
-      if (!state_.resident(id, group)) {
-        return not_resident(group, first_block + i, blocks - i, missing);
+    std::vector<PackedPart> packed;
+    {
+      const MutexLock lock(state_.mutex);
+      lease_.use(first_block, blocks);
+      for (std::uint32_t i = 0; i < blocks; ++i) {
+        const BlockId id = lease_.ids_[first_block + i];
+        if (!state_.resident(id, group)) {
+          return not_resident(group, first_block + i, blocks - i, missing);
+        }
+        const std::uint64_t at = layout.kv[group] + (first + i) * bytes;
+        const auto [from, to] = cut(at, bytes);
+        std::byte* base = state_.services.dram->address(state_.catalog->placement(id, group).dram);
+        if (state_.packed()) {
+          packed.push_back({.block = base, .from = from - at, .to = to - at});
+        } else {
+          plan_.pieces.push_back({base + (from - at), to - from});
+        }
+        state_.count_loaded(to - from);
       }
-      const std::uint64_t at = layout.kv[group] + (first + i) * bytes;
-      const auto [from, to] = cut(at, bytes);
-      std::byte* base = state_.services.dram->address(state_.catalog->placement(id, group).dram);
-      plan_.pieces.push_back({base + (from - at), to - from});
-      state_.count_loaded(to - from);
     }
+    unpack(group, packed);
     return {};
+  }
+
+  // The blocks stay where they are: they are leased, and in use.
+  void unpack(std::uint32_t group, std::span<const PackedPart> parts) {
+    if (parts.empty()) return;
+    // All that this read can want, at once: pieces point into it.
+    if (plan_.unpacked.size() < end_ - begin_) plan_.unpacked.resize(end_ - begin_);
+    for (const PackedPart& part : parts) {
+      std::byte* const out = plan_.unpacked.data() + unpacked_bytes_;
+      gpu::unpack_bytes(state_.shapes[group], part.block, part.from, part.to, out);
+      plan_.pieces.push_back({out, part.to - part.from});
+      unpacked_bytes_ += part.to - part.from;
+    }
   }
 
   static Status not_resident(std::uint32_t group, std::uint32_t first, std::uint32_t count,
@@ -136,6 +164,7 @@ class PlanBuilder {
   const std::uint64_t begin_;
   const std::uint64_t end_;
   ReadPlan& plan_;
+  std::size_t unpacked_bytes_ = 0;
 };
 
 const std::string& LeaseImpl::header() {

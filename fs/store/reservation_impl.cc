@@ -9,6 +9,7 @@
 #include "fs/store/quarantine.h"
 #include "fs/store/write_back.h"
 #include "fs/sync_point.h"
+#include "gpu/block_codec.h"
 
 namespace kvfs::store {
 
@@ -241,10 +242,11 @@ Result<Reservation::Committed> ReservationState::commit(std::uint32_t blocks) {
     return fail(Code::kInvalid,
                 fmt::format("{} blocks to commit of {} reserved", blocks, chain_.size()));
   }
+  if (state_->packed()) blocks = count_refused(packed_end(blocks), blocks);
   Publication done;
   if (blocks <= committed_) {
-    if (blocks != 0)
-      done.result = {.committed = 0, .present = blocks, .tip = chain_[blocks - 1].key};
+    done.result = {.committed = 0, .present = blocks, .tip = parent_};
+    if (blocks != 0) done.result.tip = chain_[blocks - 1].key;
     return done.result;
   }
   Removal removal;
@@ -269,6 +271,27 @@ Result<Reservation::Committed> ReservationState::commit(std::uint32_t blocks) {
   state_->metrics.committed_blocks.add(done.result.committed);
   state_->services.metrics.commit_latency.observe(Clock::now() - start);
   return done.result;
+}
+
+std::uint32_t ReservationState::packed_end(std::uint32_t end) const {
+  for (std::uint32_t i = committed_; i < end; ++i) {
+    for (std::uint32_t g = 0; g < state_->groups; ++g) {
+      const tiers::DramSlot slot = slots_[std::size_t{i} * state_->groups + g];
+      if (slot.valid() &&
+          !gpu::block_fits(state_->shapes[g], state_->services.dram->address(slot))) {
+        return i;
+      }
+    }
+  }
+  return end;
+}
+
+std::uint32_t ReservationState::count_refused(std::uint32_t packed, std::uint32_t asked) {
+  if (packed < asked && asked > refused_end_) {
+    state_->metrics.unpackable_blocks.add(asked - std::max(packed, refused_end_));
+    refused_end_ = asked;
+  }
+  return packed;
 }
 
 // The blocks before ours are there, and so is every block that we have no bytes for.

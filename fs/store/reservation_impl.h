@@ -61,6 +61,10 @@ class ReservationState {
                                       std::span<const ExtraAt> extras) REQUIRES(mutex_);
   Status take_slots(Addition& addition, Deadline give_up) REQUIRES(mutex_);
   void hold_instead(BlockId block, Removal& removal) REQUIRES(mutex_, state_->mutex);
+  // Of blocks [committed_, end), the first that could not be packed; `end` if all could.
+  [[nodiscard]] std::uint32_t packed_end(std::uint32_t end) const REQUIRES(mutex_);
+  // Counts blocks [packed, asked) once; returns `packed`.
+  std::uint32_t count_refused(std::uint32_t packed, std::uint32_t asked) REQUIRES(mutex_);
   [[nodiscard]] Status still_possible(std::uint32_t end) const REQUIRES(mutex_, state_->mutex);
   Status publish(std::uint32_t end, Publication& done, Removal& removal)
       REQUIRES(mutex_, state_->mutex);
@@ -82,6 +86,7 @@ class ReservationState {
   std::vector<tiers::DramSlot> slots_ GUARDED_BY(mutex_);
   std::vector<bool> left_out_ GUARDED_BY(mutex_);  // as slots_: to be published without it
   std::uint32_t committed_ GUARDED_BY(mutex_) = 0;
+  std::uint32_t refused_end_ GUARDED_BY(mutex_) = 0;  // blocks counted as not to be packed end here
   BlockId held_ GUARDED_BY(mutex_) = kNoBlock;
 };
 

@@ -39,6 +39,8 @@ struct NamespaceStats {
   std::uint64_t metadata_bytes = 0;
   std::uint64_t hit_blocks = 0, missed_blocks = 0;  // counted at leases, and as clients report
   std::uint64_t leases_total = 0, commits_total = 0, committed_blocks = 0, lost_races = 0;
+  // Not stored, since they, or a block before them, could not be packed.
+  std::uint64_t unpackable_blocks = 0;
   std::uint64_t leases_open = 0, reservations_open = 0;
   std::uint64_t pinned = 0;
   std::uint64_t loaded_bytes = 0, stored_bytes = 0, promoted_bytes = 0, written_back_bytes = 0;

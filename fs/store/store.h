@@ -83,10 +83,11 @@ struct Evicted {
 };
 
 // Pieces of a prefix file in memory, in file order. Memory of slabs stays valid while the lease
-// lives and done_before() has not passed it; generated pieces live in `scratch`.
+// lives and done_before() has not passed it; generated pieces live in `scratch`, those of packed
+// blocks in `unpacked`.
 struct ReadPlan {
   std::vector<iovec> pieces;
-  std::vector<std::byte> scratch;
+  std::vector<std::byte> scratch, unpacked;
 };
 
 // A held prefix: nothing of it moves or is freed until it is destroyed.
@@ -162,6 +163,8 @@ class Reservation {
     std::uint32_t committed = 0, present = 0;
     Key tip;
   };
+  // Publishes the first `blocks` blocks; where blocks are packed, those before the first that could
+  // not be: it is not stored, nor is what follows it.
   virtual Result<Committed> commit(std::uint32_t blocks) = 0;
 };
 

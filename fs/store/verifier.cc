@@ -65,7 +65,7 @@ void Verifier::check(std::vector<Copy>& copies) {
   for (Copy& copy : copies) {
     if (!copy.dram.valid()) continue;
     const std::uint64_t checksum = block_checksum(
-        {state_.services.dram->address(copy.dram), state_.block_bytes[copy.block.group]});
+        {state_.services.dram->address(copy.dram), state_.stored_bytes[copy.block.group]});
     copy.dram_bad = copy.has_checksum && checksum != copy.checksum;
     if (!copy.has_checksum) copy.checksum = checksum;
   }
@@ -105,7 +105,7 @@ void Verifier::read_nvme(std::vector<Copy>& copies) {
     Copy& copy = copies[i];
     if (!copy.nvme.valid() || copy.nvme_bad) continue;
     copy.nvme_bad =
-        block_checksum({buffers_[i].get(), state_.block_bytes[copy.block.group]}) != copy.checksum;
+        block_checksum({buffers_[i].get(), state_.stored_bytes[copy.block.group]}) != copy.checksum;
   }
 }
 
@@ -115,7 +115,7 @@ void Verifier::settle(std::vector<Copy>& copies, Namespace::Verified& verified) 
     const MutexLock lock(state_.mutex);
     for (const Copy& copy : copies) {
       const auto [id, group] = copy.block;
-      const std::uint64_t bytes = state_.block_bytes[group];
+      const std::uint64_t bytes = state_.stored_bytes[group];
       if (copy.dram.valid()) verified.bytes += bytes;
       if (copy.nvme.valid()) verified.bytes += bytes;
       const Key key = state_.catalog->key(id);

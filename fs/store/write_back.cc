@@ -191,7 +191,7 @@ std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more)
 void WriteBack::add_checksum(Write& write) {
   if (!write.status || write.has_checksum) return;
   const std::byte* memory = services_.dram->address(write.dram);
-  write.checksum = block_checksum({memory, write.state->block_bytes[write.block.group]});
+  write.checksum = block_checksum({memory, write.state->stored_bytes[write.block.group]});
 }
 
 // Those that have a slot go to the device; the others end here.
@@ -236,7 +236,7 @@ void WriteBack::end(Write& write) {
   const auto [block, group] = write.block;
   if (write.status) {
     services_.nvme_health.succeeded();
-    state.metrics.written_back_bytes.add(state.block_bytes[group]);
+    state.metrics.written_back_bytes.add(state.stored_bytes[group]);
   } else if (write.status.error().code == Code::kNoSpace) {
     static std::atomic<std::int64_t> last_said{0};
     const std::int64_t now = wall_seconds();

@@ -1,5 +1,6 @@
 #include "lib/client/engine_side.h"
 
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -28,6 +29,42 @@ Status check_opaque(const kvfs_pages& pages, const Geometry& geometry, std::uint
                                   std::to_string(geometry.block_tokens) +
                                   " tokens with a token_stride of " + std::to_string(row) +
                                   ", or use kvfs_load_blocks and kvfs_store_blocks");
+}
+
+// A whole block in the engine's memory, canonical, as pages: strided, with its own tokens only.
+std::shared_ptr<const gpu::Pages> block_as_pages(const gpu::BlockShape& shape, std::byte* memory,
+                                                 std::uint32_t block) {
+  const auto pages = std::make_shared<gpu::Pages>();
+  pages->token_stride = std::int64_t{shape.head_dim} * shape.element_bytes;
+  pages->kv_stride = pages->token_stride * shape.tokens;
+  pages->head_stride = static_cast<std::int64_t>(shape.head_bytes());
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer) {
+    pages->layers.push_back(memory + std::uint64_t{layer} * shape.kv_factor *
+                                         static_cast<std::uint64_t>(pages->kv_stride));
+  }
+  pages->first_token = std::uint64_t{block} * shape.tokens;
+  return pages;
+}
+
+// Calls `done` once, with the first error, when so many parts are done.
+gpu::CopyDone when_all(std::size_t parts, gpu::CopyDone done) {
+  struct Joined {
+    std::mutex mutex;
+    std::size_t left;
+    Status status;
+    gpu::CopyDone done;
+  };
+  const auto joined = std::make_shared<Joined>();
+  joined->left = parts;
+  joined->done = std::move(done);
+  return [joined](Status copied) {
+    {
+      const std::lock_guard lock(joined->mutex);
+      if (!copied && joined->status) joined->status = std::move(copied);
+      if (--joined->left != 0) return;
+    }
+    joined->done(std::move(joined->status));
+  };
 }
 
 }  // namespace
@@ -123,6 +160,12 @@ std::uint32_t EngineSide::layers_wanted() const {
   return pages_ && pages_->layer_count != 0 ? pages_->layer_count : shape_.layers;
 }
 
+EngineSide EngineSide::unpacked() const {
+  EngineSide side = *this;
+  side.shape_.encoding = Encoding::kRaw;
+  return side;
+}
+
 EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count) const {
   EngineSide side = *this;
   const auto pages = std::make_shared<gpu::Pages>(*pages_);
@@ -135,6 +178,8 @@ EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count) con
 void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->scatter(shape_, blocks, pages_, after_, std::move(done));
+  } else if (shape_.encoding == Encoding::kPacked) {
+    convert(&gpu::Device::scatter, blocks, done);
   } else {
     device_->copy_out(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
   }
@@ -143,14 +188,27 @@ void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) 
 void EngineSide::store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->gather(shape_, blocks, pages_, after_, std::move(done));
+  } else if (shape_.encoding == Encoding::kPacked) {
+    convert(&gpu::Device::gather, blocks, done);
   } else {
     device_->copy_in(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
   }
 }
 
+// A call for each block: they may lie anywhere, and nobody's fast path is here.
+void EngineSide::convert(Convert way, std::span<const gpu::BlockAt> blocks,
+                         const gpu::CopyDone& done) const {
+  if (blocks.empty()) return done({});
+  const gpu::CopyDone each = when_all(blocks.size(), done);
+  for (const gpu::BlockAt& block : blocks) {
+    std::byte* const memory = blocks_[block.block - range_.first];
+    (device_->*way)(shape_, {&block, 1}, block_as_pages(shape_, memory, block.block), after_, each);
+  }
+}
+
 ByteRange EngineSide::touched() const {
-  if (!pages_) return {0, shape_.bytes()};
-  const std::uint64_t head = shape_.bytes() / shape_.heads;
+  if (!pages_) return {0, shape_.stored_bytes()};
+  const std::uint64_t head = shape_.stored_head_bytes();
   const std::uint32_t heads =
       pages_->head_count == 0 ? shape_.heads - pages_->first_head : pages_->head_count;
   return {pages_->first_head * head, heads * head};

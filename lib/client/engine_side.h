@@ -39,6 +39,8 @@ class EngineSide {
   static Result<EngineSide> from_blocks(const kvfs_blocks& blocks, const Geometry& geometry,
                                         const BlockRange& range, Devices& devices, void* stream);
 
+  // The same for blocks that are not packed, whatever the namespace's are.
+  [[nodiscard]] EngineSide unpacked() const;
   // The same with some of its layers; they must be movable.
   [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
@@ -49,10 +51,11 @@ class EngineSide {
   void load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
   void store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
 
-  // The part of a block that this side reads or writes: its heads.
+  // The part of a block that this side reads or writes: its heads, as they are stored.
   [[nodiscard]] ByteRange touched() const;
   [[nodiscard]] const BlockRange& range() const { return range_; }
-  [[nodiscard]] std::uint64_t block_bytes() const { return shape_.bytes(); }
+  // Of a block as it is stored.
+  [[nodiscard]] std::uint64_t stored_bytes() const { return shape_.stored_bytes(); }
 
  private:
   EngineSide(const Geometry& geometry, const BlockRange& range)
@@ -61,6 +64,11 @@ class EngineSide {
         opaque_(geometry.opaque()) {}
   // The device of `pointer`, and what the engine's stream holds now.
   Status choose_device(Devices& devices, const void* pointer, void* stream);
+  // Whole blocks of a packed namespace.
+  using Convert = void (gpu::Device::*)(const gpu::BlockShape&, std::span<const gpu::BlockAt>,
+                                        std::shared_ptr<const gpu::Pages>, const gpu::After&,
+                                        gpu::CopyDone);
+  void convert(Convert way, std::span<const gpu::BlockAt> blocks, const gpu::CopyDone& done) const;
   // Addresses of these blocks in the engine; scratch of the calling thread.
   [[nodiscard]] std::span<std::byte* const> addresses(std::span<const gpu::BlockAt> blocks) const;
 

@@ -34,7 +34,7 @@ class Load {
         next_(to.range().first),
         end_(to.range().first + to.range().count) {
     if (!lease.session().mapped() && next_ < end_) {
-      bounce_.emplace(to.block_bytes(), to.range().count);
+      bounce_.emplace(to.stored_bytes(), to.range().count);
     }
   }
 
@@ -150,7 +150,7 @@ class Load {
       layout_ = prefix_layout(lease_.session().geometry(), *blocks);
     }
     const std::uint64_t offset =
-        layout_->kv[group] + (next_ - layout_->first_block[group]) * to_.block_bytes();
+        layout_->kv[group] + (next_ - layout_->first_block[group]) * to_.stored_bytes();
     batch().clear();
     for (std::uint32_t i = 0; i < count; ++i) batch().add(bounce_->block(i), next_ + i);
     return lease_.session().checked(
@@ -210,9 +210,12 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
 
 Status load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layer_step,
             const Deadline& deadline, Transfer& transfer) {
+  if (!lease.session().mapped()) {
+    // What is read(2) of a prefix is not packed. A step of layers would read all of it again.
+    return Load(client, lease, to.unpacked(), to.layers(), deadline, transfer).run();
+  }
   Status status;
-  // Reading a file again for each step would cost more than it brings.
-  const bool together = layer_step == 0 || !to.layers_movable() || !lease.session().mapped();
+  const bool together = layer_step == 0 || !to.layers_movable();
   const std::uint32_t step = together ? to.layers() : layer_step;
   for (std::uint32_t first = 0; status && first < to.layers();) {
     const std::uint32_t count = std::min(step, to.layers() - first);

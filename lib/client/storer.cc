@@ -48,7 +48,7 @@ Status SlotReservation::store_mapped(const EngineSide& from, Transfer& transfer)
 Status SlotReservation::store_through_file(const EngineSide& from, Transfer& transfer) {
   const BlockRange& range = from.range();
   if (range.count == 0) return {};
-  BounceBuffer bounce(from.block_bytes(), range.count);
+  BounceBuffer bounce(from.stored_bytes(), range.count);
   for (std::uint32_t i = 0; i < range.count && !transfer.failed();) {
     batch().clear();
     for (std::uint32_t n = 0; n < bounce.capacity() && i < range.count; ++i) {
@@ -80,8 +80,8 @@ std::uint64_t SlotReservation::file_offset(std::uint32_t block, std::uint32_t gr
   std::uint64_t whole = 0;
   std::uint64_t before = 0;
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
-    if (g < group) before += geometry.block_bytes(g);
-    whole += geometry.block_bytes(g);
+    if (g < group) before += geometry.stored_bytes(g);
+    whole += geometry.stored_bytes(g);
   }
   return (block - range_.first_block) * whole + before;
 }

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "lib/format/packed_block.h"
+
 namespace kvfs {
 namespace {
 
@@ -71,6 +73,30 @@ std::uint64_t checked_block_bytes(const Geometry& geometry, const Group& group) 
   return bytes;
 }
 
+Status validate_encoding(const Geometry& geometry) {
+  const auto refuse = [&](const std::string& why) {
+    return fail(Code::kInvalid,
+                "encoding " + in_quotes(encoding_name(geometry.encoding)) + " " + why);
+  };
+  if (geometry.encoding == Encoding::kRaw) return {};
+  if (geometry.encoding != Encoding::kPacked) {
+    return refuse("cannot be stored by this build: use raw or packed");
+  }
+  if (geometry.opaque()) return refuse("needs the layout canonical: use raw");
+  if (geometry.dtype != DType::kBF16) {
+    return refuse("is for the dtype BF16, not " + std::string(dtype_name(geometry.dtype)) +
+                  ": use raw");
+  }
+  for (const Group& group : geometry.groups) {
+    if (packable(geometry.block_tokens, group.head_dim)) continue;
+    return refuse("needs block_tokens that are a multiple of " + std::to_string(kBandTokens) +
+                  " and a head_dim that is a multiple of 8, not " +
+                  std::to_string(geometry.block_tokens) + " and " + std::to_string(group.head_dim) +
+                  ": use raw");
+  }
+  return {};
+}
+
 Status validate_group(const Geometry& geometry, std::size_t index) {
   const Group& group = geometry.groups[index];
   const std::string where = "groups[" + std::to_string(index) + "].";
@@ -132,8 +158,14 @@ std::uint64_t Geometry::block_bytes(std::size_t group) const {
   return checked_block_bytes(*this, groups[group]);
 }
 
+std::uint64_t Geometry::stored_bytes(std::size_t group) const {
+  if (encoding != Encoding::kPacked) return block_bytes(group);
+  const Group& g = groups[group];
+  return g.kv_heads * packed_layout(g.kv_factor * g.layers, block_tokens, g.head_dim).head_bytes;
+}
+
 std::uint64_t Geometry::slot_bytes(std::size_t group) const {
-  return (block_bytes(group) + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
+  return (stored_bytes(group) + kSlotAlignment - 1) / kSlotAlignment * kSlotAlignment;
 }
 
 std::uint32_t Geometry::window_blocks(std::size_t group) const {
@@ -169,10 +201,6 @@ Status validate(const Geometry& geometry) {
                                     " is not known: use canonical, or opaque:TAG with a TAG of 1 "
                                     "to 64 letters, digits, '.', '_' or '-'");
   }
-  if (geometry.encoding != Encoding::kRaw) {
-    return fail(Code::kInvalid, "encoding " + in_quotes(encoding_name(geometry.encoding)) +
-                                    " cannot be stored by this build: use raw");
-  }
   if (geometry.groups.empty() || geometry.groups.size() > kMaxGroups) {
     return fail(Code::kInvalid, "groups has " + std::to_string(geometry.groups.size()) +
                                     " entries: give 1 to " + std::to_string(kMaxGroups));
@@ -180,7 +208,7 @@ Status validate(const Geometry& geometry) {
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     if (Status status = validate_group(geometry, g); !status) return status;
   }
-  return {};
+  return validate_encoding(geometry);
 }
 
 std::string describe_difference(const Geometry& wanted, const Geometry& has) {

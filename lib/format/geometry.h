@@ -50,9 +50,12 @@ struct Geometry {
   friend bool operator==(const Geometry&, const Geometry&) = default;
 
   [[nodiscard]] bool opaque() const { return layout != "canonical"; }
+  // What an engine has of a block, and a prefix file shows:
   // kv_factor * layers * kv_heads * head_dim * block_tokens * sizeof(dtype)
   [[nodiscard]] std::uint64_t block_bytes(std::size_t group) const;
-  // block_bytes rounded up to kSlotAlignment: what a block takes in a slab or segment.
+  // What is stored of it: block_bytes, or less by the encoding.
+  [[nodiscard]] std::uint64_t stored_bytes(std::size_t group) const;
+  // stored_bytes rounded up to kSlotAlignment: what a block takes in a slab or segment.
   [[nodiscard]] std::uint64_t slot_bytes(std::size_t group) const;
   // Blocks of a windowed group that a hit needs at its end: ceil(window / block_tokens); 0 = all.
   [[nodiscard]] std::uint32_t window_blocks(std::size_t group) const;

@@ -213,7 +213,7 @@ std::string prefix_header(const Geometry& geometry, std::uint32_t blocks, const 
   header.metadata("key", to_hex(key));
   header.end_metadata();
   // Numbers whose order in a block kvfs does not know are bytes to a reader.
-  const bool bytes_only = geometry.opaque() || geometry.encoding != Encoding::kRaw;
+  const bool bytes_only = geometry.opaque();
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     const Group& group = geometry.groups[g];
     const std::uint64_t stored = stored_blocks(geometry, g, blocks);

@@ -3,11 +3,13 @@
 //   u64 LE header length | JSON, padded with spaces so that data starts at a multiple of 4096 |
 //   kv           dtype  [blocks, kv_heads, layers, kv_factor, block_tokens, head_dim]
 //                (several groups: kv.0, kv.1, ...; opaque layout: U8 [blocks, block_bytes])
-//   checksums    U64    [blocks]       XXH3-64 of each block's bytes (checksums.0, ... likewise)
+//   checksums    U64    [blocks]       XXH3-64 of each block's bytes as they are stored
+//                (checksums.0, ... likewise)
 //   extras       U64    [blocks, 2]    Extra of each block (lo, hi)
 //   tokens       I32    [blocks * block_tokens]
 //
-// A windowed group's tensors have the last min(blocks, window_blocks) blocks only.
+// Numbers are those of the engine whatever the encoding: `kv` of a packed namespace is unpacked. A
+// windowed group's tensors have the last min(blocks, window_blocks) blocks only.
 // __metadata__: format "kvfs.prefix.v1", key (hex of the tip), blocks, geometry (JSON text).
 #pragma once
 

@@ -54,6 +54,20 @@ def test_namespaces(on_mount, daemon):
     assert "made" in on_mount("ns", "rm", "made", status=3).err
 
 
+def test_a_packed_namespace(on_mount):
+    shape = ("--layers", 32, "--kv-heads", 1, "--head-dim", 64, "--encoding", "packed")
+    created = on_mount("ns", "create", "packed", *shape, "--json").json
+    assert created["geometry"]["encoding"] == "packed"
+    assert "BF16 packed" in on_mount("ns", "list").out
+    status = on_mount("status", "--json").json
+    mine = next(ns for ns in status["namespaces"] if ns["name"] == "packed")
+    assert mine["encoding"] == "packed"
+    assert mine["ratio"] == 32 / 24  # pages of 4 KiB
+    assert "packed 1.33x" in on_mount("status").out
+    on_mount("ns", "rm", "packed")
+    assert "use raw" in on_mount("ns", "create", "x", *shape[:-1], "fp8", status=2).err
+
+
 def test_namespace_from_files(on_mount, tmp_path):
     config = tmp_path / "config.json"
     config.write_text(

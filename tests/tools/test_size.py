@@ -40,6 +40,24 @@ def test_grouped_query_attention(kvfs, config):
     ]
 
 
+def test_packed(kvfs, config):
+    raw = size_of(kvfs, config, LLAMA, "--tokens", "32k", "--fits", "dram=64GiB")
+    size = size_of(
+        kvfs, config, LLAMA, "--encoding", "packed", "--tokens", "32k", "--fits", "dram=64GiB"
+    )
+    assert size["block_bytes"] == raw["block_bytes"]
+    assert size["request"]["engine_bytes"] == raw["request"]["engine_bytes"]
+    assert size["slot_bytes"] == 380 * 4096
+    assert size["ratio"] == raw["block_bytes"] / size["slot_bytes"]
+    assert size["request"]["load_bytes"] == 2048 * 8 * 194176
+    assert size["request"]["stored_bytes"] == 2048 * 380 * 4096
+    assert size["fits"][0]["tokens"] == (64 << 30) // (380 * 4096) * 16
+    assert "packed" in kvfs("size", config(LLAMA), "--encoding", "packed").out
+    assert "packed" not in kvfs("size", config(LLAMA)).out
+    half = LLAMA | {"torch_dtype": "float16"}
+    assert "BF16" in kvfs.fails(2, "size", config(half), "--encoding", "packed")
+
+
 def test_multi_head_and_multi_query(kvfs, config):
     gpt2 = {"n_layer": 12, "n_head": 12, "n_embd": 768}
     size = size_of(kvfs, config, gpt2)

@@ -82,6 +82,14 @@ Result<json> list_one(const std::string& mount, const std::string& name) {
   return stats;
 }
 
+// "BF16", "BF16 packed"
+std::string numbers_of(const Geometry& geometry) {
+  std::string text(dtype_name(geometry.dtype));
+  if (geometry.encoding != Encoding::kRaw)
+    text += fmt::format(" {}", encoding_name(geometry.encoding));
+  return text;
+}
+
 void show_list(const std::vector<json>& entries, const Terminal& terminal) {
   Table table({{"namespace"},
                {"model", Align::kLeft, true},
@@ -95,7 +103,7 @@ void show_list(const std::vector<json>& entries, const Terminal& terminal) {
     const Result<Geometry> geometry = geometry_from_json(entry["geometry"]);
     table.add({{entry["name"].get<std::string>(), Tint::kBold},
                geometry ? geometry->model : "?",
-               geometry ? std::string(dtype_name(geometry->dtype)) : "?",
+               geometry ? numbers_of(*geometry) : "?",
                geometry ? human_bytes(bytes_per_block(*geometry)) : "?",
                human_count(count_of(entry, "blocks")),
                human_count(count_of(entry, "prefixes")),
@@ -151,6 +159,7 @@ void add_create(CLI::App& ns, Context& context) {
   CLI::App* command = add_command(
       ns, context, "create", "Make a namespace: one model and one KV layout", UsesMount::kYes,
       {"kvfs ns create llama-3.1-8b --config ~/models/llama-3.1-8b/config.json",
+       "kvfs ns create llama-packed --config ~/models/llama-3.1-8b --encoding packed",
        "kvfs ns create smol --layers 30 --kv-heads 3 --head-dim 64 --dtype F32",
        "kvfs ns create tenant-a --geometry geometry.json --salt tenant-a --mode 0750 --gid 1000"},
       [options, &context] { return create(*options, context); });

@@ -186,8 +186,7 @@ Result<Plan> make_plan(const Options& options) {
   const Geometry& geometry = plan.shape.geometry;
   for (TierPlan& tier : plan.tiers) {
     tier.break_even =
-        break_even(plan.prefill, tier.cost, static_cast<double>(bytes_per_token(geometry)),
-                   geometry.block_tokens);
+        break_even(plan.prefill, tier.cost, load_bytes_per_token(geometry), geometry.block_tokens);
   }
   return plan;
 }

@@ -69,6 +69,8 @@ json as_json(const ModelShape& shape, std::uint64_t tokens, std::uint64_t batch,
            {"bytes_per_token", bytes_per_token(geometry)},
            {"block_bytes", bytes_per_block(geometry)},
            {"slot_bytes", slot_bytes_per_block(geometry)},
+           {"encoding", encoding_name(geometry.encoding)},
+           {"ratio", packing_ratio(geometry)},
            {"notes", shape.notes},
            {"groups", json::array()},
            {"geometry", to_json(geometry)}};
@@ -116,6 +118,10 @@ void show(const ModelShape& shape, std::uint64_t tokens, std::uint64_t batch,
   print(fmt::format("\na token          {}\n", human_bytes(bytes_per_token(geometry))));
   print(fmt::format("a block of {:<5} {}\n", geometry.block_tokens,
                     human_bytes(bytes_per_block(geometry))));
+  if (geometry.encoding != Encoding::kRaw) {
+    print(fmt::format("  {:<12} {} ({:.2f}x)\n", encoding_name(geometry.encoding),
+                      human_bytes(slot_bytes_per_block(geometry)), packing_ratio(geometry)));
+  }
   if (tokens > 0) {
     const std::string times = batch > 1 ? fmt::format(" x {}", batch) : "";
     print(fmt::format("{} tokens{}: {} in the engine, {} to load, {} stored\n", human_count(tokens),

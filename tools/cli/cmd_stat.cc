@@ -46,6 +46,9 @@ void show(const json& stat, const PrefixRef& ref) {
   line("bytes", fmt::format("{}: {} its own, {} shared", human_bytes(count_of(stat, "file_bytes")),
                             human_bytes(count_of(stat, "own_bytes")),
                             human_bytes(count_of(stat, "shared_bytes"))));
+  if (const std::string encoding = stat.value("encoding", "raw"); encoding != "raw") {
+    line("encoding", fmt::format("{}, {:.2f}x", encoding, stat.value("ratio", 1.0)));
+  }
   if (stat.contains("tiers")) line("tiers", tiers_text(stat["tiers"]));
   line("hits", human_count(count_of(stat, "hits")));
   line("stored", time_text(stat, "stored_at"));

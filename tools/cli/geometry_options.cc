@@ -55,10 +55,16 @@ Status apply_words(const GeometryOptions& options, Geometry& geometry) {
   if (!options.salt.empty()) geometry.salt = options.salt;
   if (!options.layout.empty()) geometry.layout = options.layout;
   if (options.block_tokens != 0) geometry.block_tokens = options.block_tokens;
-  if (options.dtype.empty()) return {};
-  Result<DType> dtype = dtype_from_name(options.dtype);
-  if (!dtype) return pass(std::move(dtype));
-  geometry.dtype = *dtype;
+  if (!options.dtype.empty()) {
+    Result<DType> dtype = dtype_from_name(options.dtype);
+    if (!dtype) return pass(std::move(dtype));
+    geometry.dtype = *dtype;
+  }
+  if (!options.encoding.empty()) {
+    Result<Encoding> encoding = encoding_from_name(options.encoding);
+    if (!encoding) return pass(std::move(encoding));
+    geometry.encoding = *encoding;
+  }
   return {};
 }
 
@@ -81,6 +87,8 @@ void add_geometry_options(CLI::App& command, GeometryOptions& options) {
   add("--window", options.window, "N", "Tokens of a sliding window, for all layers");
   add("--salt", options.salt, "TEXT", "Keeps tenants' keys apart");
   add("--layout", options.layout, "NAME", "canonical (default) or opaque:TAG");
+  add("--encoding", options.encoding, "NAME",
+      "raw (default) or packed: BF16 in three quarters of its bytes, bit for bit");
 }
 
 Result<ModelShape> resolve_geometry(const GeometryOptions& options,

@@ -13,7 +13,7 @@ namespace kvfs::cli {
 struct GeometryOptions {
   std::string config;    // config.json or its directory
   std::string geometry;  // geometry JSON as in <namespace>/.kvfs/geometry.json
-  std::string model, dtype, salt, layout;
+  std::string model, dtype, salt, layout, encoding;
   std::uint32_t block_tokens = 0;
   std::uint32_t layers = 0, kv_heads = 0, head_dim = 0, kv_factor = 0, window = 0;
 };

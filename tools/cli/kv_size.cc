@@ -41,11 +41,22 @@ std::uint64_t engine_bytes(const Geometry& geometry, std::uint64_t tokens) {
   });
 }
 
+double load_bytes_per_token(const Geometry& geometry) {
+  const std::uint64_t bytes =
+      sum_groups(geometry, [&](std::size_t g) { return geometry.stored_bytes(g); });
+  return static_cast<double>(bytes) / geometry.block_tokens;
+}
+
+double packing_ratio(const Geometry& geometry) {
+  return static_cast<double>(bytes_per_block(geometry)) /
+         static_cast<double>(slot_bytes_per_block(geometry));
+}
+
 std::uint64_t load_bytes(const Geometry& geometry, std::uint64_t tokens) {
   const std::uint64_t blocks = whole_blocks(geometry, tokens);
   return sum_groups(geometry, [&](std::size_t g) {
     const std::uint64_t window = geometry.window_blocks(g);
-    return geometry.block_bytes(g) * (window == 0 ? blocks : std::min(blocks, window));
+    return geometry.stored_bytes(g) * (window == 0 ? blocks : std::min(blocks, window));
   });
 }
 

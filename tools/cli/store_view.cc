@@ -106,8 +106,19 @@ std::uint64_t evictions_of(const json& stats) {
   return sum;
 }
 
+// "packed 1.35x"; yellow where blocks would not go into their slots.
+Cell encoding_cell(const json& stats) {
+  const std::string encoding = text_of(stats, "encoding");
+  if (encoding.empty() || encoding == "raw") return encoding;
+  const std::uint64_t refused = count_of(stats, "unpackable_blocks");
+  std::string text = fmt::format("{} {:.2f}x", encoding, stats.value("ratio", 1.0));
+  if (refused > 0) text += fmt::format(", {} refused", human_count(refused));
+  return {text, refused > 0 ? Tint::kWarn : Tint::kNone};
+}
+
 std::string namespace_table(const Snapshot& now, const Terminal& terminal) {
   Table table({{"namespace", Align::kLeft, true},
+               {"encoding"},
                {"blocks", Align::kRight},
                {"prefixes", Align::kRight},
                {"dram", Align::kRight},
@@ -120,6 +131,7 @@ std::string namespace_table(const Snapshot& now, const Terminal& terminal) {
                {"evicted", Align::kRight}});
   for (const json& stats : now.namespaces) {
     table.add({{text_of(stats, "name"), Tint::kBold},
+               encoding_cell(stats),
                human_count(count_of(stats, "blocks")),
                human_count(count_of(stats, "prefixes")),
                human_bytes(tier_bytes(stats, "dram")),

@@ -91,7 +91,8 @@ typedef struct kvfs_geometry {
   uint32_t block_tokens; /* 0: 16 */
   const char* salt;      /* tenant, part of every key; NULL: none */
   const char* layout;    /* NULL: "canonical"; else "opaque:<tag>" */
-  const char* encoding;  /* NULL: "raw" */
+  const char* encoding;  /* NULL: "raw"; "packed": BF16 in three quarters of its bytes, bit for bit
+                            (block_tokens a multiple of 16, head_dim of 8) */
   uint32_t group_count;
   kvfs_group groups[KVFS_MAX_GROUPS];
 } kvfs_geometry;
@@ -131,7 +132,7 @@ typedef struct kvfs_client_stats {
   uint32_t size;   /* sizeof(kvfs_client_stats) */
   uint32_t mapped; /* 1: slabs are mapped (passthrough); 0: fallback */
   uint64_t matches, matched_blocks, leases, lost_leases, reattached;
-  uint64_t loaded_bytes, stored_bytes;
+  uint64_t loaded_bytes, stored_bytes; /* as they are stored: packed, if they are */
 } kvfs_client_stats;
 KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_client_stats* stats);
 
@@ -207,8 +208,8 @@ typedef struct kvfs_pages {
   uint64_t first_token;      /* prefix position of page_table[0]'s first token (or of slot 0) */
 } kvfs_pages;
 
-/* Whole blocks as the store has them (any layout): blocks[i] is the address of block first_block +
- * i, block_bytes long. */
+/* Whole blocks in the canonical order, or the opaque layout's own; unpacked, whatever the encoding:
+ * blocks[i] is the address of block first_block + i, block_bytes long. */
 typedef struct kvfs_blocks {
   uint32_t size; /* sizeof(kvfs_blocks) */
   uint32_t count;
@@ -320,11 +321,16 @@ KVFS_API kvfs_status kvfs_store_blocks(kvfs_reservation* reservation, uint32_t g
 typedef struct kvfs_commit_result {
   uint32_t committed; /* blocks this call published */
   uint32_t present;   /* blocks that were there already, or that another writer won */
-  kvfs_key key;       /* of the last block */
+  kvfs_key key;       /* of the last block that is there now; zero: none */
 } kvfs_commit_result;
 /* Publishes blocks up to (not including) prompt block `end_block`; 0: all. All groups must have
  * been stored and their transfers be complete. Readers see all of it or nothing. `result` may be
- * NULL. */
+ * NULL.
+ *
+ * Encoding "packed": a block whose exponents lie too far apart does not fit into its slot. It is not
+ * stored, nor is what follows it, and committed + present are fewer than were asked for: the prefix
+ * is cached up to there. (Of 100,000 tokens of real KV no block was like that; the namespace counts
+ * them, unpackable_blocks in its stats.json.) */
 KVFS_API kvfs_status kvfs_commit(kvfs_reservation* reservation, uint32_t end_block,
                                  kvfs_commit_result* result);
 /* Without a commit before: nothing was stored. NULL is allowed. */

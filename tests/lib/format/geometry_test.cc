@@ -22,7 +22,17 @@ TEST(Geometry, SizesFollowTheDesign) {
   const Geometry llama = llama_geometry();
   EXPECT_EQ(llama.block_bytes(0), 2ULL * 32 * 8 * 128 * 16 * 2);  // 2 MiB
   EXPECT_EQ(llama.slot_bytes(0), llama.block_bytes(0));
+  EXPECT_EQ(llama.stored_bytes(0), llama.block_bytes(0));
   EXPECT_EQ(llama.window_blocks(0), 0U);
+
+  Geometry packed = llama;
+  packed.encoding = Encoding::kPacked;
+  ASSERT_TRUE(validate(packed));
+  EXPECT_EQ(packed.block_bytes(0), llama.block_bytes(0));
+  // A head: 64 ends, 64 bands of (1 + 16 + 16 * 3 / 8) * 128, escapes of 131072 / 24; by 64.
+  EXPECT_EQ(packed.stored_bytes(0), 8ULL * 194176);
+  EXPECT_EQ(packed.slot_bytes(0), 380ULL * 4096);
+  EXPECT_NE(packed.seed(), llama.seed());
 
   const Geometry hybrid = hybrid_geometry();
   EXPECT_EQ(hybrid.block_bytes(1), 2ULL * 5 * 1 * 8 * 4 * 2);
@@ -126,6 +136,25 @@ TEST(Geometry, LimitsAreRefusedByNameWithARemedy) {
       {"layout 'opaque:'", "opaque:TAG", [](Geometry& g) { g.layout = "opaque:"; }},
       {"layout 'opaque:a/b'", "opaque:TAG", [](Geometry& g) { g.layout = "opaque:a/b"; }},
       {"encoding 'fp8'", "use raw", [](Geometry& g) { g.encoding = Encoding::kFp8; }},
+      {"encoding 'packed' is for the dtype BF16, not F16", "use raw",
+       [](Geometry& g) { g.encoding = Encoding::kPacked; }},
+      {"encoding 'packed' needs the layout canonical", "use raw",
+       [](Geometry& g) {
+         g.encoding = Encoding::kPacked;
+         g.layout = "opaque:amx";
+       }},
+      {"encoding 'packed' needs block_tokens that are a multiple of 16", "not 4 and 8",
+       [](Geometry& g) {
+         g.encoding = Encoding::kPacked;
+         g.dtype = DType::kBF16;
+       }},
+      {"encoding 'packed' needs", "not 16 and 12",
+       [](Geometry& g) {
+         g.encoding = Encoding::kPacked;
+         g.dtype = DType::kBF16;
+         g.block_tokens = 16;
+         g.groups[1].head_dim = 12;
+       }},
       {"groups has 0", "give 1 to 16", [](Geometry& g) { g.groups.clear(); }},
       {"groups has 17", "give 1 to 16", [](Geometry& g) { g.groups.resize(17); }},
       {"groups[0].layers is 0", "at least 1", [](Geometry& g) { g.groups[0].layers = 0; }},

@@ -70,7 +70,10 @@ void expect_valid_safetensors(const std::string& header, std::uint64_t file_byte
 TEST(PrefixFile, IsValidSafetensors) {
   Geometry opaque = llama_geometry();
   opaque.layout = "opaque:amx";
-  for (const Geometry& geometry : {small_geometry(), llama_geometry(), hybrid_geometry(), opaque}) {
+  Geometry packed = llama_geometry();
+  packed.encoding = Encoding::kPacked;
+  for (const Geometry& geometry :
+       {small_geometry(), llama_geometry(), hybrid_geometry(), opaque, packed}) {
     for (const std::uint32_t blocks : {1U, 2U, 3U, 4U, 9U, 10U, 2048U, kMaxPrefixBlocks}) {
       const std::string header = prefix_header(geometry, blocks, kKey);
       const PrefixLayout layout = prefix_layout(geometry, blocks);
@@ -98,6 +101,14 @@ TEST(PrefixFile, TheLongestHeadersHaveTheSizeTheLayoutSays) {
           << groups << " groups, " << characters << " characters";
     }
   }
+}
+
+TEST(PrefixFile, NumbersOfAPackedNamespaceAreUnpacked) {
+  Geometry packed = llama_geometry();
+  packed.encoding = Encoding::kPacked;
+  const json raw = parsed(prefix_header(llama_geometry(), 5, kKey));
+  EXPECT_EQ(parsed(prefix_header(packed, 5, kKey)).at("kv"), raw.at("kv"));
+  EXPECT_EQ(prefix_layout(packed, 5).file_bytes, prefix_layout(llama_geometry(), 5).file_bytes);
 }
 
 TEST(PrefixFile, LayoutAgreesWithTheTensorsOffsets) {
