@@ -327,10 +327,10 @@ typedef struct kvfs_commit_result {
  * been stored and their transfers be complete. Readers see all of it or nothing. `result` may be
  * NULL.
  *
- * Encoding "packed": a block whose exponents lie too far apart does not fit into its slot. It is not
- * stored, nor is what follows it, and committed + present are fewer than were asked for: the prefix
- * is cached up to there. (Of 100,000 tokens of real KV no block was like that; the namespace counts
- * them, unpackable_blocks in its stats.json.) */
+ * Encoding "packed": a block whose exponents lie too far apart does not fit into its slot. It is
+ * not stored, nor is what follows it, and committed + present are fewer than were asked for: the
+ * prefix is cached up to there. (Of 100,000 tokens of real KV no block was like that; the namespace
+ * counts them, unpackable_blocks in its stats.json.) */
 KVFS_API kvfs_status kvfs_commit(kvfs_reservation* reservation, uint32_t end_block,
                                  kvfs_commit_result* result);
 /* Without a commit before: nothing was stored. NULL is allowed. */

@@ -15,6 +15,12 @@ std::byte value(int seed, std::uint64_t row, std::uint32_t byte) {
   return static_cast<std::byte>(mixed >> 56);
 }
 
+// The same in BF16 with any sign and mantissa, and exponents that lie close together.
+std::byte packable_value(int seed, std::uint64_t row, std::uint32_t byte) {
+  const auto any = std::to_integer<unsigned>(value(seed, row, byte));
+  return byte % 2 == 0 ? std::byte(any) : std::byte((any & 0x80U) | (0x3dU + (any & 0x7fU) % 3));
+}
+
 }  // namespace
 
 kvfs_geometry Model::geometry() const {
@@ -22,6 +28,7 @@ kvfs_geometry Model::geometry() const {
   made.model = "test/gpu";
   made.dtype = dtype;
   made.block_tokens = block_tokens;
+  made.encoding = packed ? "packed" : "raw";
   made.group_count = 1;
   made.groups[0] = {
       .layers = layers, .kv_heads = heads, .head_dim = dim, .kv_factor = kv, .window = 0};
@@ -110,7 +117,7 @@ std::vector<std::byte> Engine::image(int seed, std::uint32_t from, std::uint32_t
           std::byte* const to_row =
               &made[at_token + layer * strides_['L'] + kv * strides_['K'] + head * strides_['H']];
           for (std::uint32_t byte = 0; byte < row_bytes; ++byte) {
-            to_row[byte] = value(seed, row, byte);
+            to_row[byte] = model_.packed ? packable_value(seed, row, byte) : value(seed, row, byte);
           }
         }
       }
