@@ -36,7 +36,6 @@ NamespaceState::NamespaceState(Services& shared, const NamespaceRecord& record,
       ownership(record.ownership),
       catalog(std::move(blocks)) {
   for (std::uint32_t g = 0; g < groups; ++g) {
-    block_bytes[g] = geometry.block_bytes(g);
     stored_bytes[g] = geometry.stored_bytes(g);
     shapes[g] = gpu::block_shape(geometry, g);
     slot_bytes[g] = geometry.slot_bytes(g);

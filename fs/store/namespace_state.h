@@ -84,7 +84,7 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   const std::uint32_t created_at;
   const std::uint32_t groups;
   // Not changed after construction.
-  std::array<std::uint64_t, kMaxGroups> block_bytes{}, stored_bytes{}, slot_bytes{};
+  std::array<std::uint64_t, kMaxGroups> stored_bytes{}, slot_bytes{};
   std::array<gpu::BlockShape, kMaxGroups> shapes{};
   const std::uint32_t held_blocks;
   NamespaceMetrics metrics;

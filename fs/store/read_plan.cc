@@ -110,7 +110,7 @@ class PlanBuilder {
   // NO_THREAD_SAFETY_ANALYSIS: the lease's namespace and ours are one, which it cannot know.
   Status place_blocks(std::uint32_t group, Lease::Missing& missing) NO_THREAD_SAFETY_ANALYSIS {
     const PrefixLayout& layout = lease_.layout_;
-    const std::uint64_t bytes = state_.block_bytes[group];
+    const std::uint64_t bytes = state_.shapes[group].bytes();
     const std::uint64_t count = layout.blocks - layout.first_block[group];
     const auto [first, last] = items(layout.kv[group], count, bytes);
     if (first >= last) return {};
