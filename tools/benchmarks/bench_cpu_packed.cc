@@ -1,7 +1,5 @@
 // cpu_packed, cpu_packed_store: packed blocks in host memory to an engine's pages and back, against
 // memcpy of the unpacked bytes with as many threads.
-#include <cstring>
-#include <random>
 #include <vector>
 
 #include "gpu/device.h"
@@ -27,23 +25,6 @@ gpu::BlockShape packed_llama() {
           .head_dim = group.head_dim,
           .element_bytes = 2,
           .encoding = Encoding::kPacked};
-}
-
-// Normally distributed BF16 numbers: 1.4 % of them escape, near to what real models have.
-void fill_with_numbers(std::span<std::byte> memory) {
-  std::mt19937_64 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<std::uint16_t> numbers(65536);
-  for (std::uint16_t& number : numbers) {
-    const float value = normal(random);
-    std::memcpy(&number, reinterpret_cast<const std::byte*>(&value) + 2, sizeof(number));
-  }
-  for (std::size_t i = 0; i + 8 <= memory.size(); i += 8) {
-    std::uint64_t four = random();
-    for (std::size_t j = 0; j < 4; ++j, four >>= 16) {
-      std::memcpy(&memory[i + 2 * j], &numbers[four & 0xffff], 2);
-    }
-  }
 }
 
 std::shared_ptr<const gpu::Pages> pages_of(const PagedCache& cache) {

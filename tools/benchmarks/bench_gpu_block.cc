@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "tools/benchmarks/benches.h"
+#include "tools/benchmarks/data.h"
 #include "tools/benchmarks/gpu_cache.h"
 #include "tools/benchmarks/gpu_data.h"
 #include "tools/benchmarks/gpu_peers.h"
@@ -31,6 +32,7 @@ Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, co
   const std::uint64_t bytes = model->rank_block_bytes();
   Result<std::unique_ptr<GpuPeers>> peers = GpuPeers::make(**gpu, *model, loaded, bytes);
   if (!peers) return pass(std::move(peers));
+  fill_with_numbers({(*peers)->pinned().data(), stored.size()});
   if (Status status = fill(**gpu, stored, (*peers)->pinned().data()); !status) return status;
   std::vector<std::vector<Token>> prompts;
   for (std::uint64_t i = 0; i < kPrefixes; ++i) {
@@ -63,9 +65,10 @@ Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, co
     copy_us.push_back(*limit * 1e6);
   }
   const double limit = median(copy_us);
-  emit(cost_row("gpu_load_1block", "us", median(load_us), limit, kMost));
-  emit(cost_row("gpu_load_1block_p99", "us", quantile(load_us, 0.99), quantile(copy_us, 0.99), 0));
-  emit(cost_row("gpu_lease_1block", "us", median(lease_us), limit, 0));
+  emit(cost_row(model->row("gpu_load_1block"), "us", median(load_us), limit, kMost));
+  emit(cost_row(model->row("gpu_load_1block_p99"), "us", quantile(load_us, 0.99),
+                quantile(copy_us, 0.99), 0));
+  emit(cost_row(model->row("gpu_lease_1block"), "us", median(lease_us), limit, 0));
   return same_bytes(**gpu, loaded, stored);
 }
 

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "tools/benchmarks/benches.h"
+#include "tools/benchmarks/data.h"
 #include "tools/benchmarks/fio.h"
 #include "tools/benchmarks/gpu_cache.h"
 #include "tools/benchmarks/gpu_data.h"
@@ -32,6 +33,7 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
   const GpuCache loaded(**gpu, *model, blocks);
   {
     const PinnedBuffer pinned(**gpu, stored.size());
+    fill_with_numbers({pinned.data(), stored.size()});
     if (Status status = fill(**gpu, stored, pinned.data()); !status) return status;
   }
   auto prompt = store_from_gpu(client, stored.pages(), blocks, *model);
@@ -54,7 +56,7 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
     if (!limit) return pass(std::move(limit));
     if (i >= 0) rounds.push_back({static_cast<double>(bytes) / seconds / 1e9, *limit / 1e9});
   }
-  emit(speed_row("gpu_nvme", "GB/s", std::move(rounds), kLeastRatio));
+  emit(speed_row(model->row("gpu_nvme"), "GB/s", std::move(rounds), kLeastRatio));
   return same_bytes(**gpu, loaded, stored);
 }
 

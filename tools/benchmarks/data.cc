@@ -82,6 +82,22 @@ kvfs_pages PagedCache::pages() const {
   return pages;
 }
 
+void fill_with_numbers(std::span<std::byte> memory) {
+  std::mt19937_64 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<std::uint16_t> numbers(65536);
+  for (std::uint16_t& number : numbers) {
+    const float value = normal(random);
+    std::memcpy(&number, reinterpret_cast<const std::byte*>(&value) + 2, sizeof(number));
+  }
+  for (std::size_t i = 0; i + 8 <= memory.size(); i += 8) {
+    std::uint64_t four = random();
+    for (std::size_t j = 0; j < 4; ++j, four >>= 16) {
+      std::memcpy(&memory[i + 2 * j], &numbers[four & 0xffff], 2);
+    }
+  }
+}
+
 Result<kvfs_key> store_copies(kvfs_client* client, const std::vector<Token>& prompt,
                               std::span<std::byte> block) {
   Result<ReservationPtr> reservation = reserve(client, prompt);

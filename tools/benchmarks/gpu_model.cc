@@ -24,12 +24,14 @@ constexpr std::array<Known, 5> kModels{{{"llama-3.1-8b", 32, 8, 128, 2},
 }  // namespace
 
 kvfs_geometry GpuModel::geometry() const {
-  return bf16_geometry("bench/gpu", block_tokens,
-                       {.layers = layers,
-                        .kv_heads = kv_heads,
-                        .head_dim = head_dim,
-                        .kv_factor = kv_factor,
-                        .window = 0});
+  kvfs_geometry geometry = bf16_geometry("bench/gpu", block_tokens,
+                                         {.layers = layers,
+                                          .kv_heads = kv_heads,
+                                          .head_dim = head_dim,
+                                          .kv_factor = kv_factor,
+                                          .window = 0});
+  geometry.encoding = packed ? "packed" : "raw";
+  return geometry;
 }
 
 std::string gpu_model_names() {
@@ -55,7 +57,8 @@ Result<GpuModel> find_gpu_model(const GpuOptions& options) {
                   .kv_factor = known->kv_factor,
                   .block_tokens = options.block_tokens,
                   .page_tokens = options.page_tokens,
-                  .rank_heads = known->kv_heads / options.tensor_parallel};
+                  .rank_heads = known->kv_heads / options.tensor_parallel,
+                  .packed = options.encoding == "packed"};
 }
 
 }  // namespace kvfs::bench

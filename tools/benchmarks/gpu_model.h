@@ -20,13 +20,19 @@ struct GpuOptions {
   std::vector<std::uint64_t> sizes{std::uint64_t{64} << 20, std::uint64_t{256} << 20,
                                    std::uint64_t{1} << 30};
   int device = 0;
+  std::string encoding = "raw";
 };
 
-// A model's KV in BF16, and the share of it that one rank has.
+// A model's KV in BF16 as the engine has it, and the share of it that one rank has.
 struct GpuModel {
   std::uint32_t layers = 0, kv_heads = 0, head_dim = 0, kv_factor = 0;
   std::uint32_t block_tokens = 0, page_tokens = 0;
   std::uint32_t rank_heads = 0;
+  bool packed = false;
+  // A row's name says what it is about, where that is not raw blocks.
+  [[nodiscard]] std::string row(const std::string& name) const {
+    return packed ? name + "_packed" : name;
+  }
   [[nodiscard]] std::uint64_t row_bytes() const { return std::uint64_t{head_dim} * 2; }
   [[nodiscard]] std::uint64_t block_bytes() const {
     return row_bytes() * kv_heads * layers * kv_factor * block_tokens;

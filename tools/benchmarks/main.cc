@@ -186,6 +186,8 @@ void add_gpu_options(CLI::App& app, GpuOptions& gpu) {
       ->transform(CLI::AsSizeValue(false))
       ->allow_extra_args(false);
   app.add_option("--device", gpu.device, "With --gpu: which GPU");
+  app.add_option("--encoding", gpu.encoding, "With --gpu: how blocks are stored, raw or packed")
+      ->check(CLI::IsMember({"raw", "packed"}));
 }
 
 int run(int argc, char** argv) {
