@@ -10,9 +10,9 @@
 namespace kvfs::gpu {
 namespace {
 
-// How long the end of a transfer is polled for before the thread sleeps. Last parts are small, so
-// this is longer than one takes; waking from a sleep costs as much as a block's copy.
-constexpr std::chrono::microseconds kPoll{200};
+// How long a part near a transfer's end is polled for before the thread sleeps: longer than the
+// largest takes. Waking from a sleep costs as much as a block's copy or two.
+constexpr std::chrono::microseconds kPoll{1000};
 constexpr int kPauses = 20;  // between two looks, which take a lock of the driver's
 
 }  // namespace
@@ -51,7 +51,7 @@ void CudaCompletions::release(Part& part) {
 }
 
 CUresult CudaCompletions::wait_for(const Part& part) const {
-  if (part.done) {
+  if (part.near_end) {
     const auto end = std::chrono::steady_clock::now() + kPoll;
     while (std::chrono::steady_clock::now() < end) {
       const CUresult result = driver_.event_query(part.event);

@@ -32,6 +32,7 @@ class CudaCompletions {
     };
     std::vector<Copy> copies;      // on the host, after the event
     std::vector<std::byte*> pins;  // registered pieces that are in use until then
+    bool near_end = false;         // little of the transfer comes after it: polled for
     Status failed;
     CopyDone done;  // of the last part
   };

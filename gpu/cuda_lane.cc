@@ -19,9 +19,9 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{32} << 20;
 constexpr std::uint64_t kLastLoadBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kTaper = 4;
 // A store's first part goes by a kernel that writes over the link itself, beside the kernel that
-// gathers the second one, which has to be there by then.
+// gathers the second one, which is there soon; from then on parts grow.
 constexpr std::uint64_t kFirstStoreBytes = std::uint64_t{2} << 20;
-constexpr std::uint64_t kSecondStoreBytes = std::uint64_t{16} << 20;
+constexpr std::uint64_t kSecondStoreBytes = std::uint64_t{12} << 20;
 // So does what is small as a whole, either way; and no single head that is more.
 constexpr std::uint64_t kDirectBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostDirectBytes = std::uint64_t{4} << 20;
@@ -54,7 +54,7 @@ CudaLane::CudaLane(const CudaDriver& driver, const CudaPlace& place, LaneDirecti
       ring_(driver, place.context) {}
 
 Status CudaLane::open() {
-  for (CUstream* stream : {&copy_stream_, &kernel_stream_}) {
+  for (CUstream* stream : {&copy_stream_, &kernel_stream_, &direct_stream_}) {
     Status status =
         driver_.check(driver_.stream_create(stream, CU_STREAM_NON_BLOCKING), "creating a stream");
     if (!status) return status;
@@ -67,7 +67,7 @@ Status CudaLane::open() {
 CudaLane::~CudaLane() {
   completions_.reset();
   const CudaContextScope scope(driver_, place_.context);
-  for (CUstream stream : {copy_stream_, kernel_stream_}) {
+  for (CUstream stream : {copy_stream_, kernel_stream_, direct_stream_}) {
     if (stream != nullptr) driver_.stream_destroy(stream);
   }
 }
@@ -101,6 +101,7 @@ class CudaLane::Pieces {
       : movement_(movement), direction_(direction), left_(movement.bytes()) {}
 
   [[nodiscard]] bool at_end() const { return left_ == 0; }
+  [[nodiscard]] std::uint64_t left() const { return left_; }
   CudaPiece next() {
     const std::uint64_t head = movement_.head_bytes();
     const std::uint64_t block = head * movement_.heads;
@@ -164,8 +165,9 @@ void CudaLane::submit(CopyDone done, const Next& next) {
     status = next(part, last);
     if (!status) {
       // What was queued of this part may still use the stage.
-      driver_.stream_synchronize(copy_stream_);
-      driver_.stream_synchronize(kernel_stream_);
+      for (CUstream stream : {copy_stream_, kernel_stream_, direct_stream_}) {
+        driver_.stream_synchronize(stream);
+      }
       completions_->release(part);
       break;
     }
@@ -196,6 +198,7 @@ void CudaLane::move_pages(const BlockShape& shape, std::span<const BlockAt> bloc
     Status status;
     // Kernels touch pages; copies between slabs and stages need not wait for the engine.
     if (!movement.begun) status = wait_for(after, kernel_stream_);
+    part.near_end = pieces.left() <= kMostBytes;
     const CudaPiece piece = pieces.next();
     last = pieces.at_end();
     if (status) status = move_piece(movement, piece, part);
@@ -216,6 +219,7 @@ void CudaLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* 
     if (status) {
       status = move_whole_part(blocks.subspan(at, count), engine.subspan(at, count), bytes, part);
     }
+    part.near_end = at + most >= blocks.size();
     at += count;
     last = at == blocks.size();
     return status;
@@ -263,16 +267,17 @@ Status CudaLane::launch(const Movement& movement, const CudaPiece& piece, CUstre
   return launch_moves(driver_, kernels_, stream, movement.shape, movement.pages, piece, at);
 }
 
-// In the copy stream, so that kernels of later parts run beside it and their copies behind it.
+// In a stream of its own: kernels and copies of later parts run beside it, and between them the
+// link does not rest.
 Status CudaLane::move_directly(const Movement& movement, const CudaPiece& piece,
                                std::span<const Span> spans, Part& part) {
   std::vector<CUdeviceptr> at;
   at.reserve(spans.size());
   for (const Span& span : spans) at.push_back(reinterpret_cast<CUdeviceptr>(span.host));
   part.event = part.stage->moved;
-  Status status = wait_for(movement.after, copy_stream_);
-  if (status) status = launch(movement, piece, copy_stream_, at);
-  return status ? record(part.event, copy_stream_, nullptr) : status;
+  Status status = wait_for(movement.after, direct_stream_);
+  if (status) status = launch(movement, piece, direct_stream_, at);
+  return status ? record(part.event, direct_stream_, nullptr) : status;
 }
 
 Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,

@@ -81,6 +81,7 @@ class CudaLane {
   std::mutex turn_;  // held while a transfer is submitted
   CUstream copy_stream_ = nullptr;
   CUstream kernel_stream_ = nullptr;
+  CUstream direct_stream_ = nullptr;  // of kernels that reach over the link
   CudaRing ring_;
   std::unique_ptr<CudaCompletions> completions_;  // last: it releases stages
 };

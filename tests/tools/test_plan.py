@@ -1,5 +1,6 @@
 """kvfs plan: load or recompute, against the formulas."""
 
+import json
 import math
 
 MODEL = ["--layers", 32, "--kv-heads", 8, "--head-dim", 128]  # 128 KiB a token
@@ -77,3 +78,42 @@ def test_bad_options(kvfs):
     assert "no directory" in kvfs.fails(
         3, "plan", *MODEL, "--prefill-speed", 1, "--dir", "/nowhere"
     )
+
+
+def test_figures_of_tools_bench_stand_for_measurements(kvfs, tmp_path):
+    rows = [
+        {"bench": "cpu_load", "value": 20},
+        {"bench": "gpu_load_1block", "value": 118, "unit": "us"},
+        {"bench": "gpu_load", "value": 51.5},
+        {"bench": "gpu_load_1gib", "value": 54},
+        {"bench": "gpu_load_batch_copy_1gib", "value": 60},
+        {"bench": "gpu_nvme", "value": 1.5},
+        {"bench": "nvme_promote", "value": 2.5},
+        {"bench": "ttft_8k", "value": 40, "cold": 250},
+        {"bench": "ttft_32k", "value": 110, "cold": 1400},
+    ]
+    file = tmp_path / "bench.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = plan(kvfs, "--bench", file)
+    dram, nvme = tiers(result)["dram"], tiers(result)["nvme"]
+    assert dram["bytes_per_second"] == 54e9
+    assert math.isclose(dram["latency_seconds"], 118e-6)
+    assert nvme["bytes_per_second"] == 1.5e9
+    assert "gpu_nvme" in nvme["source"]
+    prefill = result["prefill"]
+    a, b = prefill["seconds_per_token"], prefill["seconds_per_token_squared"]
+    assert math.isclose(a * 8193 + b * 8193**2, 0.25, rel_tol=1e-6)
+    # What is said on the command line counts.
+    given = plan(kvfs, "--bench", file, *GIVEN, "--prefill-speed", 30000)
+    assert tiers(given)["dram"]["bytes_per_second"] == 50e9
+    assert tiers(given)["nvme"]["bytes_per_second"] == 5e9
+    assert math.isclose(given["prefill"]["seconds_per_token"], 1 / 30000)
+
+
+def test_a_bench_file_that_is_none_is_refused(kvfs, tmp_path):
+    file = tmp_path / "bench.jsonl"
+    file.write_text('{"bench": "gpu_load", "value": 50}\nnot JSON\n')
+    arguments = ["plan", *MODEL, "--prefill-speed", 30000, "--bench", file]
+    assert f"{file}, line 2" in kvfs.fails(2, *arguments)
+    file.write_text('{"bench": "match_32k_1k", "value": 20}\n')
+    assert "tools/bench" in kvfs.fails(2, *arguments)

@@ -22,7 +22,8 @@ namespace {
 constexpr double kLeastRatio = 0.96;
 constexpr double kLeastPacked = 1.3;  // of the link's own speed
 constexpr double kLeastBoth = 0.9;
-constexpr int kWarmUp = 3;
+constexpr double kRegistrationPatience = 60;  // seconds
+constexpr std::uint32_t kLayerStep = 8;
 
 using Measure = std::function<Result<double>()>;
 
@@ -34,6 +35,7 @@ struct Named {
 
 std::string size_suffix(std::uint64_t bytes) {
   const std::uint64_t mib = bytes >> 20;
+  if (mib == 0) return fmt::format("_{}kib", bytes >> 10);
   return mib % 1024 == 0 ? fmt::format("_{}gib", mib / 1024) : fmt::format("_{}mib", mib);
 }
 
@@ -71,10 +73,14 @@ class Sized {
   // The bytes that a load brought are those that were stored.
   Status compare() { return same_bytes(gpu_, loaded_, stored_); }
 
-  Result<double> load() {
+  // So many layers at a time; 0: all together.
+  Result<double> load(std::uint32_t layer_step = 0) {
     const kvfs_pages pages = loaded_.pages();
+    kvfs_transfer_options options{};
+    options.size = sizeof(options);
+    options.layer_step = layer_step;
     const Stopwatch watch;
-    Status status = check(kvfs_load(lease_.get(), 0, 0, blocks_, &pages, nullptr, nullptr));
+    Status status = check(kvfs_load(lease_.get(), 0, 0, blocks_, &pages, &options, nullptr));
     if (!status) return pass(std::move(status));
     return watch.seconds();
   }
@@ -138,7 +144,7 @@ class Sized {
   // Slabs are pinned behind the first loads.
   Status until_registered() {
     const Stopwatch patience;
-    while (patience.seconds() < 10) {
+    while (patience.seconds() < kRegistrationPatience) {
       Result<double> loaded = load();
       Result<double> limit = peers_->large_copy(GpuDirection::kLoad);
       if (!loaded) return pass(std::move(loaded));
@@ -161,11 +167,20 @@ class Sized {
   LeasePtr lease_;
 };
 
-// Several in a row, as they come in an engine that is busy; the median of their seconds.
-constexpr int kBurst = 5;
-Result<double> burst(const std::function<Result<double>()>& once) {
+// How often a size is measured: seconds-long transfers vary little.
+struct Times {
+  int warm_up = 3, rounds = 15;
+  int burst = 5;  // several in a row, as they come in an engine that is busy: their median counts
+  Times(std::uint64_t bytes, bool quick) {
+    constexpr std::uint64_t kLong = std::uint64_t{4} << 30;
+    if (quick) rounds = 5;
+    if (bytes >= kLong) warm_up = burst = 1, rounds = 3;
+  }
+};
+
+Result<double> burst(int times, const std::function<Result<double>()>& once) {
   std::vector<double> seconds;
-  for (int i = 0; i < kBurst; ++i) {
+  for (int i = 0; i < times; ++i) {
     Result<double> one = once();
     if (!one) return one;
     seconds.push_back(*one);
@@ -177,22 +192,24 @@ Result<double> burst(const std::function<Result<double>()>& once) {
 Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, const Target& target,
                const Emit& emit) {
   GpuPeers& peers = sized.peers();
+  const Times times(sized.bytes(), target.quick);
   const double bytes = static_cast<double>(sized.bytes());
   for (const GpuDirection direction : {GpuDirection::kLoad, GpuDirection::kStore}) {
     const bool load = direction == GpuDirection::kLoad;
     const std::string name = load ? "gpu_load" : "gpu_store";
-    const std::vector<Named> ways{
-        {model.row(name), [&] { return load ? sized.load() : sized.store(); },
-         model.packed ? kLeastPacked : kLeastRatio},
-        {name + "_batch_copy", [&] { return peers.batch(direction); }, 0},
-        {name + "_zero_copy", [&] { return peers.zero_copy(direction); }, 0}};
+    std::vector<Named> ways{{model.row(name), [&] { return load ? sized.load() : sized.store(); },
+                             model.packed ? kLeastPacked : kLeastRatio},
+                            {name + "_batch_copy", [&] { return peers.batch(direction); }, 0},
+                            {name + "_zero_copy", [&] { return peers.zero_copy(direction); }, 0}};
+    // Packed blocks come as wholes.
+    if (load && !model.packed)
+      ways.push_back({name + "_layers", [&] { return sized.load(kLayerStep); }, 0});
     std::map<std::string, std::vector<Round>> rounds;
-    const int count = target.quick ? 5 : 15;
-    for (int i = -kWarmUp; i < count; ++i) {
+    for (int i = -times.warm_up; i < times.rounds; ++i) {
       for (const Named& way : ways) {
-        Result<double> seconds = burst(way.seconds);
+        Result<double> seconds = burst(times.burst, way.seconds);
         if (!seconds) return pass(std::move(seconds));
-        Result<double> limit = burst([&] { return peers.large_copy(direction); });
+        Result<double> limit = burst(times.burst, [&] { return peers.large_copy(direction); });
         if (!limit) return pass(std::move(limit));
         if (i >= 0) rounds[way.row].push_back({bytes / *seconds / 1e9, bytes / *limit / 1e9});
       }
@@ -202,10 +219,10 @@ Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, c
     }
   }
   std::vector<Round> rounds;
-  for (int i = -kWarmUp; i < (target.quick ? 5 : 15); ++i) {
-    Result<double> seconds = burst([&] { return sized.both(); });
+  for (int i = -times.warm_up; i < times.rounds; ++i) {
+    Result<double> seconds = burst(times.burst, [&] { return sized.both(); });
     if (!seconds) return pass(std::move(seconds));
-    Result<double> limit = burst([&] { return peers.two_large_copies(); });
+    Result<double> limit = burst(times.burst, [&] { return peers.two_large_copies(); });
     if (!limit) return pass(std::move(limit));
     if (i >= 0) rounds.push_back({2 * bytes / *seconds / 1e9, 2 * bytes / *limit / 1e9});
   }
@@ -223,11 +240,12 @@ Status bench_gpu_copies(const Target& target, const GpuOptions& options, const E
   if (!gpu) return pass(std::move(gpu));
   auto name_space = TempNamespace::create(target.mount, "bench-gpu", model->geometry());
   if (!name_space) return pass(std::move(name_space));
-  bool first = true;
+  bool first = options.name.empty();
   for (const std::uint64_t bytes : options.sizes) {
-    Sized sized(**gpu, **name_space, *model, bytes);
+    Sized sized(**gpu, **name_space, *model, std::max(bytes, model->rank_block_bytes()));
     Status status = sized.prepare(*model);
-    if (status) status = measure(sized, *model, first ? "" : size_suffix(bytes), target, emit);
+    const std::string suffix = first ? "" : options.name + size_suffix(sized.bytes());
+    if (status) status = measure(sized, *model, suffix, target, emit);
     if (!status) return status;
     first = false;
   }

@@ -21,7 +21,12 @@ struct GpuOptions {
                                    std::uint64_t{1} << 30};
   int device = 0;
   std::string encoding = "raw";
+  std::string name;  // stands in the rows' names; empty: the first size has the plain ones
 };
+
+// Every model (those that need several GPUs: one rank of them), block sizes of 16 to 256 tokens,
+// transfers of one block to 16 GiB: each varied by itself, the others as they are by default.
+std::vector<GpuOptions> gpu_sweep(int device);
 
 // A model's KV in BF16 as the engine has it, and the share of it that one rank has.
 struct GpuModel {

@@ -26,6 +26,7 @@ struct Options {
   std::string mount;
   bool quick = false;
   bool on_gpu = false;
+  bool sweep = false;
   GpuOptions gpu;
 };
 
@@ -118,6 +119,20 @@ int run_gpu(const Options& options) {
   return failed;
 }
 
+// Copies of every geometry and size; 16 GiB take 64 GiB of DRAM and of GPU memory.
+int run_gpu_sweep(const Options& options) {
+  std::vector<Bench> benches;
+  std::uint64_t largest = 0;
+  for (const GpuOptions& one : gpu_sweep(options.gpu.device)) {
+    largest = std::max(largest, std::ranges::max(one.sizes) * one.tensor_parallel);
+    benches.push_back({"gpu_load" + one.name, [one](const Target& target) {
+                         return bench_gpu_copies(target, one, emit);
+                       }});
+  }
+  return run_on_own_daemon(benches, options,
+                           {.directory = options.directory, .dram = 3 * largest + 1024 * kMiB});
+}
+
 int run_million(const Options& options) {
   const bool any = wanted(options, "match_32k_1m") || wanted(options, "metadata_bytes") ||
                    wanted(options, "restart_1m");
@@ -203,6 +218,8 @@ int run(int argc, char** argv) {
       ->type_name("DIR");
   app.add_flag("--quick", options.quick, "Fewer rounds");
   app.add_flag("--gpu", options.on_gpu, "The rows that need a GPU instead of those that need none");
+  app.add_flag("--gpu-sweep", options.sweep,
+               "Copies to and from a GPU for every geometry, block size and transfer size");
   add_gpu_options(app, options.gpu);
   CLI11_PARSE(app, argc, argv);
   const std::vector<std::string>& known = options.on_gpu ? kGpuRows : kRows;
@@ -214,7 +231,8 @@ int run(int argc, char** argv) {
     }
   }
   options.directory = std::filesystem::absolute(options.directory).lexically_normal().string();
-  const int failed = options.on_gpu          ? run_gpu(options)
+  const int failed = options.sweep           ? run_gpu_sweep(options)
+                     : options.on_gpu        ? run_gpu(options)
                      : options.mount.empty() ? run_on_own_mounts(options)
                                              : run_on_mount(options);
   return failed == 0 ? 0 : 1;

@@ -12,7 +12,8 @@ memory, and one token more is computed. One JSON object a line:
     target, met          of the ratio; not for NVMe, where the disk is the limit (gpu_nvme)
     torch                the same KV by torch: pinned tensors of each layer, copy_(non_blocking)
     cold, speedup        prefill of N + 1 tokens in one piece, and how many times longer that takes
-    match, lease, load   the parts of `value`; the rest of it is the forward
+    match, lease, load   match and lease are parts of `value`, and so is the load until its last
+                         layer had arrived; layers are computed from when they are there
     forward              the one-token forward once more; link: GB/s of that copy; both in each round
     store                gather and DMA out, and commit
     kv_identical         the KV loaded is, bit by bit, the KV stored
@@ -130,6 +131,9 @@ class Engine:
             values=[layer.all_values for layer in self.cache.layers],
             layout="1 heads tokens dim",
         )
+        for index, layer in enumerate(self.model.model.layers):
+            layer.register_forward_pre_hook(lambda *_, index=index: self.before_layer(index))
+        self.loading: kvfs.Transfer | None = None
 
     def synchronize(self) -> None:
         if self.device != "cpu":
@@ -138,12 +142,22 @@ class Engine:
     def stream(self) -> int:
         return 0 if self.device == "cpu" else torch.cuda.current_stream().cuda_stream
 
+    def before_layer(self, index: int) -> None:
+        if self.loading is not None:
+            self.loading.wait_layers(index + 1)
+            self.arrived = time.perf_counter()
+
     @torch.inference_mode()
-    def forward(self, ids: torch.Tensor, after: int) -> torch.Tensor:
-        """Logits after the last of `ids`, which follow `after` tokens of the cache."""
+    def forward(
+        self, ids: torch.Tensor, after: int, loading: kvfs.Transfer | None = None
+    ) -> torch.Tensor:
+        """Logits after the last of `ids`, which follow `after` tokens of the cache; each layer
+        waits for what `loading` brings of it."""
         for layer in self.cache.layers:
             layer.set_length(after)
+        self.loading = loading
         output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: self.cache})
+        self.loading = None
         return output.logits[0, -1]
 
     def kv(self, tokens: int) -> list[torch.Tensor]:
@@ -255,9 +269,10 @@ class TorchCopy:
 
 
 class Run:
-    def __init__(self, engine: Engine, daemon: Daemon, rounds: int, nvme_rounds: int):
+    def __init__(self, engine: Engine, daemon: Daemon, options: argparse.Namespace):
         self.engine, self.daemon = engine, daemon
-        self.rounds, self.nvme_rounds = rounds, nvme_rounds
+        self.rounds, self.nvme_rounds = options.rounds, options.nvme_rounds
+        self.layer_step = options.layer_step
         self.link = Link(engine)
 
     def store(self, namespace: kvfs.Namespace, ids: torch.Tensor, tokens: list[int]) -> dict:
@@ -296,9 +311,11 @@ class Run:
         matched = time.perf_counter()
         with namespace.acquire(match) as lease:
             leased = time.perf_counter()
-            lease.load(engine.pages, stream=engine.stream())
-        loaded = time.perf_counter()
-        logits = engine.forward(last, match.tokens)
+            loading = lease.load_async(
+                engine.pages, stream=engine.stream(), layer_step=self.layer_step
+            )
+            logits = engine.forward(last, match.tokens, loading)
+            loading.wait()
         engine.synchronize()
         end = time.perf_counter()
         assert match.tokens == len(tokens), f"{match.tokens} of {len(tokens)} tokens are cached"
@@ -315,7 +332,7 @@ class Run:
             "ratio": limit / (end - begin),
             "match": matched - begin,
             "lease": leased - matched,
-            "load": loaded - leased,
+            "load": engine.arrived - leased,
             "dram_blocks": match.dram_blocks,
             "kv_identical": engine.has(known["kv"]),
             "logits_identical": torch.equal(logits, known["logits"]),
@@ -392,12 +409,18 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nvme-rounds", type=int, default=2, help="a restart of the daemon each")
+    parser.add_argument(
+        "--layer-step",
+        type=int,
+        default=8,
+        help="layers that arrive together; 0: the forward begins when all have",
+    )
     options = parser.parse_args()
     engine = Engine(options.shape, options.device, max(options.tokens))
     daemon = Daemon(options)
     try:
         daemon.start()
-        run = Run(engine, daemon, options.rounds, options.nvme_rounds)
+        run = Run(engine, daemon, options)
         for count in options.tokens:
             run.length(options.shape, count, options.tiers)
     finally:

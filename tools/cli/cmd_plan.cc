@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "tools/cli/bench_file.h"
 #include "tools/cli/command.h"
 #include "tools/cli/geometry_options.h"
 #include "tools/cli/kv_size.h"
@@ -31,6 +32,7 @@ struct Options {
   std::string parameters, flops;
   double attention_width = 0;
   std::string link, disk;  // bytes per second
+  std::string bench;       // what tools/bench printed
   std::string directory = ".";
   std::vector<std::string> lengths{"1k", "8k", "32k", "128k"};
 };
@@ -86,15 +88,20 @@ Result<PrefillCost> prefill_of_parameters(const Options& options, const ModelSha
 
 // One of the three ways to say how fast prefill is.
 Result<PrefillCost> resolve_prefill(const Options& options, const ModelShape& shape,
-                                    std::string& source) {
+                                    const BenchFigures& bench, std::string& source) {
   const bool by_model = !options.parameters.empty() || !options.flops.empty();
   const int ways = (options.prefill.empty() ? 0 : 1) + (options.prefill_speed.empty() ? 0 : 1) +
                    (by_model ? 1 : 0);
+  if (ways == 0 && !bench.prefill.empty()) {
+    source = fmt::format("rows ttft_* of {}", options.bench);
+    return fit_prefill(bench.prefill);
+  }
   if (ways != 1) {
     return fail(
         Code::kInvalid,
         "say how fast prefill is in one way: --prefill TOKENS:SECONDS (measured; give it for "
-        "several lengths), --prefill-speed TOKENS_PER_SECOND, or --params N --flops F");
+        "several lengths), --prefill-speed TOKENS_PER_SECOND, --params N --flops F, or --bench "
+        "FILE with rows ttft_*");
   }
   if (!options.prefill_speed.empty()) {
     source = "given speed, the same at every length";
@@ -130,8 +137,13 @@ Result<Speed> given_speed(const std::string& text, const char* flag) {
   return Speed{static_cast<double>(*bytes), "given"};
 }
 
-Result<Speed> resolve_link(const Options& options) {
+std::string row_of(const BenchFigure& figure, const Options& options) {
+  return fmt::format("row {} of {}", figure.row, options.bench);
+}
+
+Result<Speed> resolve_link(const Options& options, const BenchFigures& bench) {
   if (!options.link.empty()) return given_speed(options.link, "--link");
+  if (bench.link) return Speed{bench.link->value, row_of(*bench.link, options)};
   if (Result<GpuLink> gpu = measure_gpu_link(); gpu) {
     return Speed{gpu->host_to_device, fmt::format("measured: pinned memory to {}", gpu->device)};
   }
@@ -140,10 +152,14 @@ Result<Speed> resolve_link(const Options& options) {
                fmt::format("measured: memcpy, {} threads (no GPU here)", threads)};
 }
 
-Result<TierPlan> resolve_disk(const Options& options, const Speed& link) {
+Result<TierPlan> resolve_disk(const Options& options, const Speed& link, const BenchFigures& bench,
+                              double lease_seconds) {
   TierPlan plan{.tier = "nvme"};
   DiskSpeed disk;
-  if (!options.disk.empty()) {
+  if (options.disk.empty() && bench.nvme) {
+    disk.read = bench.nvme->value;
+    plan.source = row_of(*bench.nvme, options);
+  } else if (!options.disk.empty()) {
     Result<Speed> given = given_speed(options.disk, "--disk");
     if (!given) return pass(std::move(given));
     disk.read = given->value;
@@ -155,7 +171,7 @@ Result<TierPlan> resolve_disk(const Options& options, const Speed& link) {
     plan.source = fmt::format("measured: O_DIRECT reads in {}", options.directory);
   }
   // Blocks go on over the link while the next are read: the slower of the two counts.
-  plan.cost = {.latency = kLeaseSeconds + disk.latency,
+  plan.cost = {.latency = lease_seconds + disk.latency,
                .bytes_per_second = std::min(disk.read, link.value)};
   return plan;
 }
@@ -167,7 +183,13 @@ Result<Plan> make_plan(const Options& options) {
   Result<ModelShape> shape = resolve_geometry(given, "model");
   if (!shape) return pass(std::move(shape));
   plan.shape = std::move(*shape);
-  Result<PrefillCost> prefill = resolve_prefill(options, plan.shape, plan.prefill_source);
+  BenchFigures bench;
+  if (!options.bench.empty()) {
+    Result<BenchFigures> read = read_bench(options.bench);
+    if (!read) return pass(std::move(read));
+    bench = std::move(*read);
+  }
+  Result<PrefillCost> prefill = resolve_prefill(options, plan.shape, bench, plan.prefill_source);
   if (!prefill) return pass(std::move(prefill));
   plan.prefill = *prefill;
   for (const std::string& text : options.lengths) {
@@ -175,12 +197,13 @@ Result<Plan> make_plan(const Options& options) {
     if (!length) return pass(std::move(length));
     plan.lengths.push_back(*length);
   }
-  Result<Speed> link = resolve_link(options);
+  Result<Speed> link = resolve_link(options, bench);
   if (!link) return pass(std::move(link));
+  const double lease_seconds = bench.latency ? bench.latency->value : kLeaseSeconds;
   plan.tiers.push_back({.tier = "dram",
-                        .cost = {.latency = kLeaseSeconds, .bytes_per_second = link->value},
+                        .cost = {.latency = lease_seconds, .bytes_per_second = link->value},
                         .source = link->source});
-  Result<TierPlan> disk = resolve_disk(options, *link);
+  Result<TierPlan> disk = resolve_disk(options, *link, bench, lease_seconds);
   if (!disk) return pass(std::move(disk));
   plan.tiers.push_back(std::move(*disk));
   const Geometry& geometry = plan.shape.geometry;
@@ -285,6 +308,7 @@ void add_plan(CLI::App& app, Context& context) {
       {"kvfs plan llama-3.1-8b/ --prefill 8192:213ms --prefill 32768:1195ms --link 54GB/s --dir "
        "/data",
        "kvfs plan --layers 30 --kv-heads 3 --head-dim 64 --prefill-speed 900",
+       "tools/bench --gpu > bench.jsonl; kvfs plan llama-3.1-8b/ --bench bench.jsonl",
        "kvfs plan llama-3.1-8b/ --params 8B --attention-width 4096 --flops 400T --disk 6GB/s",
        "Exit code 1: loading never pays from any tier."},
       [options, &context] { return run(*options, context); });
@@ -304,6 +328,8 @@ void add_plan(CLI::App& app, Context& context) {
       "Query heads x head_dim, for attention's share");
   add("--link", options->link, "SPEED", "DRAM to GPU, bytes per second (default: measured)");
   add("--disk", options->disk, "SPEED", "NVMe read, bytes per second (default: measured)");
+  add("--bench", options->bench, "FILE",
+      "What tools/bench printed: its figures stand for what is not given and would be measured");
   add("--dir", options->directory, "DIR", "Where to measure the disk (default: here)");
   add("--lengths", options->lengths, "N", "Prompt lengths to show")->delimiter(',');
 }
