@@ -272,15 +272,14 @@ class Run:
     def __init__(self, engine: Engine, daemon: Daemon, options: argparse.Namespace):
         self.engine, self.daemon = engine, daemon
         self.rounds, self.nvme_rounds = options.rounds, options.nvme_rounds
-        self.layer_step = options.layer_step
+        self.cold_rounds, self.layer_step = options.cold_rounds, options.layer_step
         self.link = Link(engine)
 
     def store(self, namespace: kvfs.Namespace, ids: torch.Tensor, tokens: list[int]) -> dict:
         """Computes a prompt cold, keeps the logits after it, stores its KV."""
         engine, count = self.engine, len(tokens)
         engine.forward(ids, 0)  # the allocator has what it needs from here on
-        cold = [timed(engine, lambda: engine.forward(ids, 0))[0] for _ in range(self.rounds)]
-        engine.forward(ids[:, :count], 0)
+        cold = [timed(engine, lambda: engine.forward(ids, 0))[0] for _ in range(self.cold_rounds)]
         last = ids[:, count:]
         logits = engine.forward(last, count).clone()
         kv = engine.kv(count)
@@ -408,6 +407,7 @@ def main() -> None:
     parser.add_argument("--tiers", nargs="+", choices=["dram", "nvme"], default=["dram", "nvme"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cold-rounds", type=int, default=3, help="of the prefill")
     parser.add_argument("--nvme-rounds", type=int, default=2, help="a restart of the daemon each")
     parser.add_argument(
         "--layer-step",
