@@ -18,6 +18,7 @@ with kvfs.open(mount, NAMESPACE, model.geometry()) as namespace:
     assert not namespace.match(prompt), "a new store has nothing"
     cache = DynamicCache()
     model.forward(prompt[: model.shared], cache)
+    model.synchronize()
     prefilled = time.perf_counter()
     answer = model.answer(prompt[model.shared :], cache)
 
@@ -30,7 +31,7 @@ with kvfs.open(mount, NAMESPACE, model.geometry()) as namespace:
         layout="1 heads tokens dim",
     )
     with namespace.reserve(prompt[: model.shared]) as reservation:
-        reservation.store(pages)
+        reservation.store(pages, stream=model.stream())
         commit = reservation.commit()
     stored = time.perf_counter() - before
 

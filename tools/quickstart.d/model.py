@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct on the CPU, in float32: what every process of the quickstart has."""
+"""SmolLM2-135M-Instruct in float32: what every process of the quickstart has."""
 
 import importlib.util
 import inspect
@@ -29,6 +29,7 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 NAMESPACE = "smollm2-135m"
 BLOCK_TOKENS = 16
 ANSWER_TOKENS = 32
+DEVICE = os.environ.get("KVFS_QUICKSTART_DEVICE", "cpu")
 # The KV's argument of forward(): "cache" from transformers 5.24 on, "past_key_values" before.
 CACHE = "cache"
 if CACHE not in inspect.signature(LlamaForCausalLM.forward).parameters:
@@ -61,7 +62,8 @@ class Model:
     """
 
     def __init__(self, directory: Path, document: Path):
-        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+        self.model = model.to(DEVICE).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.text = document.read_text()
         self.document = self._halves(QUESTIONS["first"])[0]
@@ -83,13 +85,25 @@ class Model:
         """Memory for the keys and values of each layer, as transformers' cache has them."""
         group = self.geometry().groups[0]
         shape = (1, group.kv_heads, tokens, group.head_dim)
-        keys = [torch.empty(shape, dtype=self.model.dtype) for _ in range(group.layers)]
+        dtype = self.model.dtype
+        keys = [torch.empty(shape, dtype=dtype, device=DEVICE) for _ in range(group.layers)]
         return keys, [torch.empty_like(key) for key in keys]
+
+    @staticmethod
+    def stream() -> int | None:
+        """The CUDA stream that the model runs in: what it was given comes before a copy."""
+        return None if DEVICE == "cpu" else torch.cuda.current_stream().cuda_stream
+
+    @staticmethod
+    def synchronize() -> None:
+        """For timing: what was given to the device is done."""
+        if DEVICE != "cpu":
+            torch.cuda.synchronize()
 
     @torch.inference_mode()
     def forward(self, tokens: list[int], cache: DynamicCache) -> torch.Tensor:
         """Appends the tokens' KV to the cache; returns the logits after the last of them."""
-        ids = torch.tensor([tokens])
+        ids = torch.tensor([tokens], device=DEVICE)
         output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
         return output.logits[0, -1]
 
@@ -107,7 +121,7 @@ class Model:
             tokens.append(token)
             feed = [token]
         text = " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
-        logits = torch.stack(logits)
+        logits = torch.stack(logits).cpu()
         return {"logits": logits, "tokens": tokens, "text": text, "first_token_at": first_at}
 
     def _halves(self, question: str) -> tuple[list[int], list[int]]:

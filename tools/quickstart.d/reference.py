@@ -23,7 +23,7 @@ for name, question in QUESTIONS.items():
 
 # In one piece the same sums are added in another order: how far does that move the logits?
 whole = model.forward(prompt, DynamicCache())
-answers["one_shot_difference"] = float((whole - answers["second"]["logits"][0]).abs().max())
+answers["one_shot_difference"] = float((whole.cpu() - answers["second"]["logits"][0]).abs().max())
 answers["one_shot_same_token"] = bool(whole.argmax() == answers["second"]["logits"][0].argmax())
 torch.save(answers, work / "reference.pt")
 blocks = model.shared // BLOCK_TOKENS

@@ -18,7 +18,8 @@ with kvfs.open(mount, NAMESPACE, model.geometry()) as namespace:
     matched = time.perf_counter()
     with namespace.acquire(match) as lease:
         keys, values = model.empty_kv(lease.tokens)
-        lease.load(kvfs.Pages(keys=keys, values=values, layout="1 heads tokens dim"))
+        pages = kvfs.Pages(keys=keys, values=values, layout="1 heads tokens dim")
+        lease.load(pages, stream=model.stream())
     loaded = time.perf_counter()
     answer = model.answer(prompt[match.tokens :], DynamicCache(zip(keys, values, strict=True)))
 
