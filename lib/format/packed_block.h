@@ -24,10 +24,10 @@
 // them up to and with plane p, so planes are decoded independently. `escapes` has room for one
 // value in 24: real models need it for 1.6 to 2 % of values, in a prompt's first block for up to
 // 3.6 %. A head with more does not fit: its last `ends` is larger than the room, and nothing else
-// of it means anything, and its block is not stored: the prefix ends before it. (It could be kept
-// raw, in slots of a second size, with a flag in every record that says where a block is. No block
-// of 100,000 tokens of real KV needs that; a cache may lack a block, and this one says so: commits
-// stop there, and unpackable_blocks counts.)
+// of it means anything, and its block is not stored: the prefix ends before it. (To keep it raw
+// would take slots of a second size, a flag in every record, and ranks that store once more since
+// another one's heads did not fit. No block of 100,000 tokens of real KV needs that; a cache may
+// lack a block. Commits stop there, and unpackable_blocks counts.)
 //
 // Arbitrary bytes decode to some numbers: where values go depends on the layout alone, and an
 // escape beyond the room reads as exponent 0.
