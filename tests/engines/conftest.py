@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from engine_runs import EngineRun, model_of
+from engine_runs import EngineRun, kvfs_on, model_of
 
 if importlib.util.find_spec("vllm") is None:
     collect_ignore_glob = ["test_*"]
@@ -25,12 +25,15 @@ def hybrid_model() -> Path:
 
 @pytest.fixture(scope="module")
 def run_engine(tmp_path_factory, model):
-    """run_engine(name, path, steps, model=...) -> an EngineRun, ended after the module."""
+    """run_engine(name, path, steps, model=..., **LLM's options) -> an EngineRun with KvfsConnector on
+    the mount `path`, or with none; ended after the module. `transfer`: another connector;
+    `environment`: more of that."""
     directory = tmp_path_factory.mktemp("engines")
     runs = []
 
-    def run(name, path, steps, model=model) -> EngineRun:
-        runs.append(EngineRun(directory, name, model, path, steps))
+    def run(name, path, steps, model=model, transfer=None, environment=(), **options) -> EngineRun:
+        transfer = transfer or (kvfs_on(path) if path else None)
+        runs.append(EngineRun(directory, name, model, transfer, steps, options, environment))
         return runs[-1]
 
     yield run

@@ -1,7 +1,7 @@
 """engine.py REQUEST.json: a vLLM process. Does the request's steps, prints one JSON line of results.
 
-{"model": DIRECTORY, "path": MOUNT or null, "steps": [{"generate": [TOKENS...], "max_tokens": N,
-"cache_salt": S}, ...]}; other steps: see STEPS.
+{"model": DIRECTORY, "transfer": {KVTransferConfig's} or null, "options": {LLM's}, "steps":
+[{"generate": [TOKENS...], "max_tokens": N, "cache_salt": S}, ...]}; other steps: see STEPS.
 """
 
 import json
@@ -9,8 +9,9 @@ import os
 import sys
 import time
 
+# In one process, where nobody wants it otherwise: the steps that look inside need that.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.update(
-    VLLM_ENABLE_V1_MULTIPROCESSING="0",
     VLLM_CPU_KVCACHE_SPACE="1",
     VLLM_NO_USAGE_STATS="1",
     DO_NOT_TRACK="1",
@@ -28,34 +29,32 @@ from vllm.config import KVTransferConfig  # noqa: E402
 class Engine:
     """vLLM in this process, in float32: equal tokens then mean equal KV."""
 
-    def __init__(self, model, path):
-        transfer = None
-        if path:
-            transfer = KVTransferConfig(
-                kv_connector="KvfsConnector",
-                kv_connector_module_path="kvfs.vllm",
-                kv_role="kv_both",
-                kv_connector_extra_config={"path": path},
-            )
-        self.llm = LLM(
-            model=model,
-            dtype="float32",
-            enforce_eager=True,
-            max_model_len=4096,
-            max_num_batched_tokens=512,
-            max_num_seqs=8,
-            kv_transfer_config=transfer,
-            disable_log_stats=False,
-        )
-        self.core = self.llm.llm_engine.engine_core.engine_core
+    def __init__(self, model, transfer, options):
+        transfer = KVTransferConfig(**transfer) if transfer else None
+        usual = {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "max_model_len": 4096,
+            "max_num_batched_tokens": 512,
+            "max_num_seqs": 8,
+            "disable_log_stats": False,
+        }
+        if options.get("tensor_parallel_size", 1) > 1:
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # ranks may outnumber the cores
+        self.llm = LLM(model=model, kv_transfer_config=transfer, **usual | options)
+        self.core = getattr(self.llm.llm_engine.engine_core, "engine_core", None)
         self.generate([7] * 200, max_tokens=2)  # nothing after this is a first time
 
-    def generate(self, tokens, max_tokens=16, cache_salt=None):
+    def generate(self, tokens, max_tokens=16, cache_salt=None, transfer=None):
         prompt = {"prompt_token_ids": tokens}
         if cache_salt:
             prompt["cache_salt"] = cache_salt
         sampling = SamplingParams(
-            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
+            max_tokens=max_tokens,
+            temperature=0,
+            ignore_eos=True,
+            detokenize=False,
+            extra_args={"kv_transfer_params": transfer} if transfer else None,
         )
         began = time.perf_counter()
         (output,) = self.llm.generate([prompt], sampling, use_tqdm=False)
@@ -66,6 +65,7 @@ class Engine:
             "cached": output.num_cached_tokens,
             "seconds": seconds,
             "ttft": metrics.first_token_latency if metrics else None,
+            "transfer": output.kv_transfer_params,
         }
 
     def batch(self, prompts, max_tokens=16):
@@ -102,6 +102,18 @@ class Engine:
             engine.step()  # a load under way is awaited, then its pages are freed
         return {"was": held, "left": len(scheduler.requests)}
 
+    def metrics(self):
+        """kvfs's own among vLLM's Prometheus metrics, by name and tier, and the preemptions."""
+        # The last step's are reported with the next one.
+        self.generate([8] * 20, max_tokens=2)
+        found = {}
+        for metric in self.llm.get_metrics():
+            name = metric.name.removeprefix("vllm:")
+            if name.startswith("kvfs_") or name == "num_preemptions":
+                tier = metric.labels.get("tier", "")
+                found[f"{name.removeprefix('kvfs_')} {tier}".strip()] = metric.value
+        return found
+
     def wait_for(self, path):
         """Tells the test that this step is reached, and goes on when the file is there."""
         print(json.dumps({"reached": path}), file=results, flush=True)
@@ -109,13 +121,13 @@ class Engine:
             time.sleep(0.02)
 
 
-STEPS = ("generate", "batch", "forget", "abort", "wait_for")
+STEPS = ("generate", "batch", "forget", "abort", "metrics", "wait_for")
 
 
 def main():
     with open(sys.argv[1]) as file:
         request = json.load(file)
-    engine = Engine(request["model"], request["path"])
+    engine = Engine(request["model"], request["transfer"], request["options"])
     done = []
     for step in request["steps"]:
         (name,) = set(step) & set(STEPS)
@@ -124,7 +136,7 @@ def main():
         call = getattr(engine, name)
         done.append(call(**arguments) if value is None else call(value, **arguments))
     print(json.dumps({"results": done}), file=results, flush=True)
-    engine.core.shutdown()
+    (engine.core or engine.llm.llm_engine.engine_core).shutdown()
 
 
 if __name__ == "__main__":

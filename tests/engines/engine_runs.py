@@ -12,10 +12,20 @@ import pytest
 HERE = Path(__file__).parent
 
 
+def kvfs_on(path, role="kv_both") -> dict:
+    """What vLLM is told to use kvfs."""
+    return {
+        "kv_connector": "KvfsConnector",
+        "kv_connector_module_path": "kvfs.vllm",
+        "kv_role": role,
+        "kv_connector_extra_config": {"path": str(path)},
+    }
+
+
 class EngineRun:
     """A vLLM process that does steps (engine.py), each under a name, and what it said."""
 
-    def __init__(self, directory: Path, name: str, model: Path, path, steps):
+    def __init__(self, directory: Path, name: str, model: Path, transfer, steps, options, more=()):
         self._log = directory / f"{name}.log"
         self._names = list(steps)
         request = directory / f"{name}.json"
@@ -23,7 +33,8 @@ class EngineRun:
             json.dumps(
                 {
                     "model": str(model),
-                    "path": str(path) if path else None,
+                    "transfer": transfer,
+                    "options": options,
                     "steps": list(steps.values()),
                 }
             )
@@ -34,6 +45,7 @@ class EngineRun:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env=os.environ | dict(more),
             )
 
     def line(self) -> dict:

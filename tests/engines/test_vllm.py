@@ -98,6 +98,7 @@ def again(run_engine, daemon, prompts, plain, stored, tmp_path_factory):
         "before the daemon is back": {"forget": None},
         "at the start": {"wait_for": str(back)},
         "back": {"generate": prompts.first, "max_tokens": ANSWER},
+        "metrics": {"metrics": None},
     }
     run = run_engine("again", daemon.mount, steps)
     run.until_step(dead)
@@ -157,6 +158,15 @@ def test_without_the_daemon_requests_finish_and_it_is_found_again(plain, again, 
     assert again.gone_first["cached"] == 0
     assert again.back["tokens"] == plain.first["tokens"]
     assert again.back["cached"] >= 0.95 * full(prompts.first)
+
+
+def test_metrics_of_its_own(again):
+    """vLLM reports what was loaded, stored and lost with its other Prometheus metrics."""
+    metrics = again.metrics
+    assert metrics["loads"] >= 4  # first, second, talk, back
+    loaded = metrics["loaded_tokens dram"] + metrics["loaded_tokens lower"]
+    assert loaded >= again.first["cached"] + again.back["cached"]
+    assert metrics["stored_tokens"] >= BLOCK  # under another salt, if nothing else
 
 
 def test_a_missing_mount_is_a_warning(run_engine, tmp_path, prompts, plain):

@@ -16,7 +16,7 @@ from kvfs.vllm.attachment import Attachment
 from kvfs.vllm.break_even import BreakEven
 from kvfs.vllm.growing import Growing
 from kvfs.vllm.identity import cacheable, extras
-from kvfs.vllm.messages import Load, Step
+from kvfs.vllm.messages import Load, Run, Step
 from kvfs.vllm.scheduler import Scheduler
 from kvfs.vllm.worker import Unattached, Worker
 
@@ -65,6 +65,15 @@ def output(new, rows, scheduled):
     )
 
 
+def pages_of(loads):
+    return {page for load in loads for run in load.runs for page in run.pages.tolist()}
+
+
+def load_of(key, pages):
+    run = Run(0, np.array(pages, np.int32))
+    return Load("r", key, (run,), len(pages), 0)
+
+
 class Engine:
     """Pages of random KV, and both sides on one namespace."""
 
@@ -72,7 +81,8 @@ class Engine:
         group = namespace.geometry.groups[0]
         shape = (group.layers, 64, group.kv_heads, 2, BLOCK, group.head_dim)
         self.cache = np.random.default_rng(seed).integers(0, 65_535, shape, dtype=np.uint16)
-        self.worker = Worker(namespace, kvfs.Pages(self.cache, "layers pages heads kv tokens dim"))
+        pages = kvfs.Pages(self.cache, "layers pages heads kv tokens dim")
+        self.worker = Worker(namespace, [pages])
         self.scheduler = Scheduler(namespace, **options)
 
     def run(self, step):
@@ -80,12 +90,13 @@ class Engine:
         self.worker.flush(step)
         self.worker.load(step)
         self.worker.store(step)
-        for store in list(self.worker._stores.values()):
+        for store in list(self.worker._stores._under_way.values()):
             store.exception()
-        finished = set()
+        finished, self.bad_pages = set(), set()
         while len(finished) < len(step.loads):
-            more, self.bad_pages = self.worker.poll()
+            more, failed = self.worker.poll()
             finished |= more
+            self.bad_pages |= pages_of(failed)
         report = self.worker.report()
         self.scheduler.learn(report, finished)
         return report
@@ -140,7 +151,7 @@ def test_blocks_are_stored_as_they_fill_and_found_by_another_engine(make_engine,
 
     other = make_request(tokens, "other")
     assert two.scheduler.match(other, 0) == 96
-    two.scheduler.allocated(other, [10, 11, 12, 13, 14, 15, 16], 96)
+    two.scheduler.allocated(other, ([10, 11, 12, 13, 14, 15, 16],), 96)
     assert has_leases(daemon, opaque, 1)
     step = two.scheduler.build(output([], [], {}))
     two.run(step)
@@ -160,7 +171,7 @@ def test_only_what_the_engine_lacks_is_loaded(make_engine):
     one.run(one.scheduler.build(first_step(request, [0, 1, 2, 3], 0, 64)))
     assert two.scheduler.match(request, 32) == 32
     before = two.cache.copy()
-    two.scheduler.allocated(request, [20, 21, 22, 23], 32)
+    two.scheduler.allocated(request, ([20, 21, 22, 23],), 32)
     two.run(two.scheduler.build(output([], [], {})))
     assert (two.cache[:, [22, 23]] == one.cache[:, [2, 3]]).all()
     assert (two.cache[:, [20, 21]] == before[:, [20, 21]]).all()
@@ -177,7 +188,7 @@ def test_tokens_that_are_not_known_yet_are_not_stored(make_engine):
     assert not engine.scheduler.build(next_step(request, [], 31, 1)).stores
     sampled(request, [5])
     (store,) = engine.scheduler.build(next_step(request, [2], 32, 1)).stores
-    assert (store.first_block, len(store.pages), len(store.tokens)) == (1, 2, 32)
+    assert (store.first_block, len(store.pages[0]), len(store.tokens)) == (1, 2, 32)
     assert store.tokens[31] == 5
 
 
@@ -205,7 +216,7 @@ def test_a_store_ends_before_its_pages_are_reused(make_engine, opaque):
     assert reusing.flush == {store.job}
     engine.worker.store(step)
     engine.worker.flush(reusing)
-    assert engine.worker._stores[store.job].done()
+    assert engine.worker._stores._under_way[store.job].done()
     engine.run(apart)
     third = make_request(kv_data.random_tokens(16, seed=7), "third")
     engine.scheduler.match(third, 0)
@@ -223,7 +234,7 @@ def test_a_load_also_ends_stores_that_read_its_pages(make_engine):
     engine.scheduler.finished("other")
     again = make_request(stored.prompt_token_ids, "again")
     assert engine.scheduler.match(again, 0) == 32
-    engine.scheduler.allocated(again, [5, 6], 32)
+    engine.scheduler.allocated(again, ([5, 6],), 32)
     assert engine.scheduler.build(output([], [], {})).flush == {store.job}
 
 
@@ -233,7 +244,7 @@ def test_a_load_that_fails_names_its_pages_and_is_not_offered_again(make_engine,
     engine.scheduler.match(request, 0)
     engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
     assert engine.scheduler.match(request, 0) == 32
-    engine.run(Step(loads=[Load("r", "0" * 31 + "1", 0, np.array([40, 41], np.int32), 2)]))
+    engine.run(Step(loads=[load_of("0" * 31 + "1", [40, 41])]))
     assert engine.bad_pages == {40, 41}
     assert engine.scheduler.match(request, 0) == 0
     fresh = make_request(request.prompt_token_ids, "fresh")
@@ -247,15 +258,31 @@ def test_without_a_namespace_loads_fail_and_stores_have_ended(make_engine):
     request = make_request(kv_data.random_tokens(32, seed=16))
     engine.scheduler.match(request, 0)
     step = engine.scheduler.build(first_step(request, [0, 1], 0, 32))
-    step.loads.append(Load("r", "0" * 32, 0, np.array([7, 8], np.int32), 0))
+    step.loads.append(load_of("0" * 32, [7, 8]))
     engine.worker.flush(step)
     engine.worker.load(step)
     engine.worker.store(step)
-    assert engine.worker.poll() == ({"r"}, {7, 8})
+    finished, failed = engine.worker.poll()
+    assert (finished, pages_of(failed)) == ({"r"}, {7, 8})
     report = engine.worker.report()
     assert report.stored == [step.stores[0].job] and report.failed == report.lost == ["r"]
     assert not engine.worker.report()
-    assert engine.worker.poll() == (set(), set())
+    assert engine.worker.poll() == (set(), [])
+
+
+def test_a_prompt_that_another_engine_computes_is_awaited(make_engine, monkeypatch):
+    one, two = make_engine(), make_engine()
+    tokens = kv_data.random_tokens(40, seed=17)
+    request = make_request(tokens)
+    one.scheduler.match(request, 0)
+    passed_on = {"kv_transfer_params": {"do_remote_prefill": True}}
+    awaiting = make_request(tokens, "awaiting", **passed_on)
+    assert two.scheduler.match(awaiting, 0) is None
+    one.run(one.scheduler.build(first_step(request, [0, 1, 2], 0, 40)))
+    assert two.scheduler.match(awaiting, 0) == 32
+    monkeypatch.setattr("kvfs.vllm.scheduler._PREFILL_S", 0.0)
+    lost = make_request(kv_data.random_tokens(40, seed=18), "lost", **passed_on)
+    assert two.scheduler.match(lost, 0) == 0
 
 
 def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):
@@ -265,7 +292,7 @@ def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):
     engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
     again = make_request(request.prompt_token_ids, "again")
     engine.scheduler.match(again, 0)
-    engine.scheduler.allocated(again, [2, 3], 32)
+    engine.scheduler.allocated(again, ([2, 3],), 32)
     assert has_leases(daemon, opaque, 1)
     engine.scheduler.finished("again")
     assert has_leases(daemon, opaque, 0)
@@ -342,18 +369,18 @@ def test_what_tokens_do_not_name_is_not_cached(make_engine):
 
 
 def test_break_even_loads_what_is_faster_than_computing():
-    speeds = BreakEven(block_tokens=16, block_bytes=1 << 20)
+    speeds = BreakEven(block_tokens=16)
     assert speeds.worth(10, 4) == 10  # nothing is known yet
     speeds.computed(1600, 1.0)  # 100 blocks a second
-    speeds.loaded(1000 << 20, 1000 << 20, 1.0)
+    speeds.loaded(1000, 1000, 1.0)
     assert speeds.worth(10, 4) == 10
-    speeds.loaded(50 << 20, 0, 1.0)  # below DRAM: 50 blocks a second
+    speeds.loaded(50, 0, 1.0)  # below DRAM: 50 blocks a second
     assert speeds.worth(10, 4) == 4
-    speeds.loaded(100_000 << 20, 0, 1.0)
+    speeds.loaded(100_000, 0, 1.0)
     assert speeds.worth(10, 4) == 10
-    slow = BreakEven(block_tokens=16, block_bytes=1 << 20)
+    slow = BreakEven(block_tokens=16)
     slow.computed(1600, 1.0)
-    slow.loaded(10 << 20, 10 << 20, 1.0)
+    slow.loaded(10, 10, 1.0)
     offered = [slow.worth(10, 10) for _ in range(64)]
     assert sorted(set(offered)) == [0, 10]
     assert offered.count(10) == 2  # now and then, to measure again

@@ -20,39 +20,37 @@ class BreakEven:
     What has not been measured yet counts as fast: the first hits are always taken.
     """
 
-    def __init__(self, block_tokens: int, block_bytes: int):
+    def __init__(self, block_tokens: int):
         self._block_tokens = block_tokens
-        self._block_bytes = block_bytes
         self.prefill_tokens_per_s: float | None = None
-        self.dram_bytes_per_s: float | None = None
-        self.lower_bytes_per_s: float | None = None
+        self.dram_blocks_per_s: float | None = None
+        self.lower_blocks_per_s: float | None = None
         self._refused = 0
 
     def computed(self, tokens: int, seconds: float) -> None:
         if tokens >= _MIN_PREFILL_TOKENS and seconds > 0:
             self.prefill_tokens_per_s = _mix(self.prefill_tokens_per_s, tokens / seconds)
 
-    def loaded(self, total_bytes: int, dram_bytes: int, seconds: float) -> None:
-        lower_bytes = total_bytes - dram_bytes
-        if lower_bytes == 0:
-            self.dram_bytes_per_s = _mix(self.dram_bytes_per_s, dram_bytes / max(seconds, 1e-9))
+    def loaded(self, blocks: int, dram_blocks: int, seconds: float) -> None:
+        lower_blocks = blocks - dram_blocks
+        if lower_blocks == 0:
+            self.dram_blocks_per_s = _mix(self.dram_blocks_per_s, dram_blocks / max(seconds, 1e-9))
             return
-        if self.dram_bytes_per_s:
-            seconds -= dram_bytes / self.dram_bytes_per_s
-        self.lower_bytes_per_s = _mix(self.lower_bytes_per_s, lower_bytes / max(seconds, 1e-9))
+        if self.dram_blocks_per_s:
+            seconds -= dram_blocks / self.dram_blocks_per_s
+        self.lower_blocks_per_s = _mix(self.lower_blocks_per_s, lower_blocks / max(seconds, 1e-9))
 
     def worth(self, blocks: int, dram_blocks: int) -> int:
         """How many of `blocks` to load: all, those in DRAM (the first of a prefix), or none."""
         keep = 0
-        if self._pays(self.dram_bytes_per_s):
-            keep = blocks if self._pays(self.lower_bytes_per_s) else min(dram_blocks, blocks)
+        if self._pays(self.dram_blocks_per_s):
+            keep = blocks if self._pays(self.lower_blocks_per_s) else min(dram_blocks, blocks)
         if keep == blocks:
             return blocks
         self._refused += 1
         return blocks if self._refused % _TRY_AGAIN == 0 else keep
 
-    def _pays(self, bytes_per_s: float | None) -> bool:
-        if bytes_per_s is None or self.prefill_tokens_per_s is None:
+    def _pays(self, blocks_per_s: float | None) -> bool:
+        if blocks_per_s is None or self.prefill_tokens_per_s is None:
             return True
-        load = self._block_bytes / bytes_per_s
-        return load < self._block_tokens / self.prefill_tokens_per_s
+        return blocks_per_s * self._block_tokens > self.prefill_tokens_per_s

@@ -9,10 +9,13 @@ from vllm.distributed.kv_transfer.kv_connector.v1 import base
 
 import kvfs
 
-from . import model, versions
+from . import metrics, model, versions
 from .attachment import Attachment
-from .messages import Report, Step
+from .failures import Failures
+from .messages import Load, Report, Step
+from .ranks import Follower, Leader, Share
 from .scheduler import Scheduler
+from .stores import JoiningStores, LeadingStores, NoStores
 from .worker import Unattached, Worker
 
 logger = logging.getLogger("vllm.kvfs")
@@ -31,7 +34,7 @@ class _WorkerMetadata(versions.WorkerMetadata):
         return _WorkerMetadata(self.report.add(other.report))
 
 
-class KvfsConnector(base.KVConnectorBase_V1):
+class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
     """See kvfs.vllm. One of each role: in the scheduler's process and in the worker's.
 
     While there is no mount there is no scheduler's side, and a worker's side that loads nothing:
@@ -57,8 +60,10 @@ class KvfsConnector(base.KVConnectorBase_V1):
         self._worker: Worker | Unattached = Unattached()
         self._namespace: kvfs.Namespace | None = None
         self._model: model.Model | None = None
-        self._pages: kvfs.Pages | None = None
-        self._bad_pages: set[int] = set()
+        self._pages: list[kvfs.Pages] = []
+        self._share: Share | None = None
+        self._engine_id = vllm_config.kv_transfer_config.engine_id
+        self._failed_loads: list[Load] = []
         self._attachment: Attachment | None = None
         try:
             self._model = model.describe(vllm_config, kv_cache_config)
@@ -82,7 +87,7 @@ class KvfsConnector(base.KVConnectorBase_V1):
 
     def _attached(self, namespace) -> None:
         if self.role == base.KVConnectorRole.SCHEDULER:
-            self._scheduler = Scheduler(namespace, **self._options)
+            self._scheduler = Scheduler(namespace, **self._options, null_page=versions.NULL_PAGE)
             logger.info("kvfs: %s/%s", namespace.mount, namespace.name)
         self._namespace = namespace
 
@@ -91,15 +96,35 @@ class KvfsConnector(base.KVConnectorBase_V1):
     def register_kv_caches(self, kv_caches):
         if self._model is None:
             return
-        caches = [kv_caches[name] for name in self._model.layer_names]
-        planes = self._model.geometry.groups[0].kv_factor
-        count = self._kv_cache_config.num_blocks
-        self._pages = versions.pages(caches, self._model.spec, planes, count)
+        groups = self._model.groups
+        heads = groups[0].spec.num_kv_heads
+        self._share = Share.of(versions.rank(), self._model.ranks, self._model.total_heads, heads)
+        self._pages = [
+            versions.pages(
+                [kv_caches[name] for name in group.layer_names],
+                group.spec,
+                of_group.kv_factor,
+                self._kv_cache_config.num_blocks,
+                self._share.first_head,
+            )
+            for group, of_group in zip(groups, self._model.geometry.groups, strict=True)
+        ]
+
+    def _stores(self):
+        """What this rank does of stores."""
+        share, failures = self._share, Failures()
+        if share.rank == 0:
+            leader = Leader(self._engine_id, share.writers - 1) if share.writers > 1 else None
+            return LeadingStores(self._namespace, self._pages, failures, leader)
+        if share.writes:
+            follower = Follower(self._engine_id)
+            return JoiningStores(self._namespace, self._pages, failures, follower)
+        return NoStores()
 
     def bind_connector_metadata(self, connector_metadata):
         super().bind_connector_metadata(connector_metadata)
         if self._namespace is not None and isinstance(self._worker, Unattached):
-            self._worker = Worker(self._namespace, self._pages)
+            self._worker = Worker(self._namespace, self._pages, self._stores())
         self._worker.flush(connector_metadata.step)
 
     def handle_preemptions(self, kv_connector_metadata):
@@ -116,16 +141,30 @@ class KvfsConnector(base.KVConnectorBase_V1):
         pass  # blocks are stored whole, see wait_for_save
 
     def wait_for_save(self):
-        if self._connector_metadata.step.stores:
+        if self._connector_metadata.step.stores or self._connector_metadata.step.ended:
             self._worker.store(self._connector_metadata.step, versions.stream())
 
     def get_finished(self, finished_req_ids):
-        finished, self._bad_pages = self._worker.poll()
+        finished, failed = self._worker.poll()
+        self._failed_loads += failed
         return None, finished or None
 
     def get_block_ids_with_load_errors(self):
-        bad, self._bad_pages = self._bad_pages, set()
-        return bad
+        """Failed loads of one group; several are told by get_transfer_results."""
+        if self._several_groups():
+            return set()
+        failed, self._failed_loads = self._failed_loads, []
+        return {page for load in failed for run in load.runs for page in run.pages.tolist()}
+
+    def get_transfer_results(self, finished_req_ids):
+        results = super().get_transfer_results(finished_req_ids)
+        if self._several_groups():
+            failed, self._failed_loads = self._failed_loads, []
+            results.failed_recving |= {load.request_id for load in failed}
+        return results
+
+    def _several_groups(self) -> bool:
+        return len(self._kv_cache_config.kv_cache_groups) > 1
 
     def build_connector_worker_meta(self):
         report = self._worker.report()
@@ -141,12 +180,11 @@ class KvfsConnector(base.KVConnectorBase_V1):
         if not self._scheduler:
             return 0, False
         tokens = self._scheduler.match(request, num_computed_tokens)
-        return tokens, tokens > 0
+        return tokens, bool(tokens)
 
     def update_state_after_alloc(self, request, blocks, num_external_tokens):
         if self._scheduler and num_external_tokens > 0:
-            ids = blocks.get_block_ids()[0]
-            self._scheduler.allocated(request, ids, num_external_tokens)
+            self._scheduler.allocated(request, blocks.get_block_ids(), num_external_tokens)
 
     def get_external_cache_hit_sources(self, request, num_external_tokens):
         if not self._scheduler or versions.CacheHitSource is None:
@@ -166,10 +204,27 @@ class KvfsConnector(base.KVConnectorBase_V1):
             report = meta.report if isinstance(meta, _WorkerMetadata) else None
             self._scheduler.learn(report, connector_output.finished_recving)
 
+    def get_kv_connector_stats(self):
+        counts = self._scheduler.counts.take() if self._scheduler else None
+        return metrics.Stats(data=counts) if counts else None
+
+    @classmethod
+    def build_kv_connector_stats(cls, data=None):
+        return metrics.Stats(data=data or {})
+
+    @classmethod
+    def build_prom_metrics(cls, vllm_config, metric_types, labelnames, per_engine_labelvalues):
+        return metrics.PromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
     def request_finished(self, request, block_ids):
         if self._scheduler:
             self._scheduler.finished(request.request_id)
-        return False, None  # pages are free: stores that still read them are ended before reuse
+        params = getattr(request, "kv_transfer_params", None) or {}
+        answer = {"do_remote_prefill": True} if params.get("do_remote_decode") else None
+        return False, answer  # pages are free: stores that still read them end before reuse
+
+    def request_finished_all_groups(self, request, block_ids):
+        return self.request_finished(request, block_ids)
 
     def reset_cache(self):
         if self._scheduler:

@@ -8,21 +8,30 @@ import numpy as np
 
 
 @dataclass
+class Run:
+    """Blocks [first_block, first_block + len(pages)) of one group, and where they are or go."""
+
+    first_block: int
+    pages: np.ndarray
+
+
+@dataclass
 class Load:
-    """Blocks [first_block, first_block + len(pages)) of a cached prefix, to these pages."""
+    """The end of a cached prefix: a run of each group, of which those with a window are shorter."""
 
     request_id: str
     key: str
-    first_block: int
-    pages: np.ndarray
+    runs: tuple[Run, ...]
+    blocks: int  # of the longest run
     dram_blocks: int  # of them in DRAM when they were matched
 
 
 @dataclass
 class Store:
-    """Blocks [first_block, len(pages)) of `tokens`: full, computed when this step's forward is.
+    """Blocks [first_block, end) of `tokens`: full, computed when this step's forward is.
 
-    Pages below first_block may hold something else by now: they are not read.
+    `pages`: of each group, from block 0 on. Those below first_block may hold something else by
+    now: they are not read.
     """
 
     job: int
@@ -30,24 +39,26 @@ class Store:
     tokens: np.ndarray
     extras: dict[int, bytes] | None
     first_block: int
-    pages: np.ndarray
+    pages: tuple[np.ndarray, ...]
 
 
 @dataclass
 class Step:
-    """Scheduler to worker. `flush`: stores whose pages are about to be written again."""
+    """Scheduler to worker. `flush`: stores whose pages are about to be written again. `ended`:
+    stores that are over, which ranks that only take part in them do not know by themselves."""
 
     loads: list[Load] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     flush: set[int] = field(default_factory=set)
+    ended: list[int] = field(default_factory=list)
 
 
 @dataclass
 class Loaded:
     """A load that succeeded, for the learning of speeds."""
 
-    bytes: int
-    dram_bytes: int
+    blocks: int
+    dram_blocks: int
     seconds: float
 
 
@@ -59,13 +70,15 @@ class Report:
     lost: list[str] = field(default_factory=list)  # requests whose next store begins at block 0
     failed: list[str] = field(default_factory=list)  # requests whose load failed
     loaded: list[Loaded] = field(default_factory=list)
+    stored_blocks: int = 0  # published by these stores
 
     def __bool__(self) -> bool:
-        return bool(self.stored or self.lost or self.failed or self.loaded)
+        return bool(self.stored or self.lost or self.failed or self.loaded or self.stored_blocks)
 
     def add(self, other: Report) -> Report:
         self.stored += other.stored
         self.lost += other.lost
         self.failed += other.failed
         self.loaded += other.loaded
+        self.stored_blocks += other.stored_blocks
         return self

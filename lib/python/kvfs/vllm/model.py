@@ -12,6 +12,7 @@ import kvfs
 from kvfs.naming import short_name
 
 from . import versions
+from .ranks import Share
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SAMPLE = 1 << 16
@@ -22,41 +23,79 @@ class Unsupported(ValueError):
 
 
 @dataclass(frozen=True)
+class LayerGroup:
+    """One of vLLM's KV cache groups: what its block table stands for."""
+
+    layer_names: tuple[str, ...]
+    spec: object
+
+
+@dataclass(frozen=True)
 class Model:
     name: str
     geometry: kvfs.Geometry
-    layer_names: tuple[str, ...]
-    spec: object
+    groups: tuple[LayerGroup, ...]
+    total_heads: int
+    ranks: int
 
 
 def describe(vllm_config, kv_cache_config) -> Model:
     """Raises Unsupported."""
     parallel = vllm_config.parallel_config
-    for what in ("tensor", "pipeline", "decode_context", "prefill_context"):
+    for what in ("pipeline", "decode_context", "prefill_context"):
         if getattr(parallel, f"{what}_parallel_size", 1) > 1:
             raise Unsupported(f"{what} parallel engines are not supported yet")
-    groups = kv_cache_config.kv_cache_groups
-    if len(groups) != 1:
-        raise Unsupported(f"the model has {len(groups)} KV cache groups, only one is supported yet")
-    spec = groups[0].kv_cache_spec
-    planes = versions.kv_factor(spec)
-    if planes is None:
-        raise Unsupported(f"KV caches of the kind {type(spec).__name__} are not supported yet")
+    ranks = parallel.tensor_parallel_size
+    if ranks > 1 and getattr(parallel, "nnodes", 1) > 1:
+        raise Unsupported("ranks on several machines have no mount in common")
+    groups = [
+        LayerGroup(tuple(sorted(group.layer_names, key=_natural)), group.kv_cache_spec)
+        for group in kv_cache_config.kv_cache_groups
+    ]
+    if not groups:
+        raise Unsupported("the model has no KV cache")
+    if not all(getattr(g, "enable_kv_transfer", True) for g in kv_cache_config.kv_cache_groups):
+        raise Unsupported("KV caches that are copies of others are not supported yet")
+    for what in ("dtype", "block_size", "num_kv_heads"):
+        if len({getattr(group.spec, what, None) for group in groups}) > 1:
+            raise Unsupported(f"groups of layers that differ in {what} are not supported yet")
     config = vllm_config.model_config
+    spec = groups[0].spec
+    planes = [versions.kv_factor(group.spec) for group in groups]
+    for group, factor in zip(groups, planes, strict=True):
+        if factor is None:
+            kind = type(group.spec).__name__
+            raise Unsupported(f"KV caches of the kind {kind} are not supported yet")
+    total_heads = 1 if 1 in planes else config.get_total_num_kv_heads()
+    try:
+        Share.of(0, ranks, total_heads, spec.num_kv_heads)
+    except ValueError as error:
+        raise Unsupported(str(error)) from None
+    names = [group.layer_names for group in groups] if len(groups) > 1 else []
     geometry = kvfs.Geometry(
-        f"{short_name(config.model)} {fingerprint(vllm_config)}",
+        f"{short_name(config.model)} {fingerprint(vllm_config, names)}",
         spec.dtype,
-        kvfs.Group(len(groups[0].layer_names), spec.num_kv_heads, spec.head_size, planes),
+        [
+            kvfs.Group(
+                len(group.layer_names),
+                total_heads,
+                group.spec.head_size,
+                factor,
+                versions.window(group.spec),
+            )
+            for group, factor in zip(groups, planes, strict=True)
+        ],
         block_tokens=spec.block_size,
-        layout=versions.layout(vllm_config, spec),
+        layout=versions.layout(vllm_config, [group.spec for group in groups]),
     )
-    layers = tuple(sorted(groups[0].layer_names, key=_natural))
     dtype = str(spec.dtype).removeprefix("torch.")
-    return Model(f"{short_name(config.model)}-{dtype}".lower(), geometry, layers, spec)
+    name = f"{short_name(config.model)}-{dtype}".lower()
+    return Model(name, geometry, tuple(groups), total_heads, ranks)
 
 
-def fingerprint(vllm_config) -> str:
-    """16 hex digits of what decides the KV beside the tokens: configuration and weights.
+def fingerprint(vllm_config, groups) -> str:
+    """16 hex digits of what decides the KV beside the tokens: configuration and weights, and which
+    layers are in which of several `groups`.
 
     The weights of a local directory are named by their sizes, first and last bytes, those of a hub
     by id and revision; random ones by their seed. Equal copies in two places are the same model.
@@ -66,7 +105,7 @@ def fingerprint(vllm_config) -> str:
     for name in ("_name_or_path", "_model_name_or_path", "transformers_version"):
         hf.pop(name, None)
     digest = hashlib.sha256(json.dumps(hf, sort_keys=True, default=str).encode())
-    facts = [config.quantization, vllm_config.cache_config.cache_dtype, config.dtype]
+    facts = [config.quantization, vllm_config.cache_config.cache_dtype, config.dtype, *groups]
     load_format = str(vllm_config.load_config.load_format)
     if "dummy" in load_format:
         facts += [load_format, config.model, config.seed]

@@ -12,28 +12,36 @@ import kvfs
 from .break_even import BreakEven
 from .growing import Growing
 from .identity import cacheable, extras
-from .messages import Load, Report, Step, Store
+from .messages import Load, Report, Run, Step, Store
 
 logger = logging.getLogger("vllm.kvfs")
+
+
+# How long a request whose prompt another engine has just computed waits for the end of that store.
+_PREFILL_S = 1.0
 
 
 class _Request:
     """What is known of one request. `stored`: blocks that kvfs has, or has been told to store."""
 
     __slots__ = (
-        "block_tokens", "extras", "failed", "lease", "local_blocks",
-        "match", "offered", "pages", "request", "stored", "tokens",
+        "awaits", "block_tokens", "extras", "failed", "lease", "local_blocks",
+        "loading", "match", "offered", "pages", "request", "stored", "tokens",
     )  # fmt: skip
 
-    def __init__(self, request, block_tokens: int, epoch: str):
+    def __init__(self, request, block_tokens: int, groups: int, epoch: str):
         self.request = request
         self.tokens = Growing(request.prompt_token_ids)
         self.extras = extras(request, block_tokens, epoch)
-        self.pages = Growing()
+        self.pages = [Growing() for _ in range(groups)]
         self.match = None
         self.offered = 0  # blocks of the match that vLLM was told of
         self.local_blocks = 0  # blocks that vLLM had itself, when it asked
         self.lease = None
+        self.loading: Load | None = None
+        self.awaits = None  # until when
+        if (getattr(request, "kv_transfer_params", None) or {}).get("do_remote_prefill"):
+            self.awaits = time.monotonic() + _PREFILL_S
         self.failed = False
         self.stored = 0
 
@@ -50,18 +58,39 @@ class _Request:
             self.lease = None
 
 
+class Counts:
+    """What happened since the last take(), for the engine's metrics."""
+
+    __slots__ = ("failed_loads", "loads", "lost_stores", "stored", "tokens_dram", "tokens_lower")
+
+    def __init__(self):
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def take(self) -> dict[str, int]:
+        taken = {name: count for name in self.__slots__ if (count := getattr(self, name))}
+        self.__init__()
+        return taken
+
+
 class Scheduler:
     """Answers from the mapped index; asks the daemon only for leases.
+
+    Page ids come and go as one sequence for each group. `null_page` stands where a group with a
+    window has no page any more, or needs none.
 
     A lease holds what will be loaded from the moment vLLM has made room for it until the worker has
     it. Pages that a store still reads are no obstacle to vLLM: it frees and reuses them as it
     likes, and the step that reuses them tells the worker to end that store first (`Step.flush`).
     """
 
-    def __init__(self, namespace, *, break_even=True, store_decode=True):
+    def __init__(self, namespace, *, break_even=True, store_decode=True, null_page=0):
         self._namespace = namespace
         self._block_tokens = namespace.block_tokens
-        self._block_bytes = namespace.block_bytes()
+        windows = [group.window for group in namespace.geometry.groups]
+        self._groups = len(windows)
+        self._window = min((window for window in windows if window), default=0)
+        self._null_page = null_page
         self._store_decode = store_decode
         self._requests: dict[str, _Request] = {}
         self._step = Step()
@@ -71,56 +100,71 @@ class Scheduler:
         self._begun: list[tuple[float, int]] = []  # steps under way: when, prefill tokens
         self._last_output = 0.0
         self._epoch = ""
-        self.speeds = BreakEven(self._block_tokens, self._block_bytes) if break_even else None
+        self.counts = Counts()
+        self.speeds = BreakEven(self._block_tokens) if break_even else None
 
     # ---- a request's life
 
     def add(self, request) -> None:
         """Reads the prompt once, outside the scheduling loop."""
         if cacheable(request):
-            self._requests[request.request_id] = _Request(request, self._block_tokens, self._epoch)
+            self._requests[request.request_id] = _Request(
+                request, self._block_tokens, self._groups, self._epoch
+            )
 
-    def match(self, request, computed_tokens: int) -> int:
-        """Tokens beyond `computed_tokens` that loading gives. No system call, nothing is held."""
+    def match(self, request, computed_tokens: int) -> int | None:
+        """Tokens beyond `computed_tokens` that loading gives. No system call, nothing is held.
+
+        None: ask again, another engine is about to store the rest of the prompt.
+        """
         state = self._state(request)
         if state is None or state.failed or getattr(request, "skip_reading_prefix_cache", False):
             return 0
-        tokens = state.tokens.first(state.known())
-        try:
-            state.match = self._namespace.match(tokens, state.extras)
-        except kvfs.Error as error:
-            logger.debug("kvfs: no match: %s", error)
-            state.match = None
-            return 0
-        state.stored = state.match.blocks
+        known = state.known()
+        if self._window:  # the last token is computed, and what its window needs must be there
+            known = (known - 1) // self._block_tokens * self._block_tokens
+        found = self._find(state, known)
+        if state.awaits is not None and found < known // self._block_tokens:
+            if time.monotonic() < state.awaits:
+                return None
+            state.awaits = None
+        state.stored = found
         state.local_blocks = computed_tokens // self._block_tokens
-        new = state.match.blocks - state.local_blocks
+        new = found - state.local_blocks
+        if new > 0 and self.speeds is not None:
+            in_dram = max(state.match.dram_blocks - state.local_blocks, 0)
+            keep = self.speeds.worth(new, in_dram)
+            if self._window and 0 < keep < new:  # a shorter prefix needs another window
+                found = self._find(state, (state.local_blocks + keep) * self._block_tokens)
+                keep = found - state.local_blocks
+            new = keep
         if new <= 0:
             return 0
-        if self.speeds is not None:
-            in_dram = max(state.match.dram_blocks - state.local_blocks, 0)
-            new = self.speeds.worth(new, in_dram)
         state.offered = state.local_blocks + new
         return new * self._block_tokens
 
-    def allocated(self, request, page_ids: list[int], external_tokens: int) -> None:
+    def allocated(self, request, page_ids, external_tokens: int) -> None:
         """vLLM has made room: the prefix is held from here on, and loaded with the next step."""
         state = self._requests.get(request.request_id)
         if state is None or external_tokens <= 0:
             return
         end = state.offered
         first = end - external_tokens // self._block_tokens
-        pages = Growing(page_ids[first:end])
         state.release()
         try:
             state.lease = self._namespace.acquire(state.match)
         except kvfs.Error as error:
             logger.debug("kvfs: no lease: %s", error)  # the worker's load fails, vLLM recomputes
-        self._reused(page_ids[first:])
+        runs = []
+        for ids in page_ids:
+            self._reused(ids[first:])
+            begin = first
+            while begin < end and ids[begin] == self._null_page:
+                begin += 1
+            runs.append(Run(begin, Growing(ids[begin:end]).first(end - begin)))
         in_dram = min(max(state.match.dram_blocks - first, 0), end - first)
-        self._step.loads.append(
-            Load(request.request_id, state.match.key, first, pages.first(end - first), in_dram)
-        )
+        state.loading = Load(request.request_id, state.match.key, tuple(runs), end - first, in_dram)
+        self._step.loads.append(state.loading)
 
     def hit_tokens(self, request, external_tokens: int) -> tuple[int, int]:
         """Of a load's tokens, those from DRAM and those from below."""
@@ -146,7 +190,7 @@ class Scheduler:
         for new in output.scheduled_new_reqs:
             scheduled = output.num_scheduled_tokens[new.req_id]
             prefill += scheduled if scheduled > 1 else 0
-            self._scheduled(new.req_id, new.block_ids[0], True, new.num_computed_tokens, scheduled)
+            self._scheduled(new.req_id, new.block_ids, True, new.num_computed_tokens, scheduled)
         cached = output.scheduled_cached_reqs
         resumed = cached.resumed_req_ids
         for request_id, ids, computed in zip(
@@ -154,9 +198,7 @@ class Scheduler:
         ):
             scheduled = output.num_scheduled_tokens[request_id]
             prefill += scheduled if scheduled > 1 else 0
-            self._scheduled(
-                request_id, ids[0] if ids else (), request_id in resumed, computed, scheduled
-            )
+            self._scheduled(request_id, ids or (), request_id in resumed, computed, scheduled)
         self._begun.append((time.perf_counter(), prefill))
         step, self._step = self._step, Step()
         return step
@@ -164,25 +206,29 @@ class Scheduler:
     def learn(self, report: Report | None, loaded_requests) -> None:
         """What the worker says after a step, and which requests have their load behind them."""
         self._measure_prefill()
+        report = report or Report()
+        for request_id in report.failed:
+            state = self._requests.get(request_id)
+            if state is not None and not state.failed:  # each rank says so
+                state.failed = True
+                self.counts.failed_loads += 1
         for request_id in loaded_requests or ():
             state = self._requests.get(request_id)
             if state is not None:
-                state.release()
-        if report is None:
-            return
+                self._loaded(state)
         for job in report.stored:
+            self._step.ended.append(job)
             for page in self._pages_of.pop(job, ()):
                 if self._reading.get(page) == job:
                     del self._reading[page]
         for request_id in report.lost:
+            self.counts.lost_stores += 1
             if request_id in self._requests:
                 self._requests[request_id].stored = 0
-        for request_id in report.failed:
-            if request_id in self._requests:
-                self._requests[request_id].failed = True
+        self.counts.stored += report.stored_blocks * self._block_tokens
         if self.speeds is not None:
             for load in report.loaded:
-                self.speeds.loaded(load.bytes, load.dram_bytes, load.seconds)
+                self.speeds.loaded(load.blocks, load.dram_blocks, load.seconds)
 
     def reset(self) -> None:
         """What this engine has stored so far is not found by it any more: weights have changed."""
@@ -198,6 +244,24 @@ class Scheduler:
 
     # ---- inside
 
+    def _find(self, state: _Request, tokens: int) -> int:
+        """Sets state.match to the longest cached prefix of the first `tokens`; its blocks."""
+        try:
+            state.match = self._namespace.match(state.tokens.first(tokens), state.extras)
+        except kvfs.Error as error:
+            logger.debug("kvfs: no match: %s", error)
+            state.match = None
+            return 0
+        return state.match.blocks
+
+    def _loaded(self, state: _Request) -> None:
+        state.release()
+        load, state.loading = state.loading, None
+        if load is not None and not state.failed:
+            self.counts.loads += 1
+            self.counts.tokens_dram += load.dram_blocks * self._block_tokens
+            self.counts.tokens_lower += (load.blocks - load.dram_blocks) * self._block_tokens
+
     def _state(self, request) -> _Request | None:
         state = self._requests.get(request.request_id)
         if state is None and cacheable(request):
@@ -208,14 +272,16 @@ class Scheduler:
     def _scheduled(self, request_id, page_ids, whole, computed, scheduled) -> None:
         """`page_ids`: all of the request's (`whole`), or those added to them."""
         kept = computed // self._block_tokens if whole else 0
-        self._reused(page_ids[kept:])
+        for ids in page_ids:
+            self._reused(ids[kept:])
         state = self._requests.get(request_id)
         if state is None:
             return
         if whole:
-            state.pages = Growing(page_ids)
-        elif page_ids:
-            state.pages.extend(page_ids)
+            state.pages = [Growing(ids) for ids in page_ids]
+        else:
+            for pages, ids in zip(state.pages, page_ids, strict=False):
+                pages.extend(ids)
         ready = computed + scheduled
         if not self._store_decode:
             ready = min(ready, state.request.num_prompt_tokens)
@@ -223,17 +289,23 @@ class Scheduler:
             return
         # A step may compute tokens that are drafts, or sampled by a step still under way.
         end = min(ready, state.known()) // self._block_tokens
-        end = min(end, len(state.pages))
-        if end > state.stored:
+        end = min(end, *map(len, state.pages))
+        if end > state.stored and state.stored >= self._oldest_kept(computed):
             self._store(state, end)
+
+    def _oldest_kept(self, computed: int) -> int:
+        """The first block that has pages in all groups: vLLM frees what windows have passed."""
+        if not self._window:
+            return 0
+        return max(computed - self._window + 1, 0) // self._block_tokens
 
     def _store(self, state: _Request, end: int) -> None:
         job = next(self._jobs)
         tokens = state.tokens.first(end * self._block_tokens)
-        pages = state.pages.first(end)
+        pages = tuple(of_group.first(end) for of_group in state.pages)
         first = state.stored
         state.stored = end
-        read = pages[first:].tolist()
+        read = [page for of_group in pages for page in of_group[first:].tolist()]
         self._pages_of[job] = read
         self._reading.update(dict.fromkeys(read, job))
         self._step.stores.append(

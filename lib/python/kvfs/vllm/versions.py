@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import torch
+from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
 from vllm.platforms import current_platform
-from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, MLAAttentionSpec
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    MLAAttentionSpec,
+    SlidingWindowSpec,
+)
 
 import kvfs
 
 # Since vLLM tells a connector's scheduler what its workers have done; without it stores are not
 # ended before their pages are reused, so the connector needs it.
 WorkerMetadata = base.KVConnectorWorkerMetadata
+
+# Hybrid models with their groups apart: only where a request whose load failed can be named, as
+# page ids say nothing there. For older versions vLLM makes one group of all layers.
+TransferResults = getattr(base, "KVConnectorTransferResults", None)
+SupportsHMA = base.SupportsHMA if TransferResults else type("NoGroups", (), {})
+
+# What stands in a block table where a window has passed: the pool's first page.
+NULL_PAGE = 0
 
 try:
     from vllm.v1.metrics.cache_hit_source import CacheHitSource
@@ -21,7 +34,7 @@ except ImportError:  # older versions count hits without their source
 
 def kv_factor(spec) -> int | None:
     """2: K and V; 1: one latent for both (MLA); None: something else."""
-    if not isinstance(spec, AttentionSpec) or not isinstance(spec, FullAttentionSpec):
+    if not isinstance(spec, FullAttentionSpec) and type(spec) is not SlidingWindowSpec:
         return None
     padded = getattr(spec, "page_size_padded", None)
     packed = getattr(spec, "num_head_slots", None) or getattr(spec, "state_content_bytes", None)
@@ -32,37 +45,51 @@ def kv_factor(spec) -> int | None:
     return 2 if getattr(spec, "head_size_v", spec.head_size) == spec.head_size else None
 
 
-def layout(vllm_config, spec) -> str:
+def window(spec) -> int:
+    """Tokens whose KV is kept; 0: of all. A full-attention spec may carry a window too, where vLLM
+    keeps all tokens of window layers."""
+    if not isinstance(spec, SlidingWindowSpec):
+        return 0
+    return spec.sliding_window + getattr(spec, "extra_retained_tokens", 0)
+
+
+def layout(vllm_config, specs) -> str:
     """Canonical on a GPU. On a CPU, attention kernels order a page's bytes as they like."""
     if not current_platform.is_cpu():
         return "canonical"
     from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 
-    isa = _get_attn_isa(
-        vllm_config.model_config.dtype,
-        spec.block_size,
-        spec.head_size,
-        vllm_config.cache_config.cache_dtype,
-    )
+    dtype, cache_dtype = vllm_config.model_config.dtype, vllm_config.cache_config.cache_dtype
+    kernels = {_get_attn_isa(dtype, s.block_size, s.head_size, cache_dtype) for s in specs}
     width = "avx512" if torch.cpu._is_avx512_supported() else "avx2"
-    return f"opaque:vllm-{isa}-{current_platform.get_cpu_architecture().name.lower()}-{width}"
+    kernel = "+".join(sorted(kernels))
+    return f"opaque:vllm-{kernel}-{current_platform.get_cpu_architecture().name.lower()}-{width}"
 
 
-def pages(caches: list[torch.Tensor], spec, planes: int, num_pages: int) -> kvfs.Pages:
+def rank() -> int:
+    """This worker's among the tensor-parallel ones."""
+    return get_tensor_model_parallel_rank()
+
+
+def pages(caches: list[torch.Tensor], spec, planes: int, num_pages: int, first_head) -> kvfs.Pages:
     """The engine's layers for libkvfs. ValueError for a shape that is none of those known."""
+
+    def described(tensors, axes: str) -> kvfs.Pages:
+        return kvfs.Pages(tensors, axes, first_head=first_head)
+
     shape = tuple(caches[0].shape)
     heads, tokens, dim = spec.num_kv_heads, spec.block_size, spec.head_size
     if planes == 1 and shape == (num_pages, tokens, dim):
-        return kvfs.Pages(caches, "pages tokens dim")
+        return described(caches, "pages tokens dim")
     if shape == (num_pages, heads, tokens, 2 * dim):
         if current_platform.is_cpu():  # a head's page is all K, then all V
             whole = [cache.view(num_pages, heads, 2, tokens, dim) for cache in caches]
-            return kvfs.Pages(whole, "pages heads kv tokens dim")
-        return kvfs.Pages([c.unflatten(-1, (2, dim)) for c in caches], "pages heads tokens kv dim")
+            return described(whole, "pages heads kv tokens dim")
+        return described([c.unflatten(-1, (2, dim)) for c in caches], "pages heads tokens kv dim")
     if shape == (2, num_pages, tokens, heads, dim):
-        return kvfs.Pages(caches, "kv pages tokens heads dim")
+        return described(caches, "kv pages tokens heads dim")
     if shape == (num_pages, 2, tokens, heads, dim):
-        return kvfs.Pages(caches, "pages kv tokens heads dim")
+        return described(caches, "pages kv tokens heads dim")
     raise ValueError(f"KV caches of the shape {shape} are not known")
 
 

@@ -1,0 +1,169 @@
+"""Stores of a worker: slots, copies, commits, on threads of their own. No vLLM import."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import kvfs
+
+from .failures import Failures
+from .messages import Report, Step, Store
+
+logger = logging.getLogger("vllm.kvfs")
+
+# After a store that failed, so long none is tried: what was wrong is probably wrong still.
+_PAUSE_S = 1.0
+# How long a rank waits for the step that another rank is in already.
+_STEP_S = 10.0
+
+
+def copy(reservation, store: Store, pages, stream: int) -> None:
+    """All groups of the engine's memory into a reservation's slots."""
+    for group, (of_group, table) in enumerate(zip(pages, store.pages, strict=True)):
+        reservation.store(of_group, page_table=table, group=group, stream=stream)
+
+
+class LeadingStores:
+    """Of the only rank, or the first: reserves, copies its heads, has the other ranks copy theirs
+    (`ranks`, a ranks.Leader), commits. One at a time, in the order they were given."""
+
+    def __init__(self, namespace, pages, failures: Failures, ranks=None):
+        self._namespace = namespace
+        self._pages = pages
+        self._failures = failures
+        self._ranks = ranks
+        self._under_way: dict[int, Future] = {}
+        self._thread = ThreadPoolExecutor(1, "kvfs-store")
+        self._paused_until = 0.0
+        self._published = 0
+
+    def begin(self, step: Step, stream: int) -> None:
+        for store in step.stores:
+            self._under_way[store.job] = self._thread.submit(self._store, store, stream)
+
+    def flush(self, step: Step) -> None:
+        """Returns when none of these stores reads its pages any more."""
+        for job in step.flush:
+            store = self._under_way.get(job)
+            if store is not None and not store.cancel():
+                store.exception()  # waits for the end
+
+    def report(self, report: Report) -> None:
+        for job in [job for job, store in self._under_way.items() if store.done()]:
+            store = self._under_way.pop(job)
+            report.stored.append(job)
+            lost = None if store.cancelled() else store.result()
+            if lost:
+                report.lost.append(lost)
+        published, self._published = self._published, 0
+        report.stored_blocks += published
+
+    def close(self) -> None:
+        """Stores that wait are finished, so that a run's end is kept."""
+        self._thread.shutdown()
+        if self._ranks is not None:
+            self._ranks.close()
+
+    def _store(self, store: Store, stream: int) -> str | None:
+        """Returns the request where blocks before this store's are gone."""
+        alone = self._ranks is not None and not self._ranks.connected.is_set()
+        if alone or time.monotonic() < self._paused_until:
+            return store.request_id
+        try:
+            with self._namespace.reserve(store.tokens, store.extras) as reservation:
+                if reservation.count == 0:
+                    return None
+                if reservation.first_block < store.first_block:
+                    return store.request_id
+                asked = None if self._ranks is None else self._ranks.ask(store.job, reservation)
+                copy(reservation, store, self._pages, stream)
+                if asked is not None and not asked.wait():
+                    return store.request_id
+                self._published += reservation.commit().committed
+                return None
+        except kvfs.Error as error:
+            self._paused_until = time.monotonic() + _PAUSE_S
+            count = len(store.pages[0]) - store.first_block
+            self._failures.warn("%d blocks not stored: %s", count, error)
+            return store.request_id
+        except Exception:  # a bug must not end the stores of the requests that follow
+            logger.exception("kvfs: store failed")
+            return store.request_id
+
+
+class JoiningStores:
+    """Of another rank: copies its heads when the first rank asks it to.
+
+    The first rank may be a step ahead: then the step is awaited. A store that was flushed before
+    it was asked for is refused, so that it is not published.
+    """
+
+    def __init__(self, namespace, pages, failures: Failures, follower):
+        self._namespace = namespace
+        self._pages = pages
+        self._failures = failures
+        self._changed = threading.Condition()
+        self._waiting: dict[int, tuple[Store, int]] = {}
+        self._copying: int | None = None
+        self._latest = 0
+        self._follower = follower
+        follower.start(self._take_part)
+
+    def begin(self, step: Step, stream: int) -> None:
+        with self._changed:
+            for job in step.ended:
+                self._waiting.pop(job, None)
+            for store in step.stores:
+                self._waiting[store.job] = (store, stream)
+                self._latest = max(self._latest, store.job)
+            self._changed.notify_all()
+
+    def flush(self, step: Step) -> None:
+        with self._changed:
+            for job in step.flush:
+                self._waiting.pop(job, None)
+            self._changed.wait_for(lambda: self._copying not in step.flush)
+
+    def report(self, report: Report) -> None:
+        pass  # the first rank does
+
+    def close(self) -> None:
+        self._follower.close()
+
+    def _take_part(self, job: int, reservation_id: int, first_block: int, count: int) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._latest >= job, _STEP_S)
+            found = self._waiting.pop(job, None)
+            if found is None:
+                return False
+            self._copying = job
+        try:
+            with self._namespace.join(reservation_id, first_block, count) as reservation:
+                copy(reservation, found[0], self._pages, found[1])
+            return True
+        except (kvfs.Error, ValueError) as error:
+            self._failures.warn("this rank's heads of %d blocks not stored: %s", count, error)
+            return False
+        finally:
+            with self._changed:
+                self._copying = None
+                self._changed.notify_all()
+
+
+class NoStores:
+    """Of a rank whose heads another rank has, too, and stores."""
+
+    def begin(self, step: Step, stream: int) -> None:
+        pass
+
+    def flush(self, step: Step) -> None:
+        pass
+
+    def report(self, report: Report) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
