@@ -6,6 +6,7 @@
 
 import json
 import os
+import random
 import sys
 import time
 
@@ -102,6 +103,25 @@ class Engine:
             engine.step()  # a load under way is awaited, then its pages are freed
         return {"was": held, "left": len(scheduler.requests)}
 
+    def talks(self, text, rounds, clients, seed):
+        """Conversations of several clients, in rounds of all at once: two system prompts, random
+        questions, answers that belong to the next prompt, requests that are taken back."""
+        chance = random.Random(seed)
+        talks = [text[:300] if client % 2 else text[300:560] for client in range(clients)]
+        said, cached = [], 0
+        for number in range(rounds):
+            for client in range(clients):
+                begin = chance.randrange(560, len(text) - 200)
+                talks[client] = talks[client] + text[begin : begin + chance.randrange(40, 200)]
+            answers = self.batch(talks, max_tokens=16)
+            said.append([answer["tokens"] for answer in answers])
+            cached += sum(answer["cached"] for answer in answers)
+            talks = [talk + answer["tokens"] for talk, answer in zip(talks, answers, strict=True)]
+            if number % 2:
+                self.forget()
+            self.abort(talks[chance.randrange(clients)] + text[:150], chance.randrange(1, 4))
+        return {"said": said, "cached": cached}
+
     def metrics(self):
         """kvfs's own among vLLM's Prometheus metrics, by name and tier, and the preemptions."""
         # The last step's are reported with the next one.
@@ -121,7 +141,7 @@ class Engine:
             time.sleep(0.02)
 
 
-STEPS = ("generate", "batch", "forget", "abort", "metrics", "wait_for")
+STEPS = ("generate", "batch", "talks", "forget", "abort", "metrics", "wait_for")
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,10 @@ class EngineRun:
             self.process.wait()
             pytest.fail(f"the engine ended early; its log:\n{self.log()[-8000:]}")
         return json.loads(text)
+
+    def has_said_something(self, timeout: float) -> bool:
+        """Whether there is a line to be read, or it has ended."""
+        return bool(select.select([self.process.stdout], [], [], timeout)[0])
 
     def until_step(self, file: Path) -> None:
         """Waits until the engine waits for `file`."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 CHUNK = 256  # LMCache's, and two of vLLM's blocks on a CPU
-SEED = {"PYTHONHASHSEED": "0"}  # LMCache's keys are Python hashes
+# LMCache's keys are Python hashes; and it tells nobody that it ran.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
 
 
 def free_port() -> int:
@@ -44,7 +46,10 @@ class Server:
         self._log = log
         with log.open("w") as output:
             self._process = subprocess.Popen(
-                [str(part) for part in command], stdout=output, stderr=output, env=self._env()
+                [str(part) for part in command],
+                stdout=output,
+                stderr=output,
+                env=os.environ | ENVIRONMENT,
             )
 
     def wait(self):
@@ -59,12 +64,6 @@ class Server:
     def stop(self):
         self._process.terminate()
         self._process.wait(120)
-
-    @staticmethod
-    def _env():
-        import os
-
-        return os.environ | SEED
 
 
 def transfer(port):
@@ -93,7 +92,7 @@ def test_what_one_server_stored_the_next_one_has(run_engine, make_daemon, model,
                 None,
                 steps,
                 transfer=transfer(server.port),
-                environment=SEED | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+                environment=ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
             ).results()
             deadline = time.monotonic() + 60  # the server stores behind the request
             while blocks(daemon) < chunks and time.monotonic() < deadline:

@@ -42,6 +42,6 @@ def test_one_computes_the_prompt_and_the_other_answers(run_engine, make_daemon, 
     for name, tokens in prompts.items():
         whole = getattr(plain, name)["tokens"]
         assert getattr(prefilled, name)["tokens"] == whole[:1]
-        assert getattr(prefilled, name)["transfer"] == PASSED_ON
+        assert PASSED_ON.items() <= getattr(prefilled, name)["transfer"].items()
         assert getattr(decoded, name)["tokens"] == whole
         assert getattr(decoded, name)["cached"] == len(tokens) // BLOCK * BLOCK

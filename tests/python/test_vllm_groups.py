@@ -35,7 +35,7 @@ class Engine:
         self.worker.flush(step)
         self.worker.load(step)
         self.worker.store(step)
-        for store in list(self.worker._stores._under_way.values()):
+        for _, store in list(self.worker._stores._under_way.values()):
             store.exception()
         finished, failed = set(), []
         while len(finished) < len(step.loads):

@@ -90,7 +90,7 @@ class Engine:
         self.worker.flush(step)
         self.worker.load(step)
         self.worker.store(step)
-        for store in list(self.worker._stores._under_way.values()):
+        for _, store in list(self.worker._stores._under_way.values()):
             store.exception()
         finished, self.bad_pages = set(), set()
         while len(finished) < len(step.loads):
@@ -216,7 +216,7 @@ def test_a_store_ends_before_its_pages_are_reused(make_engine, opaque):
     assert reusing.flush == {store.job}
     engine.worker.store(step)
     engine.worker.flush(reusing)
-    assert engine.worker._stores._under_way[store.job].done()
+    assert engine.worker._stores._under_way[store.job][1].done()
     engine.run(apart)
     third = make_request(kv_data.random_tokens(16, seed=7), "third")
     engine.scheduler.match(third, 0)
@@ -309,6 +309,24 @@ def test_when_the_beginning_was_evicted_the_whole_is_stored_again(make_engine, d
     assert report.lost == ["r"]
     engine.run(engine.scheduler.build(next_step(request, [3], 48, 16)))
     assert opaque.match(request.prompt_token_ids).blocks == 4
+
+
+def test_after_a_block_that_does_not_pack_nothing_is_tried(make_namespace):
+    """Random bits do not: in a packed namespace a prefix ends before them."""
+    namespace = make_namespace(kv_data.geometry(head_dim=64, encoding="packed"))
+    engine = Engine(namespace)
+    group = namespace.geometry.groups[0]
+    shape = (group.layers, group.kv_heads, 2, BLOCK, group.head_dim)
+    numbers = np.random.default_rng(1).standard_normal(shape, np.float32)
+    engine.cache[:, 0] = numbers.view(np.uint32) >> 16  # as those of a model
+    request = make_request(kv_data.random_tokens(64, seed=19))
+    engine.scheduler.match(request, 0)
+    report = engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
+    assert (report.stored_blocks, report.cut) == (1, ["r"])
+    assert namespace.match(request.prompt_token_ids).blocks == 1
+    assert not engine.scheduler.build(next_step(request, [2], 32, 16)).stores
+    engine.worker.close()
+    engine.scheduler.close()
 
 
 def test_after_a_reset_nothing_old_is_found(make_engine):

@@ -46,6 +46,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         options = dict(vllm_config.kv_transfer_config.kv_connector_extra_config)
         path = options.pop("path", None)
         name = options.pop("namespace", None)
+        encoding = options.pop("encoding", "raw")
         self._required = bool(options.pop("required", False))
         self._options = {
             "break_even": bool(options.pop("break_even", True)),
@@ -66,7 +67,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         self._failed_loads: list[Load] = []
         self._attachment: Attachment | None = None
         try:
-            self._model = model.describe(vllm_config, kv_cache_config)
+            self._model = model.describe(vllm_config, kv_cache_config, encoding)
         except model.Unsupported as error:
             if self._required:
                 raise

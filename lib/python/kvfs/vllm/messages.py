@@ -68,16 +68,18 @@ class Report:
 
     stored: list[int] = field(default_factory=list)  # jobs that have ended, well or not
     lost: list[str] = field(default_factory=list)  # requests whose next store begins at block 0
+    cut: list[str] = field(default_factory=list)  # requests of which no more can be stored
     failed: list[str] = field(default_factory=list)  # requests whose load failed
     loaded: list[Loaded] = field(default_factory=list)
     stored_blocks: int = 0  # published by these stores
 
     def __bool__(self) -> bool:
-        return bool(self.stored or self.lost or self.failed or self.loaded or self.stored_blocks)
+        return self != Report()
 
     def add(self, other: Report) -> Report:
         self.stored += other.stored
         self.lost += other.lost
+        self.cut += other.cut
         self.failed += other.failed
         self.loaded += other.loaded
         self.stored_blocks += other.stored_blocks

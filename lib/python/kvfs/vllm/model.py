@@ -39,7 +39,7 @@ class Model:
     ranks: int
 
 
-def describe(vllm_config, kv_cache_config) -> Model:
+def describe(vllm_config, kv_cache_config, encoding: str = "raw") -> Model:
     """Raises Unsupported."""
     parallel = vllm_config.parallel_config
     for what in ("pipeline", "decode_context", "prefill_context"):
@@ -87,8 +87,12 @@ def describe(vllm_config, kv_cache_config) -> Model:
         ],
         block_tokens=spec.block_size,
         layout=versions.layout(vllm_config, [group.spec for group in groups]),
+        encoding=encoding,
     )
     dtype = str(spec.dtype).removeprefix("torch.")
+    if encoding != "raw" and (geometry.layout != "canonical" or dtype != "bfloat16"):
+        what = f"{dtype} in the layout {geometry.layout}"
+        raise Unsupported(f"{encoding} is for bfloat16 in GPU memory, not {what}")
     name = f"{short_name(config.model)}-{dtype}".lower()
     return Model(name, geometry, tuple(groups), total_heads, ranks)
 

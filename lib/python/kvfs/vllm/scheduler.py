@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import time
 import uuid
 
@@ -225,6 +226,9 @@ class Scheduler:
             self.counts.lost_stores += 1
             if request_id in self._requests:
                 self._requests[request_id].stored = 0
+        for request_id in report.cut:
+            if request_id in self._requests:
+                self._requests[request_id].stored = sys.maxsize
         self.counts.stored += report.stored_blocks * self._block_tokens
         if self.speeds is not None:
             for load in report.loaded:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import kvfs
 
@@ -18,6 +19,16 @@ logger = logging.getLogger("vllm.kvfs")
 _PAUSE_S = 1.0
 # How long a rank waits for the step that another rank is in already.
 _STEP_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """`lost`: blocks before this store's are gone, or nothing could be stored. `cut`: no more of
+    the request can be."""
+
+    published: int = 0
+    lost: bool = False
+    cut: bool = False
 
 
 def copy(reservation, store: Store, pages, stream: int) -> None:
@@ -35,31 +46,34 @@ class LeadingStores:
         self._pages = pages
         self._failures = failures
         self._ranks = ranks
-        self._under_way: dict[int, Future] = {}
+        self._under_way: dict[int, tuple[str, Future]] = {}
         self._thread = ThreadPoolExecutor(1, "kvfs-store")
         self._paused_until = 0.0
-        self._published = 0
 
     def begin(self, step: Step, stream: int) -> None:
         for store in step.stores:
-            self._under_way[store.job] = self._thread.submit(self._store, store, stream)
+            ended = self._thread.submit(self._store, store, stream)
+            self._under_way[store.job] = (store.request_id, ended)
 
     def flush(self, step: Step) -> None:
         """Returns when none of these stores reads its pages any more."""
         for job in step.flush:
-            store = self._under_way.get(job)
-            if store is not None and not store.cancel():
-                store.exception()  # waits for the end
+            _, ended = self._under_way.get(job, (None, None))
+            if ended is not None and not ended.cancel():
+                ended.exception()  # waits for the end
 
     def report(self, report: Report) -> None:
-        for job in [job for job, store in self._under_way.items() if store.done()]:
-            store = self._under_way.pop(job)
+        for job, (request_id, future) in list(self._under_way.items()):
+            if not future.done():
+                continue
+            del self._under_way[job]
             report.stored.append(job)
-            lost = None if store.cancelled() else store.result()
-            if lost:
-                report.lost.append(lost)
-        published, self._published = self._published, 0
-        report.stored_blocks += published
+            ended = _Ended() if future.cancelled() else future.result()
+            report.stored_blocks += ended.published
+            if ended.lost:
+                report.lost.append(request_id)
+            if ended.cut:
+                report.cut.append(request_id)
 
     def close(self) -> None:
         """Stores that wait are finished, so that a run's end is kept."""
@@ -67,31 +81,32 @@ class LeadingStores:
         if self._ranks is not None:
             self._ranks.close()
 
-    def _store(self, store: Store, stream: int) -> str | None:
-        """Returns the request where blocks before this store's are gone."""
+    def _store(self, store: Store, stream: int) -> _Ended:
         alone = self._ranks is not None and not self._ranks.connected.is_set()
         if alone or time.monotonic() < self._paused_until:
-            return store.request_id
+            return _Ended(lost=True)
         try:
             with self._namespace.reserve(store.tokens, store.extras) as reservation:
                 if reservation.count == 0:
-                    return None
+                    return _Ended()
                 if reservation.first_block < store.first_block:
-                    return store.request_id
+                    return _Ended(lost=True)
                 asked = None if self._ranks is None else self._ranks.ask(store.job, reservation)
                 copy(reservation, store, self._pages, stream)
                 if asked is not None and not asked.wait():
-                    return store.request_id
-                self._published += reservation.commit().committed
-                return None
+                    return _Ended(lost=True)
+                done = reservation.commit()
+                # Fewer than reserved: a block did not pack.
+                cut = done.committed + done.present < reservation.count
+                return _Ended(done.committed, cut=cut)
         except kvfs.Error as error:
             self._paused_until = time.monotonic() + _PAUSE_S
             count = len(store.pages[0]) - store.first_block
             self._failures.warn("%d blocks not stored: %s", count, error)
-            return store.request_id
+            return _Ended(lost=True)
         except Exception:  # a bug must not end the stores of the requests that follow
             logger.exception("kvfs: store failed")
-            return store.request_id
+            return _Ended(lost=True)
 
 
 class JoiningStores:
