@@ -56,9 +56,6 @@ def describe(vllm_config, kv_cache_config, encoding: str = "raw") -> Model:
         raise Unsupported("the model has no KV cache")
     if not all(getattr(g, "enable_kv_transfer", True) for g in kv_cache_config.kv_cache_groups):
         raise Unsupported("KV caches that are copies of others are not supported yet")
-    for what in ("dtype", "block_size", "num_kv_heads"):
-        if len({getattr(group.spec, what, None) for group in groups}) > 1:
-            raise Unsupported(f"groups of layers that differ in {what} are not supported yet")
     config = vllm_config.model_config
     spec = groups[0].spec
     planes = [versions.kv_factor(group.spec) for group in groups]
@@ -66,6 +63,9 @@ def describe(vllm_config, kv_cache_config, encoding: str = "raw") -> Model:
         if factor is None:
             kind = type(group.spec).__name__
             raise Unsupported(f"KV caches of the kind {kind} are not supported yet")
+    for what in ("dtype", "block_size", "num_kv_heads"):
+        if len({getattr(group.spec, what, None) for group in groups}) > 1:
+            raise Unsupported(f"groups of layers that differ in {what} are not supported yet")
     total_heads = 1 if 1 in planes else config.get_total_num_kv_heads()
     try:
         Share.of(0, ranks, total_heads, spec.num_kv_heads)
