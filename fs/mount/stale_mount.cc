@@ -8,6 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <thread>
 
 #include "fs/mount_info.h"
 
@@ -15,11 +18,37 @@ namespace kvfs::mount {
 namespace {
 
 constexpr int kMostStacked = 64;
+// How long what is mounted has to answer.
+constexpr std::chrono::seconds kPatience{10};
 
-// By statfs(2), which always asks the daemon; stat(2) may answer from the kernel's cache.
-bool is_dead(const std::string& mountpoint) {
-  struct statfs status {};
-  return ::statfs(mountpoint.c_str(), &status) != 0 && errno == ENOTCONN;
+enum class Daemon : std::uint8_t { kAnswers, kDead, kHangs };
+
+// By statfs(2), which always asks the daemon; stat(2) may answer from the kernel's cache. A daemon
+// that hangs holds whoever asks, perhaps even against SIGKILL, so a child does: without our
+// descriptors, which somebody may be waiting to see closed.
+Daemon ask(const std::string& mountpoint) {
+  const pid_t child = ::fork();
+  if (child < 0) return Daemon::kAnswers;
+  if (child == 0) {
+    ::close_range(0, ~0U, 0);
+    struct statfs status {};
+    ::_exit(::statfs(mountpoint.c_str(), &status) != 0 && errno == ENOTCONN ? 1 : 0);
+  }
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < give_up) {
+    int status = 0;
+    if (::waitpid(child, &status, WNOHANG) == child) {
+      return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? Daemon::kDead : Daemon::kAnswers;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  ::kill(child, SIGKILL);  // not waited for: it may outlive us
+  return Daemon::kHangs;
+}
+
+// The number by which /sys/fs/fuse/connections knows it.
+std::string connection_of(const MountInfo& mount) {
+  return mount.device.substr(mount.device.find(':') + 1);
 }
 
 // Without root the setuid helper does it.
@@ -51,12 +80,26 @@ void detach_mount(const std::string& mountpoint) {
 
 Status clear_mountpoint(const std::string& mountpoint) {
   for (int i = 0; i < kMostStacked; ++i) {
-    if (is_dead(mountpoint)) {
+    const Daemon daemon = ask(mountpoint);
+    if (daemon == Daemon::kDead) {
       spdlog::warn("{}: taking off the mount of a daemon that is gone", mountpoint);
       if (auto status = unmount(mountpoint); !status) return status;
       continue;
     }
     const auto mounts = mounts_at(mountpoint);
+    if (daemon == Daemon::kHangs) {
+      return fail(
+          Code::kTimeout,
+          fmt::format(
+              "{0}: what is mounted there has not answered for {1} s: end its daemon (pgrep "
+              "-af kvfsd; kill -9 PID) and start again; where that is no longer possible, "
+              "umount -l {0}{2}",
+              mountpoint, kPatience.count(),
+              mounts.empty() ? ""
+                             : fmt::format("; processes that hang in it go on after echo 1 "
+                                           "> /sys/fs/fuse/connections/{}/abort",
+                                           connection_of(mounts.back()))));
+    }
     if (mounts.empty() || mounts.back().type != "fuse.kvfs") return {};
     return fail(Code::kBusy, fmt::format("{}: a kvfs is mounted there: stop it first (umount {})",
                                          mountpoint, mountpoint));

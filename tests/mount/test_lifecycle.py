@@ -150,6 +150,30 @@ def test_a_second_daemon_is_refused(own, root):
     assert own.alive()
 
 
+def stop_all_threads(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGSTOP)
+    give_up = time.monotonic() + 20
+    for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
+
+def test_a_mount_whose_daemon_hangs_is_named(own):
+    own.start()
+    try:
+        stop_all_threads(own.process)
+        failed = another(own)
+    finally:
+        own.process.send_signal(signal.SIGCONT)
+    assert failed.returncode == 1
+    assert f"{own.mount}: what is mounted there has not answered" in failed.stderr
+    assert "umount -l" in failed.stderr
+    assert own.alive()
+    own.stop()
+    own.start()
+
+
 def test_sd_notify(own, root):
     server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     server.bind(str(root / "notify"))
