@@ -176,10 +176,15 @@ Answer verify(const Call& call) {
   for (const auto& block : verified->bad) {
     bad.push_back({{"key", to_hex(block.key)}, {"tier", block.tier}, {"group", block.group}});
   }
+  json unread = json::array();
+  for (const auto& block : verified->unread) {
+    unread.push_back({{"key", to_hex(block.key)}, {"group", block.group}, {"why", block.why}});
+  }
   return json{{"checked", verified->checked},
               {"bytes", verified->bytes},
               {"total", verified->total},
               {"bad", std::move(bad)},
+              {"unread", std::move(unread)},
               {"next", verified->next == 0 ? json() : json(verified->next)}};
 }
 

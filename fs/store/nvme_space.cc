@@ -14,6 +14,8 @@ namespace kvfs::store {
 namespace {
 
 constexpr std::uint64_t kMaxBatchBytes = 64 << 20;
+// What is evicted between two looks at the other slot sizes, each of which goes through all blocks.
+constexpr std::uint64_t kMaxBetweenLooks = std::uint64_t{4} << 30;
 // Others may take what one reclaim freed.
 constexpr int kAttempts = 4;
 
@@ -85,7 +87,7 @@ std::uint64_t NvmeSpace::evict(NamespaceState& state, std::uint64_t bytes,
 
 bool NvmeSpace::reclaim(std::uint64_t slot_bytes) {
   const NamespacePtr state = least_valuable(slot_bytes);
-  if (state == nullptr) return clear_segment(slot_bytes);
+  if (state == nullptr) return clear_segment(slot_bytes, Take::kAny);
   Removal removal;
   std::uint64_t freed = 0;
   {
@@ -93,7 +95,15 @@ bool NvmeSpace::reclaim(std::uint64_t slot_bytes) {
     freed = evict(*state, batch_bytes(slot_bytes), removal);
   }
   dispose_and_wait(*state, std::move(removal));
-  return freed != 0 || clear_segment(slot_bytes);
+  if (time_to_look(freed)) clear_segment(slot_bytes, Take::kLessValuable);
+  return freed != 0 || clear_segment(slot_bytes, Take::kAny);
+}
+
+bool NvmeSpace::time_to_look(std::uint64_t freed) {
+  const std::uint64_t between = std::min(services_.nvme->usage().capacity / 16, kMaxBetweenLooks);
+  if (evicted_since_look_.fetch_add(freed) + freed < between) return false;
+  evicted_since_look_ = 0;
+  return true;
 }
 
 NamespacePtr NvmeSpace::least_valuable(std::uint64_t slot_bytes) const {
@@ -119,21 +129,23 @@ NamespacePtr NvmeSpace::least_valuable(std::uint64_t slot_bytes) const {
 }
 
 // The segment of another slot size whose blocks are worth least, of those that nothing holds, with
-// all that follows its blocks.
-bool NvmeSpace::clear_segment(std::uint64_t slot_bytes) {
+// all that follows its blocks. Less valuable: half of what the blocks of the wanted size are worth,
+// or segments would go to and fro.
+bool NvmeSpace::clear_segment(std::uint64_t slot_bytes, Take take) {
   struct Worth {
     double value = 0;
     std::uint32_t blocks = 0;
     bool kept = false;
   };
   std::map<std::uint32_t, Worth> worth;
+  Worth own;
   const std::uint32_t now = wall_seconds();
   const auto each_block = [&](NamespaceState& state, auto use) NO_THREAD_SAFETY_ANALYSIS {
     for (BlockId id = 0; id < state.catalog->high(); ++id) {
       if (!state.live(id)) continue;
       for (std::uint32_t g = 0; g < state.groups; ++g) {
         const tiers::TierSlot slot = state.catalog->placement(id, g).nvme;
-        if (slot.valid() && state.slot_bytes[g] != slot_bytes) use(id, g, slot.segment);
+        if (slot.valid()) use(id, g, slot.segment);
       }
     }
   };
@@ -143,7 +155,8 @@ bool NvmeSpace::clear_segment(std::uint64_t slot_bytes) {
     const std::vector<bool> stays = kept(*state);
     each_block(*state, [&](BlockId id, std::uint32_t group, std::uint32_t segment)
                            NO_THREAD_SAFETY_ANALYSIS {
-                             Worth& of_segment = worth[segment];
+                             const bool is_own = state->slot_bytes[group] == slot_bytes;
+                             Worth& of_segment = is_own ? own : worth[segment];
                              of_segment.value += state->value(id, group, now);
                              ++of_segment.blocks;
                              of_segment.kept = of_segment.kept || stays[id];
@@ -154,6 +167,10 @@ bool NvmeSpace::clear_segment(std::uint64_t slot_bytes) {
     return w.kept ? std::numeric_limits<double>::infinity() : w.value / w.blocks;
   });
   if (best == worth.end() || best->second.kept) return false;
+  if (take == Take::kLessValuable &&
+      best->second.value / best->second.blocks >= own.value / std::max(own.blocks, 1U) / 2) {
+    return false;
+  }
   for (const NamespacePtr& state : states) {
     Removal removal;
     {

@@ -1,6 +1,7 @@
 // NvmeSpace: slots of the NVMe tier for write-back, making room where there is none.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "fs/store/namespace_state.h"
@@ -9,8 +10,9 @@ namespace kvfs::store {
 
 // Room is made by dropping leaves of all namespaces, least valuable first, a batch at a time; those
 // of the wanted slot size first, since segments hold slots of one size; else a whole segment of
-// another size is cleared. Slots are free only when the journal has forgotten the blocks, so this
-// waits for it.
+// another size is cleared. A slot size that evicts blocks worth more than those of another size's
+// segment takes that segment, too. Slots are free only when the journal has forgotten the blocks,
+// so this waits for it.
 //
 // Threads: all calls from any thread that may wait, with no namespace locked.
 // Owns:    nothing; a slot is the caller's until the journal has it or it is freed.
@@ -28,10 +30,14 @@ class NvmeSpace {
  private:
   bool reclaim(std::uint64_t slot_bytes);
   [[nodiscard]] NamespacePtr least_valuable(std::uint64_t slot_bytes) const;
-  bool clear_segment(std::uint64_t slot_bytes);
+  enum class Take : std::uint8_t { kAny, kLessValuable };
+  bool clear_segment(std::uint64_t slot_bytes, Take take);
+  [[nodiscard]] bool time_to_look(std::uint64_t freed);
   [[nodiscard]] std::uint64_t batch_bytes(std::uint64_t slot_bytes) const;
 
   Services& services_;
+  // Bytes, since other slot sizes' segments were looked at; of all sizes together.
+  std::atomic<std::uint64_t> evicted_since_look_{0};
 };
 
 }  // namespace kvfs::store

@@ -237,6 +237,12 @@ class Namespace {
       std::uint32_t group;
     };
     std::vector<Bad> bad;  // dropped from that tier
+    struct Unread {
+      Key key;
+      std::uint32_t group;
+      std::string why;
+    };
+    std::vector<Unread> unread;  // on NVMe; they stay: the disk may come back with them
   };
   virtual Result<Verified> verify(std::uint64_t cursor, std::uint64_t limit) = 0;
   virtual void flush(Deadline deadline, Done done) = 0;

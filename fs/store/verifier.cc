@@ -21,12 +21,18 @@ void Verifier::FreeBuffer::operator()(std::byte* buffer) const {
   ::operator delete[](buffer, std::align_val_t{kSlotAlignment});
 }
 
-Namespace::Verified Verifier::verify(std::uint64_t cursor, std::uint64_t limit) {
+Result<Namespace::Verified> Verifier::verify(std::uint64_t cursor, std::uint64_t limit) {
   Namespace::Verified verified;
   std::uint64_t at = cursor;
   const std::uint64_t stop = cursor + std::min(limit, std::uint64_t{kNoBlock});
   std::uint64_t high = 0;
   while (true) {
+    if (state_.services.nvme != nullptr && !state_.services.nvme_health.may_try()) {
+      const std::string last = verified.unread.empty() ? "" : ": " + verified.unread.back().why;
+      return fail(Code::kIo,
+                  "the NVMe tier is out of use after repeated errors" + last +
+                      "; what could not be read stays: mend the disk, then verify again");
+    }
     std::vector<Copy> copies;
     {
       const MutexLock lock(state_.mutex);
@@ -94,7 +100,7 @@ void Verifier::read_nvme(std::vector<Copy>& copies) {
       }
       const std::span memory(buffers_[i].get(), state_.slot_bytes[copy.block.group]);
       state_.services.nvme->read(copy.nvme, memory, [&copy, one_less, done](const Status& status) {
-        copy.nvme_bad = !status;
+        copy.nvme_read = status;
         if (one_less()) done({});
       });
     }
@@ -103,7 +109,12 @@ void Verifier::read_nvme(std::vector<Copy>& copies) {
   ignore_error(Status(all), "each copy has its own outcome");
   for (std::size_t i = 0; i < copies.size(); ++i) {
     Copy& copy = copies[i];
-    if (!copy.nvme.valid() || copy.nvme_bad) continue;
+    if (!copy.nvme.valid()) continue;
+    if (!copy.nvme_read) {
+      state_.services.nvme_health.failed(copy.nvme_read.error().message);
+      continue;
+    }
+    state_.services.nvme_health.succeeded();
     copy.nvme_bad =
         block_checksum({buffers_[i].get(), state_.stored_bytes[copy.block.group]}) != copy.checksum;
   }
@@ -117,10 +128,11 @@ void Verifier::settle(std::vector<Copy>& copies, Namespace::Verified& verified) 
       const auto [id, group] = copy.block;
       const std::uint64_t bytes = state_.stored_bytes[group];
       if (copy.dram.valid()) verified.bytes += bytes;
-      if (copy.nvme.valid()) verified.bytes += bytes;
+      if (copy.nvme.valid() && copy.nvme_read) verified.bytes += bytes;
       const Key key = state_.catalog->key(id);
       if (copy.dram_bad) verified.bad.push_back({key, "dram", group});
       if (copy.nvme_bad) verified.bad.push_back({key, "nvme", group});
+      if (!copy.nvme_read) verified.unread.push_back({key, group, copy.nvme_read.error().message});
       if (copy.dram_bad || copy.nvme_bad) {
         repair(copy, removal);
       } else if (!copy.has_checksum) {
@@ -140,7 +152,8 @@ void Verifier::repair(const Copy& copy, Removal& removal) {
   const std::string what = state_.describe(id);
   const Placement& placement = state_.catalog->placement(id, group);
   const bool good_dram = copy.dram.valid() && !copy.dram_bad;
-  const bool good_nvme = copy.nvme.valid() && !copy.nvme_bad && placement.nvme == copy.nvme;
+  const bool good_nvme =
+      copy.nvme.valid() && copy.nvme_read && !copy.nvme_bad && placement.nvme == copy.nvme;
   if (good_dram && copy.nvme_bad) {
     if (placement.nvme != copy.nvme) return;
     state_.give_up_nvme(id, group);

@@ -10,16 +10,17 @@
 namespace kvfs::store {
 
 // A bad copy is dropped: in favour of the good one in the other tier, else with the block and all
-// that follows it. A block in DRAM that has no checksum yet gets one.
+// that follows it. A block in DRAM that has no checksum yet gets one. A copy that cannot be read
+// stays: a disk that fails or does not answer may come back with it.
 //
 // Threads: one at a time per Verifier.
 // Owns:    buffers to read into.
 // Blocks:  for its reads.
-// Errors:  none of its own: what cannot be read is bad.
+// Errors:  kIo when the NVMe tier is out of use, which reads that fail bring about.
 class Verifier {
  public:
   explicit Verifier(NamespaceState& state) : state_(state) {}
-  Namespace::Verified verify(std::uint64_t cursor, std::uint64_t limit);
+  Result<Namespace::Verified> verify(std::uint64_t cursor, std::uint64_t limit);
 
  private:
   // One group of one block.
@@ -31,6 +32,7 @@ class Verifier {
     bool has_checksum = false;
     bool dram_bad = false;
     bool nvme_bad = false;
+    Status nvme_read;
   };
   struct FreeBuffer {
     void operator()(std::byte* buffer) const;

@@ -8,7 +8,9 @@ import time
 
 import pytest
 from populate import GEOMETRY
+from raw_client import Namespace
 from shared_prefix import make_tokens
+from support.daemon import Daemon
 
 BLOCK = 16 << 10
 
@@ -254,6 +256,32 @@ def test_verify_finds_flipped_bits(on_mount, daemon, stored):
     # Dropped, so that nobody loads it.
     assert on_mount("verify", stored.name, status=0)
     assert on_mount("match", stored.name, *stored.tokens[stored.long], "--json").json["blocks"] == 7
+
+
+def test_verify_on_a_disk_that_does_not_give_its_bytes(kvfs, bin_dir, tmp_path):
+    """Its segments are cut off, as a file system that lost them would have it."""
+    own = Daemon(bin_dir, tmp_path, dram="16MiB", nvme="128MiB", flags=["--slab", "2MiB"]).start()
+    try:
+        assert own.control({"op": "ns_create", "name": "a", "geometry": GEOMETRY})["ok"]
+        namespace = Namespace(f"{own.mount}/a")
+        tokens = make_tokens(3, 1)
+        namespace.store(tokens, [[bytes(size) for size in namespace.block_bytes]] * 3)
+        namespace.control(op="flush")
+        for segment in (own.disk / "segments").glob("*.seg"):
+            os.truncate(segment, 0)
+        shown = kvfs("verify", "a", "--mount", own.mount, status=6)
+        assert "3 could not be read on NVMe and stay; the first: reading" in shown.out
+        assert ".seg" in shown.out
+        found = kvfs("verify", "--mount", own.mount, "--json", status=6).json
+        assert found["good"] is False
+        assert [len(found["namespaces"][0][what]) for what in ("bad", "unread")] == [0, 3]
+        # Three more, and it is the disk: an error, at once.
+        error = kvfs.fails(6, "verify", "--mount", own.mount)
+        assert "the NVMe tier is out of use after repeated errors" in error
+        assert "mend the disk" in error
+        namespace.close()
+    finally:
+        own.remove()
 
 
 def test_top_once(on_mount, stored):

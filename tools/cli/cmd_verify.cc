@@ -21,6 +21,7 @@ struct Verified {
   std::string name;
   std::uint64_t checked = 0, bytes = 0;
   json bad = json::array();
+  json unread = json::array();
   double seconds = 0;
 };
 
@@ -38,6 +39,7 @@ Result<Verified> verify(const std::string& mount, const std::string& name, std::
         out.checked += count_of(page, "checked");
         out.bytes += count_of(page, "bytes");
         for (const json& bad : page.at("bad")) out.bad.push_back(bad);
+        for (const json& unread : page.at("unread")) out.unread.push_back(unread);
         bar.update(out.checked, count_of(page, "total"),
                    fmt::format("{}, {}", human_bytes(out.bytes),
                                human_rate(static_cast<double>(out.bytes) / elapsed())));
@@ -49,16 +51,21 @@ Result<Verified> verify(const std::string& mount, const std::string& name, std::
 }
 
 void show(const Verified& verified, const Terminal& terminal) {
-  const bool good = verified.bad.empty();
-  print(fmt::format(
-      "{}: {} blocks, {} in {}: {}\n", verified.name, human_count(verified.checked),
-      human_bytes(verified.bytes), human_seconds(verified.seconds),
-      good ? terminal.tint(Tint::kGood, "all good")
-           : terminal.tint(Tint::kBad, fmt::format("{} bad, dropped", verified.bad.size()))));
+  std::string outcome = terminal.tint(Tint::kGood, "all good");
+  if (!verified.bad.empty()) {
+    outcome = terminal.tint(Tint::kBad, fmt::format("{} bad, dropped", verified.bad.size()));
+  } else if (!verified.unread.empty()) {
+    outcome = terminal.tint(Tint::kBad, "none bad of those that could be read");
+  }
+  print(fmt::format("{}: {} blocks, {} in {}: {}\n", verified.name, human_count(verified.checked),
+                    human_bytes(verified.bytes), human_seconds(verified.seconds), outcome));
   for (const json& bad : verified.bad) {
     print(fmt::format("  {} in {} (group {})\n", bad.value("key", ""), bad.value("tier", ""),
                       count_of(bad, "group")));
   }
+  if (verified.unread.empty()) return;
+  print(fmt::format("  {} could not be read on NVMe and stay; the first: {}\n",
+                    verified.unread.size(), verified.unread.front().value("why", "")));
 }
 
 Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t step,
@@ -68,6 +75,7 @@ Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t s
   Result<std::vector<std::string>> wanted = namespaces_or_all(*mount, namespaces);
   if (!wanted) return pass(std::move(wanted));
   bool good = true;
+  bool all_read = true;
   json all = json::array();
   for (const std::string& given : *wanted) {
     Result<std::string> name = find_namespace(*mount, given);
@@ -75,14 +83,19 @@ Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t s
     Result<Verified> verified = verify(*mount, *name, step);
     if (!verified) return pass(std::move(verified));
     good = good && verified->bad.empty();
+    all_read = all_read && verified->unread.empty();
     all.push_back({{"name", *name},
                    {"checked", verified->checked},
                    {"bytes", verified->bytes},
                    {"seconds", verified->seconds},
-                   {"bad", verified->bad}});
+                   {"bad", verified->bad},
+                   {"unread", verified->unread}});
     if (!context.json) show(*verified, context.terminal);
   }
-  if (context.json) print_json({{"mount", *mount}, {"good", good}, {"namespaces", all}});
+  if (context.json) {
+    print_json({{"mount", *mount}, {"good", good && all_read}, {"namespaces", all}});
+  }
+  if (!all_read) return ExitCode::kIo;
   return good ? ExitCode::kOk : ExitCode::kNo;
 }
 
@@ -95,7 +108,8 @@ void add_verify(CLI::App& app, Context& context) {
       add_command(app, context, "verify", "Read every block in every tier and compare its checksum",
                   UsesMount::kYes,
                   {"kvfs verify", "kvfs verify llama-3.1-8b --json",
-                   "Exit code 1: blocks were bad; they were dropped and will be computed again."},
+                   "Exit code 1: blocks were bad; they were dropped and will be computed again.",
+                   "Exit code 6: the disk did not give all of them; what it did not give stays."},
                   [namespaces, step, &context] { return run(*namespaces, *step, context); });
   command->add_option("NAMESPACE", *namespaces, "Only these (default: all)");
   command->add_option("--step", *step, "Blocks a request (default 256)")

@@ -207,6 +207,33 @@ TEST_F(StoreTest, ANamespaceOfAnotherBlockSizeFindsRoomOnAFullNvme) {
   EXPECT_EQ(fresh->stats().nvme_blocks, 32U);
 }
 
+// One segment would do for it to store at all; it is asked for, the other is not.
+TEST_F(StoreTest, NvmeSegmentsGoToTheBlockSizeThatIsWorthMore) {
+  open(options(4 * kSlab, 16 << 20));
+  const auto old = space("old");
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    ASSERT_OK(put(*old, prompt(i, 8)));
+    ASSERT_OK(flush(*old));
+  }
+  auto narrow = small_geometry("narrow");
+  narrow.groups[0].head_dim = 512;
+  const auto busy = space("busy", narrow);
+  for (std::uint32_t i = 0; i < 64; ++i) {
+    ASSERT_OK(put(*busy, prompt(i, 8)));
+    ASSERT_OK(flush(*busy));
+    auto lease = busy->lease(keys_of(narrow, prompt(i, 8)).back(), true);
+    ASSERT_OK(lease);
+    for (int hit = 0; hit < 3; ++hit) (*lease)->count_hit();
+  }
+  EXPECT_GE(busy->stats().nvme_blocks * 32768, 8U << 20);
+  EXPECT_OK(check_prefix(*busy, prompt(63, 8)));
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    const std::uint32_t length = old->match(keys_of(old->geometry(), prompt(i, 8)));
+    if (length != 0)
+      EXPECT_OK(check_prefix(*old, std::span<const Token>(prompt(i, 8)).first(length * 8)));
+  }
+}
+
 TEST_F(StoreTest, ASlabMovesToTheNamespaceThatNeedsIt) {
   open(options(4 * kSlab));
   const auto idle = space("idle");

@@ -114,6 +114,45 @@ TEST_F(StoreTest, VerifyFindsBadCopiesAndUsesTheGoodOnes) {
   EXPECT_OK(check_prefix(*ns, tokens));
 }
 
+TEST_F(StoreTest, VerifyLeavesWhatItCannotRead) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_read(2, Code::kIo);
+  faults().fail_read(5, Code::kTimeout);
+  const auto verified = ns->verify(0, 100);
+  ASSERT_OK(verified);
+  EXPECT_EQ(verified->checked, 6U);
+  EXPECT_EQ(verified->bytes, 4U * 65536);
+  EXPECT_TRUE(verified->bad.empty());
+  ASSERT_EQ(verified->unread.size(), 2U);
+  EXPECT_EQ(verified->unread[0].key, keys_of(ns->geometry(), tokens)[1]);
+  EXPECT_NE(verified->unread[0].why.find("read failed"), std::string::npos);
+
+  EXPECT_TRUE(ns->verify(0, 100)->unread.empty());
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, VerifyEndsWhereTheWholeDiskFails) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 30);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  faults().fail_all(Code::kIo);
+  const std::uint64_t before = faults().reads();
+  const auto verified = ns->verify(0, 100);
+  ASSERT_FALSE(verified.has_value());
+  EXPECT_EQ(verified.error().code, Code::kIo);
+  EXPECT_NE(verified.error().message.find("read failed (injected)"), std::string::npos);
+  EXPECT_LT(faults().reads() - before, 30U);
+  EXPECT_EQ(ns->stats().blocks, 30U);
+  EXPECT_EQ(ns->stats().nvme_blocks, 30U);
+}
+
 TEST_F(StoreTest, AFailedWriteIsTriedAgain) {
   open_with_faults(options(2 * kSlab, 64 << 20));
   const auto ns = space();
