@@ -18,6 +18,7 @@ memory, and one token more is computed. One JSON object a line:
     store                gather and DMA out, and commit
     kv_identical         the KV loaded is, bit by bit, the KV stored
     logits_identical     the logits after it are, bit by bit, those before the store
+    logits_difference    the largest difference of one of them
     repeatable           those are the same when computed twice from the same KV
 
 Figures are medians of --rounds, and of --nvme-rounds from disk. Needs torch, transformers, the
@@ -335,6 +336,7 @@ class Run:
             "dram_blocks": match.dram_blocks,
             "kv_identical": engine.has(known["kv"]),
             "logits_identical": torch.equal(logits, known["logits"]),
+            "logits_difference": float((logits - known["logits"]).abs().max()),
         }
 
     def warm_up(self, namespace: kvfs.Namespace, last: torch.Tensor, tokens, known: dict) -> None:
@@ -363,6 +365,12 @@ class Run:
         row |= {"repeatable": known["repeatable"]}
         row |= {
             part: all(hit[part] for hit in hits) for part in ("kv_identical", "logits_identical")
+        }
+        # NaN, which the memory held before the load, wins over every number.
+        row |= {
+            "logits_difference": float(
+                torch.tensor([hit["logits_difference"] for hit in hits]).max()
+            )
         }
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}))
         sys.stdout.flush()
