@@ -305,8 +305,7 @@ void add_plan(CLI::App& app, Context& context) {
   CLI::App* command = add_command(
       app, context, "plan", "Load or recompute: the prompt length from which each tier pays",
       UsesMount::kNo,
-      {"kvfs plan llama-3.1-8b/ --prefill 8192:213ms --prefill 32768:1195ms --link 54GB/s --dir "
-       "/data",
+      {"kvfs plan llama-3.1-8b/ --prefill 8k:213ms --prefill 32k:1195ms --link 54GB/s",
        "kvfs plan --layers 30 --kv-heads 3 --head-dim 64 --prefill-speed 900",
        "tools/bench --gpu > bench.jsonl; kvfs plan llama-3.1-8b/ --bench bench.jsonl",
        "kvfs plan llama-3.1-8b/ --params 8B --attention-width 4096 --flops 400T --disk 6GB/s",
