@@ -110,6 +110,13 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             )
             for group, of_group in zip(groups, self._model.geometry.groups, strict=True)
         ]
+        self._attach_worker()
+
+    def _attach_worker(self):
+        """At once, or with the first step after the mount has come."""
+        ready = self._namespace is not None and self._share is not None
+        if ready and isinstance(self._worker, Unattached):
+            self._worker = Worker(self._namespace, self._pages, self._stores())
 
     def _stores(self):
         """What this rank does of stores."""
@@ -124,8 +131,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
 
     def bind_connector_metadata(self, connector_metadata):
         super().bind_connector_metadata(connector_metadata)
-        if self._namespace is not None and isinstance(self._worker, Unattached):
-            self._worker = Worker(self._namespace, self._pages, self._stores())
+        self._attach_worker()
         self._worker.flush(connector_metadata.step)
 
     def handle_preemptions(self, kv_connector_metadata):
