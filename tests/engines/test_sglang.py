@@ -5,6 +5,7 @@ with a back end is done here by hand: write pages, ask for a prefix, read it int
 """
 
 import json
+import time
 
 import pytest
 
@@ -30,14 +31,14 @@ def daemon(make_daemon):
     return make_daemon(dram="128MiB", nvme=None)
 
 
-def host_pool(layout):
+def host_pool(layout, slots=SLOTS, page=PAGE, layers=LAYERS, heads=HEADS, dim=DIM):
     device = MHATokenToKVPool(
-        size=SLOTS,
-        page_size=PAGE,
+        size=slots,
+        page_size=page,
         dtype=torch.bfloat16,
-        head_num=HEADS,
-        head_dim=DIM,
-        layer_num=LAYERS,
+        head_num=heads,
+        head_dim=dim,
+        layer_num=layers,
         device="cpu",
         enable_memory_saver=False,
     )
@@ -46,20 +47,19 @@ def host_pool(layout):
         info.buffer_info,
         2.0,
         0,
-        PAGE,
+        page,
         layout,
         pin_memory=False,
-        device_capacity_tokens=SLOTS,
+        device_capacity_tokens=slots,
         start_layer=0,
-        end_layer=LAYERS,
+        end_layer=layers,
     )
     pool.kv_buffer.view(torch.int16).random_()
     return pool
 
 
-def back_end(daemon, pool, model="org/Model", rank=0, ranks=1, **extra):
-    """As SGLang's controller makes one of `--hicache-storage-backend dynamic`."""
-    config = HiCacheStorageConfig(
+def config_of(pool, extra, model="org/Model", rank=0, ranks=1):
+    return HiCacheStorageConfig(
         tp_rank=rank,
         tp_size=ranks,
         pp_rank=0,
@@ -70,15 +70,20 @@ def back_end(daemon, pool, model="org/Model", rank=0, ranks=1, **extra):
         enable_storage_metrics=False,
         is_page_first_layout=pool.layout == "page_first",
         model_name=model,
-        extra_config={
-            "backend_name": "kvfs",
-            "module_path": "kvfs.sglang",
-            "class_name": "KvfsStorage",
-            "interface_v1": 1,
-            "path": str(daemon.mount),
-            **extra,
-        },
+        extra_config=extra,
     )
+
+
+def back_end(daemon, pool, path=None, **more):
+    """As SGLang's controller makes one of `--hicache-storage-backend dynamic`."""
+    extra = {
+        "backend_name": "kvfs",
+        "module_path": "kvfs.sglang",
+        "class_name": "KvfsStorage",
+        "interface_v1": 1,
+        "path": str(daemon.mount) if path is None else path,
+    }
+    config = config_of(pool, extra, **more)
     storage = StorageBackendFactory.create_backend("dynamic", config, pool)
     storage.register_mem_pool_host(pool)
     storage.on_host_pools_registered()
@@ -215,3 +220,50 @@ def test_the_namespace_has_a_name_a_person_recognizes(daemon):
     storage.close()
     with pytest.raises(ValueError, match="path"):
         back_end(daemon, pool, path="")
+
+
+def test_beside_the_file_back_end(make_daemon, tmp_path, capsys):
+    """64 pages of 1 MiB, written and read as SGLang does with each; times are shown only."""
+    daemon = make_daemon(dram="512MiB", nvme=None)
+    page, pages = 64, 64
+    pool = host_pool("page_first", slots=pages * page, page=page, layers=8, heads=8, dim=64)
+    kvfs = back_end(daemon, pool)
+    extra = {"file_storage_path": str(tmp_path)}
+    file = StorageBackendFactory.create_backend("file", config_of(pool, extra), pool)
+    file.register_mem_pool_host(pool)
+    keys = [str(number) * 64 for number in range(pages)]
+    where = torch.arange(pages * page)
+
+    def content():
+        return torch.stack([bits(pool.get_data_page(i * page)) for i in range(pages)])
+
+    def write_by_file():
+        return file.batch_set(keys, [pool.get_data_page(i * page) for i in range(pages)])
+
+    def read_by_file():
+        got = file.batch_get(keys, [pool.get_dummy_flat_data_page() for _ in keys])
+        for number, data in enumerate(got):
+            pool.set_from_flat_data_page(number * page, data)
+
+    def seconds(call):
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+
+    before = content()
+    writes = [seconds(write_by_file), seconds(lambda: kvfs.batch_set_v1(keys, where))]
+    reads = []
+    for _ in range(5):
+        pool.kv_buffer.zero_()
+        by_file = seconds(read_by_file)
+        assert torch.equal(content(), before)
+        pool.kv_buffer.zero_()
+        by_kvfs = seconds(lambda: kvfs.batch_get_v1(keys, where))
+        assert torch.equal(content(), before)
+        reads.append((by_file, by_kvfs))
+    file_read, kvfs_read = (sorted(column)[2] for column in zip(*reads, strict=True))
+    with capsys.disabled():
+        print("\n  64 MiB in pages of 1 MiB, SGLang's file back end / kvfs: written in", end=" ")
+        print(f"{1e3 * writes[0]:.0f} / {1e3 * writes[1]:.0f} ms", end=", ")
+        print(f"read in {1e3 * file_read:.0f} / {1e3 * kvfs_read:.0f} ms")
+    kvfs.close()

@@ -10,8 +10,8 @@ ROUNDS = int(os.environ.get("KVFS_ENGINE_ROUNDS", "4"))
 
 
 def test_no_answer_differs_and_nothing_is_left_open(run_engine, make_daemon, model):
-    # A block of 128 tokens is 5.6 MiB.
-    daemon = make_daemon(dram="64MiB", nvme="128MiB")
+    # 16 slabs of 8 MiB, of which each holds one block of 128 tokens (5.6 MiB).
+    daemon = make_daemon(dram="128MiB", nvme=None)
     steps = {
         "talks": {"talks": tokens_of(model), "rounds": ROUNDS, "clients": 3, "seed": 1},
         "metrics": {"metrics": None},
