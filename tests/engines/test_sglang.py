@@ -157,6 +157,18 @@ def test_ranks_and_models_are_apart(daemon):
         storage.close()
 
 
+def test_pools_that_order_a_page_otherwise_are_apart(daemon):
+    """Two layouts of one size: their pages are not each other's."""
+    one, two = host_pool("page_first"), host_pool("page_first_direct")
+    writer, reader = back_end(daemon, one), back_end(daemon, two)
+    keys = keys_of(11, 1)
+    writer.batch_set_v1(keys, indices([0]))
+    assert (writer.batch_exists(keys), reader.batch_exists(keys)) == (1, 0)
+    assert reader.batch_get_v1(keys, indices([0])) == [False]
+    for storage in (writer, reader):
+        storage.close()
+
+
 def test_pages_as_tensors(daemon):
     """What SGLang calls without interface_v1."""
     pool = host_pool("layer_first")

@@ -3,7 +3,8 @@
     lmcache server ... --l2-adapter '{"type": "plugin", "module_path": "kvfs.lmcache",
         "class_name": "KvfsL2Adapter", "adapter_params": {"path": "/kv"}}'
 
-An object of LMCache is a value of kvfs.blobs: bounded by the mount's own tiers and evicted by them,
+An object of LMCache is a value of kvfs.blobs under LMCache's own key (what that does not tell apart,
+such as other weights of the same name, is not told apart here either): bounded by the mount's own tiers and evicted by them,
 checked by checksum, shared with every server on the machine. Nothing here fails a request: what
 kvfs cannot do is a miss.
 """

@@ -8,8 +8,9 @@
 
 A page of SGLang is one value of kvfs.blobs, or one for each piece of it where its host pool keeps K
 and V apart: then they are copied between the pool and the mount without a buffer in between. Keys
-are SGLang's page hashes with the model, the rank and the sizes of its group. What kvfs cannot do is
-a miss.
+are SGLang's page hashes with the model's name, the rank and the sizes of its group, the pool's
+dtype and layout; weights that changed under the same name need another mount or name. What kvfs
+cannot do is a miss.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+from dataclasses import dataclass
 
 import torch
 from sglang.srt.mem_cache.hicache_storage import (
@@ -35,6 +37,27 @@ logger = logging.getLogger(__name__)
 _MAX_PIECES = 2
 
 
+@dataclass(frozen=True)
+class _Form:
+    """Of a host pool's pages: whether they are copied from where they are, and the sizes of what
+    is then stored."""
+
+    direct: bool
+    sizes: list[int]
+
+    @staticmethod
+    def of(host_pool) -> _Form:
+        page_tokens = getattr(host_pool, "page_size", 1) or 1
+        try:
+            sizes = host_pool.get_page_buffer_meta(torch.arange(page_tokens))[1]
+        except (AttributeError, NotImplementedError, ValueError):
+            sizes = []
+        if 0 < len(sizes) <= _MAX_PIECES:
+            return _Form(True, list(sizes))
+        page = host_pool.get_dummy_flat_data_page()
+        return _Form(False, [page.numel() * page.element_size()])
+
+
 class KvfsStorage(HiCacheStorage):
     """See the module. Needs `path`, the mount, in the extra configuration."""
 
@@ -47,7 +70,7 @@ class KvfsStorage(HiCacheStorage):
         self._blobs = ManyBlobs(extra["path"], name, f"sglang {model}")
         self._rank = _rank_of(storage_config)
         self._shared_rank = _rank_of(storage_config, tensor=not storage_config.is_mla_model)
-        self._sizes: dict[str, list[int]] = {}  # of a pool's page: its pieces'
+        self._forms: dict[str, _Form] = {}
         self.registered_pools = {}
         self._attempt = Attempts("SGLang")
 
@@ -138,7 +161,7 @@ class KvfsStorage(HiCacheStorage):
         return bool(self._attempt(self._last_piece_is_there, pool, key))
 
     def _last_piece_is_there(self, pool, key) -> bool:
-        sizes = self._sizes_of(pool)
+        sizes = self._form_of(pool).sizes
         return self._blobs.of(sizes[-1]).holds(self._name(pool, key, len(sizes) - 1))
 
     def _put(self, name: bytes, buffer) -> bool:
@@ -188,37 +211,23 @@ class KvfsStorage(HiCacheStorage):
 
     def _pieces(self, pool, host_pool, indices):
         """A page's memory where it is K and V, or one piece; None where it is in many."""
-        if len(self._sizes_of(pool)) == 1 and not self._direct(host_pool):
+        if not self._form_of(pool).direct:
             return None
         addresses, sizes = host_pool.get_page_buffer_meta(indices)
         return [_memory(a, s) for a, s in zip(addresses, sizes, strict=True)]
 
-    def _sizes_of(self, pool) -> list[int]:
-        sizes = self._sizes.get(pool)
-        if sizes is None:
-            host_pool = self.registered_pools[pool]
-            if self._direct(host_pool):
-                page_tokens = getattr(host_pool, "page_size", 1) or 1
-                sizes = host_pool.get_page_buffer_meta(torch.arange(page_tokens))[1]
-            else:
-                page = host_pool.get_dummy_flat_data_page()
-                sizes = [page.numel() * page.element_size()]
-            self._sizes[pool] = sizes
-        return sizes
-
-    @staticmethod
-    @functools.cache
-    def _direct(host_pool) -> bool:
-        page_tokens = getattr(host_pool, "page_size", 1) or 1
-        try:
-            pieces = host_pool.get_page_buffer_meta(torch.arange(page_tokens))[1]
-        except (AttributeError, NotImplementedError, ValueError):
-            return False
-        return len(pieces) <= _MAX_PIECES
+    def _form_of(self, pool) -> _Form:
+        form = self._forms.get(pool)
+        if form is None:
+            form = self._forms[pool] = _Form.of(self.registered_pools[pool])
+        return form
 
     def _name(self, pool, key, piece: int = 0) -> bytes:
+        """All that decides a page's bytes; SGLang's hash is of the tokens alone."""
         rank = self._shared_rank if pool == PoolName.KV else self._rank
-        return f"{rank} {pool} {piece} {key}".encode()
+        host_pool = self.registered_pools[pool]
+        form = f"{getattr(host_pool, 'dtype', '')} {getattr(host_pool, 'layout', '')}"
+        return f"{rank} {pool} {piece} {form} {key}".encode()
 
 
 def _rank_of(config, tensor: bool = True) -> str:
