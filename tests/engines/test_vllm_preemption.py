@@ -29,7 +29,8 @@ def test_preempted_requests_answer_the_same_and_hold_nothing(run_engine, make_da
     assert not cached.metrics.get("failed_loads")
     for results in (cached.batch, cached.again):
         assert [r["tokens"] for r in results] == [r["tokens"] for r in plain.batch]
-    assert all(r["cached"] >= len(prompts[0]) // BLOCK * BLOCK for r in cached.again)
+    # A store whose pages are wanted before it has begun is dropped: not all need be there.
+    assert all(r["cached"] >= BLOCK for r in cached.again)
     # Whether one comes back by a load depends on which pages vLLM has reused meanwhile.
     assert held(daemon) == 0
 
