@@ -126,7 +126,8 @@ bool Import::expired() const {
   return writer_ && std::chrono::steady_clock::now() >= seen_until_;
 }
 
-Result<std::optional<Key>> Import::finish(store::Namespace& ns) {
+Result<std::optional<Key>> Import::finish(store::Namespace& ns,
+                                          std::chrono::milliseconds room_time) {
   const MutexLock finishing(finishing_);
   std::uint64_t changes = 0;
   {
@@ -136,7 +137,7 @@ Result<std::optional<Key>> Import::finish(store::Namespace& ns) {
   }
   const std::uint64_t bytes = facts().bytes;
   if (bytes == 0) return std::optional<Key>();
-  auto key = store_import(spool_.get(), bytes, ns);
+  auto key = store_import(spool_.get(), bytes, ns, room_time);
   if (!key) return pass(std::move(key));
   const MutexLock lock(mutex_);
   stored_changes_ = changes;

@@ -48,8 +48,9 @@ class Import {
   };
   [[nodiscard]] Facts facts() const;
 
-  // The key under which `ns` has the prefix now; nothing while the file is empty.
-  Result<std::optional<Key>> finish(store::Namespace& ns);
+  // The key under which `ns` has the prefix now; nothing while the file is empty. `room_time`:
+  // store_import().
+  Result<std::optional<Key>> finish(store::Namespace& ns, std::chrono::milliseconds room_time);
   [[nodiscard]] bool stored() const;
 
   void settle(pid_t writer);

@@ -18,8 +18,6 @@ namespace {
 // Slots held at once while the blocks go over: small against any DRAM tier, large against a
 // request.
 constexpr std::uint64_t kChunkBytes = 32ULL << 20;
-// How long each of these pieces waits for write-back to make room: its thread does nothing else.
-constexpr std::chrono::seconds kRoomTime{10};
 
 // A prefix file being read, with what its tensors say.
 struct Source {
@@ -156,7 +154,7 @@ void leave_out_absent(const Source& source, store::Reservation& reservation, std
 
 // Stores blocks [first, first + count) behind `parent`, which becomes their tip.
 Status store_chunk(Source& source, store::Namespace& ns, std::uint32_t first, std::uint32_t count,
-                   Key& parent) {
+                   std::chrono::milliseconds room_time, Key& parent) {
   const std::uint32_t block_tokens = source.geometry.block_tokens;
   const auto tokens =
       std::span(source.tokens)
@@ -168,7 +166,7 @@ Status store_chunk(Source& source, store::Namespace& ns, std::uint32_t first, st
   }
   const auto reservation = ns.reserve();
   std::vector<Extent> extents(std::size_t{count} * source.header.layout.groups);
-  const store::Deadline give_up = store::Clock::now() + kRoomTime;
+  const store::Deadline give_up = store::Clock::now() + room_time;
   if (auto status = store::reserve_waiting(*reservation, parent, tokens, extras, extents, give_up);
       !status) {
     return status;
@@ -198,7 +196,8 @@ std::uint32_t chunk_blocks(const Geometry& geometry) {
 
 }  // namespace
 
-Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& ns) {
+Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& ns,
+                         std::chrono::milliseconds room_time) {
   auto header = read_header(file, file_bytes, ns.geometry());
   if (!header) return pass(std::move(header));
   Source source{file, ns.geometry(), *header, {}, {}, {}};
@@ -211,7 +210,7 @@ Result<Key> store_import(int file, std::uint64_t file_bytes, store::Namespace& n
   const std::uint32_t step = chunk_blocks(source.geometry);
   for (std::uint32_t first = 0; first < source.header.blocks; first += step) {
     const std::uint32_t count = std::min(step, source.header.blocks - first);
-    if (auto status = store_chunk(source, ns, first, count, parent); !status)
+    if (auto status = store_chunk(source, ns, first, count, room_time, parent); !status)
       return pass(std::move(status));
     auto lease = ns.lease(parent, /*quiet=*/true);
     if (!lease) return pass(std::move(lease));

@@ -53,7 +53,7 @@ Status ImportHandle::finish(FileSystem& fs, pid_t writer) {
   const std::string name = fs.imports().name_of(ns.id(), import);
   if (name.empty() && !named_) return {};  // unlinked meanwhile: nothing to store
   const bool again = import.stored();
-  auto key = import.finish(ns);
+  auto key = import.finish(ns, fs.config().store_timeout);
   Status status;
   if (!key) {
     status = tl::unexpected(as_import_error(key.error()));
