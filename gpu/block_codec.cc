@@ -20,8 +20,6 @@ std::uint16_t* plane_buffer(std::size_t values) {
   return buffer.data();
 }
 
-}  // namespace
-
 bool pack_block(const BlockShape& shape, const std::byte* canonical, std::byte* packed) {
   const PackedLayout layout = shape.packed();
   const std::size_t values = values_of_plane(shape);
@@ -37,14 +35,6 @@ bool pack_block(const BlockShape& shape, const std::byte* canonical, std::byte* 
     fits = fits && packer.fits();
   }
   return fits;
-}
-
-bool block_fits(const BlockShape& shape, const std::byte* packed) {
-  const PackedLayout layout = shape.packed();
-  for (std::uint32_t head = 0; head < shape.heads; ++head, packed += layout.head_bytes) {
-    if (!packed_fits(layout, packed)) return false;
-  }
-  return true;
 }
 
 void unpack_bytes(const BlockShape& shape, const std::byte* packed, std::uint64_t from,
@@ -68,6 +58,66 @@ void unpack_bytes(const BlockShape& shape, const std::byte* packed, std::uint64_
     }
     out += size;
     from += size;
+  }
+}
+
+// A tensor of a quantized block lies in its heads, one part in each.
+struct HeadPart {
+  std::uint64_t at, bytes;
+};
+HeadPart head_part(const QuantizedLayout& layout, BlockTensor tensor) {
+  if (tensor == BlockTensor::kNumbers) {
+    return {layout.numbers_at, std::uint64_t{layout.planes} * layout.plane_values};
+  }
+  return {tensor == BlockTensor::kScales ? 0 : layout.errors_at, layout.planes * sizeof(float)};
+}
+
+void copy_parts(const BlockShape& shape, BlockTensor tensor, const std::byte* stored,
+                std::uint64_t from, std::uint64_t to, std::byte* out) {
+  const HeadPart part = head_part(shape.quantized(), tensor);
+  while (from < to) {
+    const std::uint64_t within = from % part.bytes;
+    const std::uint64_t size = std::min(part.bytes - within, to - from);
+    std::memcpy(out, stored + from / part.bytes * shape.stored_head_bytes() + part.at + within,
+                size);
+    out += size;
+    from += size;
+  }
+}
+
+}  // namespace
+
+bool write_tensor(const BlockShape& shape, BlockTensor tensor, const std::byte* values,
+                  std::byte* stored) {
+  if (shape.encoding == Encoding::kPacked) return pack_block(shape, values, stored);
+  const HeadPart part = head_part(shape.quantized(), tensor);
+  for (std::uint32_t head = 0; head < shape.heads; ++head, values += part.bytes) {
+    std::memcpy(stored + head * shape.stored_head_bytes() + part.at, values, part.bytes);
+  }
+  return true;
+}
+
+void read_tensor(const BlockShape& shape, BlockTensor tensor, const std::byte* stored,
+                 std::uint64_t from, std::uint64_t to, std::byte* out) {
+  if (shape.encoding == Encoding::kPacked) {
+    unpack_bytes(shape, stored, from, to, out);
+  } else {
+    copy_parts(shape, tensor, stored, from, to, out);
+  }
+}
+
+bool block_fits(const BlockShape& shape, const std::byte* packed) {
+  const PackedLayout layout = shape.packed();
+  for (std::uint32_t head = 0; head < shape.heads; ++head, packed += layout.head_bytes) {
+    if (!packed_fits(layout, packed)) return false;
+  }
+  return true;
+}
+
+void add_block_errors(const BlockShape& shape, const std::byte* stored, QuantizeErrors& errors) {
+  const QuantizedLayout layout = shape.quantized();
+  for (std::uint32_t head = 0; head < shape.heads; ++head, stored += layout.head_bytes) {
+    add_errors(layout, stored, errors);
   }
 }
 

@@ -6,7 +6,7 @@
 #include "gpu/copy_kernel.h"
 #include "gpu/copy_pool.h"
 #include "gpu/device.h"
-#include "gpu/packed_copy.h"
+#include "gpu/encoded_copy.h"
 #include "gpu/page_copy.h"
 #include "gpu/pages.h"
 
@@ -79,10 +79,10 @@ class CpuDevice final : public Device {
       share(copy.items(), copy.item_bytes(), stores,
             [&copy](std::size_t begin, std::size_t end) { copy.copy(begin, end); });
     };
-    if (shape.encoding == Encoding::kPacked) {
-      run(PackedCopy(shape, blocks, pages, direction, stores));
-    } else {
+    if (shape.encoding == Encoding::kRaw) {
       run(PageCopy(shape, blocks, pages, direction, stores));
+    } else {
+      run(EncodedCopy(shape, blocks, pages, direction, stores));
     }
   }
 

@@ -50,12 +50,14 @@ class CudaContext {
     return result == CUDA_SUCCESS && value != 0;
   }
 
-  // Of one direction: those that move pages, and the one that packs or unpacks.
-  Result<CudaKernels> kernels(const std::string& move, const std::string& pack) const {
+  // Of one direction: those that move pages, and those that convert.
+  Result<CudaKernels> kernels(const std::string& move, const std::string& pack,
+                              const std::string& convert) const {
     CudaKernels found;
     for (const auto& [function, name] :
          {std::pair{&found.by_16, move + "_16"}, std::pair{&found.by_4, move + "_4"},
-          std::pair{&found.by_1, move + "_1"}, std::pair{&found.pack, pack}}) {
+          std::pair{&found.by_1, move + "_1"}, std::pair{&found.packed, pack},
+          std::pair{&found.fp8, convert + "_fp8"}, std::pair{&found.int8, convert + "_int8"}}) {
       const std::string symbol = "kvfs_" + name;
       Status status = driver_.check(driver_.module_function(function, module_, symbol.c_str()),
                                     "finding kernel " + symbol);
@@ -86,17 +88,18 @@ class CudaDevice final : public Device {
     const CudaContextScope scope(driver_, context_->get());
     const CudaPlace place{
         .context = context_->get(), .ordinal = ordinal_, .reaches_host = context_->reaches_host()};
-    const auto lane = [&](LaneDirection direction, const char* move,
-                          const char* pack) -> Result<std::unique_ptr<CudaLane>> {
-      Result<CudaKernels> kernels = context_->kernels(move, pack);
+    const auto lane = [&](LaneDirection direction, const char* move, const char* pack,
+                          const char* convert) -> Result<std::unique_ptr<CudaLane>> {
+      Result<CudaKernels> kernels = context_->kernels(move, pack, convert);
       if (!kernels) return pass(std::move(kernels));
       auto made = std::make_unique<CudaLane>(driver_, place, direction, *kernels, registrations_);
       if (Status status = made->open(); !status) return pass(std::move(status));
       return made;
     };
-    Result<std::unique_ptr<CudaLane>> loads = lane(LaneDirection::kLoad, "scatter", "unpack");
+    Result<std::unique_ptr<CudaLane>> loads =
+        lane(LaneDirection::kLoad, "scatter", "unpack", "from");
     if (!loads) return pass(std::move(loads));
-    Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, "gather", "pack");
+    Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, "gather", "pack", "to");
     if (!stores) return pass(std::move(stores));
     loads_ = std::move(*loads);
     stores_ = std::move(*stores);

@@ -3,6 +3,7 @@
 #include "gpu/cuda_kernels.h"
 
 #include "gpu/cuda_pack.cuh"
+#include "gpu/cuda_quantize.cuh"
 
 namespace kvfs::gpu {
 namespace {

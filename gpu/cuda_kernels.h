@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "lib/format/packed_block.h"
+#include "lib/format/quantized_block.h"
 
 namespace kvfs::gpu {
 
@@ -45,6 +46,16 @@ struct CudaPack {
   uint64_t packed;
   uint64_t planes;
   uint32_t heads;
+};
+
+// The same for quantized heads; planes are of the engine's numbers.
+enum class CudaNumber : uint32_t { kBf16, kF16, kF32 };
+struct CudaQuantize {
+  QuantizedLayout layout;
+  uint64_t quantized;
+  uint64_t planes;
+  uint32_t heads;
+  CudaNumber engine;
 };
 
 }  // namespace kvfs::gpu

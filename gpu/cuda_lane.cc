@@ -80,7 +80,7 @@ struct CudaLane::Movement {
   std::uint32_t heads;   // wanted of each block
   std::uint32_t layers;  // wanted of each head
   bool begun = false;    // the first part has been submitted, pages are checked
-  [[nodiscard]] bool packed() const { return shape.encoding == Encoding::kPacked; }
+  [[nodiscard]] bool encoded() const { return shape.encoding != Encoding::kRaw; }
   [[nodiscard]] bool some_layers() const { return layers != shape.layers; }
   [[nodiscard]] std::uint64_t layer_bytes() const { return shape.head_bytes() / shape.layers; }
   // Of one head, what is wanted of it.
@@ -251,7 +251,7 @@ Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Pa
   const bool first_of_store = direction_ == LaneDirection::kStore && !movement.begun;
   const bool small = movement.bytes() <= kDirectBytes ||
                      (first_of_store && bytes * spans.size() <= kMostDirectBytes);
-  const bool plain = !movement.packed() && !movement.some_layers();
+  const bool plain = !movement.encoded() && !movement.some_layers();
   const bool directly = small && plain && place_.reaches_host && pin_all(spans, part);
   return directly ? move_directly(movement, piece, spans, part)
                   : move_staged(movement, piece, spans, part);
@@ -293,24 +293,24 @@ Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
     if (i % rows == 0) at.push_back(spans[i].device);
   }
   Status status;
-  if (movement.packed()) status = reserve_planes(movement, piece, stage, at);
+  if (movement.encoded()) status = reserve_planes(movement, piece, stage, at);
   const std::uint64_t heads = spans.size() * piece.heads;
-  const auto pack = [&]() -> Status {
-    if (!movement.packed()) return {};
-    return launch_packing(driver_, kernels_, kernel_stream_, movement.shape, heads,
-                          stage.blocks.device(), stage.planes.device());
+  const auto convert = [&]() -> Status {
+    if (!movement.encoded()) return {};
+    return launch_conversion(driver_, kernels_, kernel_stream_, movement.shape, heads,
+                             stage.blocks.device(), stage.planes.device());
   };
   if (!status) return status;
   if (direction_ == LaneDirection::kLoad) {
     status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, kernel_stream_);
-    if (status) status = pack();
+    if (status) status = convert();
     if (status) status = launch(movement, piece, kernel_stream_, at);
     if (status) status = record(stage.moved, kernel_stream_, nullptr);
     part.event = stage.moved;
   } else {
     status = launch(movement, piece, kernel_stream_, at);
-    if (status) status = pack();
+    if (status) status = convert();
     if (status) status = record(stage.moved, kernel_stream_, copy_stream_);
     if (status) status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, nullptr);
@@ -319,7 +319,7 @@ Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
   return status;
 }
 
-// Room for what is packed in the stage's blocks; `at` is there then.
+// Room for what is encoded in the stage's blocks; `at` is there then.
 Status CudaLane::reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
                                 std::span<CUdeviceptr> at) {
   const std::uint64_t each = movement.shape.head_bytes() * piece.heads;

@@ -92,6 +92,11 @@ CUfunction kernel_for(const CudaKernels& kernels, const BlockShape& shape, const
   return bits % 4 == 0 ? kernels.by_4 : kernels.by_1;
 }
 
+CudaNumber number_of(DType dtype) {
+  if (dtype == DType::kF16) return CudaNumber::kF16;
+  return dtype == DType::kF32 ? CudaNumber::kF32 : CudaNumber::kBf16;
+}
+
 }  // namespace
 
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
@@ -121,20 +126,34 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
   return launcher.status();
 }
 
-Status launch_packing(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                      const BlockShape& shape, std::uint64_t heads, CUdeviceptr packed,
-                      CUdeviceptr planes) {
-  CudaPack pack{.layout = shape.packed(),
-                .packed = packed,
+Status launch_conversion(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                         const BlockShape& shape, std::uint64_t heads, CUdeviceptr stored,
+                         CUdeviceptr planes) {
+  const auto count = static_cast<std::uint32_t>(heads);
+  CudaPack pack{};
+  CudaQuantize quantize{};
+  void* argument = nullptr;
+  CUfunction kernel = nullptr;
+  if (shape.encoding == Encoding::kPacked) {
+    pack = {.layout = shape.packed(), .packed = stored, .planes = planes, .heads = count};
+    argument = &pack;
+    kernel = kernels.packed;
+  } else {
+    quantize = {.layout = shape.quantized(),
+                .quantized = stored,
                 .planes = planes,
-                .heads = static_cast<std::uint32_t>(heads)};
-  void* arguments[] = {&pack};
-  // Packing takes a block of threads for a head, unpacking less.
+                .heads = count,
+                .engine = number_of(shape.dtype)};
+    argument = &quantize;
+    kernel = shape.encoding == Encoding::kFp8 ? kernels.fp8 : kernels.int8;
+  }
+  void* arguments[] = {argument};
+  // Packing takes a block of threads for a head, all else less.
   const auto grid =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(heads * pack.layout.planes, kGridBlocks));
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(heads * shape.planes(), kGridBlocks));
   return driver.check(
-      driver.launch(kernels.pack, grid, 1, 1, kBlockThreads, 1, 1, 0, stream, arguments, nullptr),
-      "starting a packing kernel");
+      driver.launch(kernel, grid, 1, 1, kBlockThreads, 1, 1, 0, stream, arguments, nullptr),
+      "starting a conversion kernel");
 }
 
 }  // namespace kvfs::gpu

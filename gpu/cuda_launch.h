@@ -9,10 +9,10 @@
 
 namespace kvfs::gpu {
 
-// Of one direction: a kernel for each width of vector, and the one that packs or unpacks.
+// Of one direction: a kernel for each width of vector, and one for each encoding's conversion.
 struct CudaKernels {
   CUfunction by_16 = nullptr, by_4 = nullptr, by_1 = nullptr;
-  CUfunction pack = nullptr;
+  CUfunction packed = nullptr, fp8 = nullptr, int8 = nullptr;
 };
 
 // Some blocks and some of their heads.
@@ -28,9 +28,9 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at);
 
-// `heads` packed heads at `packed`, side by side, from or to their planes at `planes`.
-Status launch_packing(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                      const BlockShape& shape, std::uint64_t heads, CUdeviceptr packed,
-                      CUdeviceptr planes);
+// `heads` heads as they are stored at `stored`, side by side, from or to their planes at `planes`.
+Status launch_conversion(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                         const BlockShape& shape, std::uint64_t heads, CUdeviceptr stored,
+                         CUdeviceptr planes);
 
 }  // namespace kvfs::gpu

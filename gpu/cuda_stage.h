@@ -43,7 +43,7 @@ struct CudaStage {
         planes(driver, CudaBuffer::Where::kDevice),
         bounce(driver, CudaBuffer::Where::kPinned) {}
   CudaBuffer blocks;         // as they are in slabs
-  CudaBuffer planes;         // packed blocks unpacked, or not packed yet
+  CudaBuffer planes;         // encoded blocks decoded, or not encoded yet
   CudaBuffer bounce;         // stands in for memory that is not registered
   CUevent copied = nullptr;  // between host and device
   CUevent moved = nullptr;   // by the kernel

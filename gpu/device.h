@@ -12,6 +12,7 @@
 
 #include "lib/format/geometry.h"
 #include "lib/format/packed_block.h"
+#include "lib/format/quantized_block.h"
 #include "lib/format/result.h"
 
 namespace kvfs::gpu {
@@ -29,10 +30,11 @@ struct Pages {
   std::uint64_t first_token = 0;
 };
 
-// The canonical block (design section 4) of one group, and how it is stored: kRaw or kPacked.
+// The canonical block (design section 4) of one group, and how it is stored.
 struct BlockShape {
   std::uint32_t heads = 0, layers = 0, kv_factor = 0, tokens = 0, head_dim = 0, element_bytes = 0;
   Encoding encoding = Encoding::kRaw;
+  DType dtype = DType::kBF16;  // matters where numbers are converted: quantized encodings
   // What an engine has of it.
   [[nodiscard]] std::uint64_t bytes() const { return heads * head_bytes(); }
   [[nodiscard]] std::uint64_t head_bytes() const {
@@ -41,10 +43,13 @@ struct BlockShape {
   // What is stored of it.
   [[nodiscard]] std::uint64_t stored_bytes() const { return heads * stored_head_bytes(); }
   [[nodiscard]] std::uint64_t stored_head_bytes() const {
-    return encoding == Encoding::kPacked ? packed().head_bytes : head_bytes();
+    if (encoding == Encoding::kPacked) return packed().head_bytes;
+    return kvfs::quantized(encoding) ? quantized().head_bytes : head_bytes();
   }
-  [[nodiscard]] PackedLayout packed() const {
-    return packed_layout(layers * kv_factor, tokens, head_dim);
+  [[nodiscard]] std::uint32_t planes() const { return layers * kv_factor; }
+  [[nodiscard]] PackedLayout packed() const { return packed_layout(planes(), tokens, head_dim); }
+  [[nodiscard]] QuantizedLayout quantized() const {
+    return quantized_layout(planes(), tokens, head_dim);
   }
 };
 BlockShape block_shape(const Geometry& geometry, std::size_t group);

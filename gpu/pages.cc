@@ -120,7 +120,8 @@ BlockShape block_shape(const Geometry& geometry, std::size_t group) {
           .tokens = geometry.block_tokens,
           .head_dim = g.head_dim,
           .element_bytes = dtype_bytes(geometry.dtype),
-          .encoding = geometry.encoding};
+          .encoding = geometry.encoding,
+          .dtype = geometry.dtype};
 }
 
 Status check_pages(const BlockShape& shape, const Pages& pages, std::uint32_t first_block,

@@ -27,11 +27,12 @@ struct Source {
   std::vector<Token> tokens;
   std::vector<ExtraAt> extras;
   std::vector<std::vector<std::uint64_t>> checksums;  // by group, from its first block
-  std::vector<std::byte> unpacked = {};               // a block as the file has it
+  std::vector<std::byte> shown = {};                  // a block's tensor as the file has it
 
-  [[nodiscard]] std::uint64_t offset(std::uint32_t block, std::uint32_t group) const {
-    return header.layout.kv[group] +
-           std::uint64_t{block - header.layout.first_block[group]} * geometry.block_bytes(group);
+  [[nodiscard]] std::uint64_t offset(BlockTensor tensor, std::uint32_t block,
+                                     std::uint32_t group) const {
+    return header.layout.offset(tensor, group) +
+           (block - header.layout.first_block[group]) * geometry.tensor_bytes(tensor, group);
   }
   [[nodiscard]] std::uint64_t checksum(std::uint32_t block, std::uint32_t group) const {
     return checksums[group][block - header.layout.first_block[group]];
@@ -105,18 +106,31 @@ Status check_keys(const Source& source) {
                                           to_hex(keys.back()), to_hex(source.header.key)));
 }
 
+// Reads what the file shows of a block and encodes it.
+Status encode_block(Source& source, std::uint32_t block, std::uint32_t group,
+                    std::span<std::byte> out) {
+  const gpu::BlockShape shape = gpu::block_shape(source.geometry, group);
+  std::ranges::fill(out, std::byte{0});
+  for (const BlockTensor tensor : block_tensors(shape.encoding)) {
+    source.shown.resize(source.geometry.tensor_bytes(tensor, group));
+    auto status = read_exactly(source.file, source.offset(tensor, block, group), source.shown);
+    if (!status) return status;
+    if (!gpu::write_tensor(shape, tensor, source.shown.data(), out.data())) {
+      return fail(Code::kInvalid,
+                  fmt::format("block {} of group {} cannot be packed", block, group));
+    }
+  }
+  return {};
+}
+
 // Reads one block into `out`, as it is to be stored, and checks it.
 Status read_block(Source& source, std::uint32_t block, std::uint32_t group,
                   std::span<std::byte> out) {
-  const bool packed = source.geometry.encoding == Encoding::kPacked;
-  if (packed) source.unpacked.resize(source.geometry.block_bytes(group));
-  const std::span in_file = packed ? std::span(source.unpacked) : out;
-  if (auto status = read_exactly(source.file, source.offset(block, group), in_file); !status)
-    return status;
-  if (packed &&
-      !gpu::pack_block(gpu::block_shape(source.geometry, group), in_file.data(), out.data())) {
-    return fail(Code::kInvalid, fmt::format("block {} of group {} cannot be packed", block, group));
-  }
+  const bool raw = source.geometry.encoding == Encoding::kRaw;
+  auto status =
+      raw ? read_exactly(source.file, source.offset(BlockTensor::kNumbers, block, group), out)
+          : encode_block(source, block, group, out);
+  if (!status) return status;
   if (block_checksum(out) == source.checksum(block, group)) return {};
   return fail(Code::kInvalid,
               fmt::format("block {} of group {} does not have its checksum", block, group));

@@ -72,6 +72,12 @@ void add_namespace(MetricFamilies& out, const store::NamespaceStats& stats) {
   out.counter("kvfs_unpackable_blocks_total",
               "Blocks not stored, since they or one before them could not be packed", labels,
               number(stats.unpackable_blocks));
+  out.gauge("kvfs_largest_quantization_error",
+            "How far a stored number was at most from the engine's, since the daemon began", labels,
+            stats.largest_error);
+  out.counter("kvfs_saturated_planes_total",
+              "Layers' K or V of a block's head with infinities, which fp8 and int8 do not have",
+              labels, number(stats.saturated_planes));
   const std::pair<const char*, std::uint64_t> moves[] = {
       {"loaded", stats.loaded_bytes},
       {"stored", stats.stored_bytes},

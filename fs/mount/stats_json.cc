@@ -88,6 +88,8 @@ json namespace_stats_json(const store::Namespace& ns) {
           {"committed_blocks", stats.committed_blocks},
           {"lost_races", stats.lost_races},
           {"unpackable_blocks", stats.unpackable_blocks},
+          {"largest_error", stats.largest_error},
+          {"saturated_planes", stats.saturated_planes},
           {"loaded_bytes", stats.loaded_bytes},
           {"stored_bytes", stats.stored_bytes},
           {"promoted_bytes", stats.promoted_bytes},

@@ -19,11 +19,27 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
+class Largest {
+ public:
+  void observe(float value) {
+    float before = value_.load(std::memory_order_relaxed);
+    while (value > before &&
+           !value_.compare_exchange_weak(before, value, std::memory_order_relaxed)) {
+    }
+  }
+  [[nodiscard]] float get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<float> value_{0};
+};
+
 struct NamespaceMetrics {
   Counter dram_blocks, nvme_blocks, dram_bytes, nvme_bytes, dirty_bytes, pinned;  // gauges
   Counter leases_open, reservations_open;                                         // gauges
   Counter hit_blocks, missed_blocks;
   Counter leases_total, commits_total, committed_blocks, lost_races, unpackable_blocks;
+  Counter saturated_planes;
+  Largest largest_error;
   Counter loaded_bytes, stored_bytes, promoted_bytes, written_back_bytes;
   Counter evicted_capacity, evicted_dirty, evicted_demoted, evicted_removed, evicted_corrupt,
       evicted_io_error, evicted_slab_moved;

@@ -131,6 +131,8 @@ NamespaceStats NamespaceImpl::stats() const {
   stats.committed_blocks = metrics.committed_blocks.get();
   stats.lost_races = metrics.lost_races.get();
   stats.unpackable_blocks = metrics.unpackable_blocks.get();
+  stats.largest_error = metrics.largest_error.get();
+  stats.saturated_planes = metrics.saturated_planes.get();
   stats.leases_open = metrics.leases_open.get();
   stats.reservations_open = metrics.reservations_open.get();
   stats.pinned = metrics.pinned.get();

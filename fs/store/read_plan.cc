@@ -8,10 +8,10 @@
 
 namespace kvfs::store {
 
-// Part of a packed block that the range touches.
-struct PackedPart {
+// Part of an encoded block's tensor that the range touches.
+struct EncodedPart {
   const std::byte* block;
-  std::uint64_t from, to;  // in the canonical block
+  std::uint64_t from, to;  // in the tensor
 };
 
 // Walks the sections of the file in their order and takes what lies within [begin, end).
@@ -32,8 +32,10 @@ class PlanBuilder {
       scratch_at += to - from;
     };
     from_scratch(0, layout.header_bytes);
-    for (std::uint32_t g = 0; g < layout.groups; ++g) {
-      if (Status placed = place_blocks(g, missing); !placed) return placed;
+    for (const BlockTensor tensor : block_tensors(state_.geometry.encoding)) {
+      for (std::uint32_t g = 0; g < layout.groups; ++g) {
+        if (Status placed = place_blocks(tensor, g, missing); !placed) return placed;
+      }
     }
     from_scratch(layout.checksums[0], layout.file_bytes - layout.checksums[0]);
     return {};
@@ -108,15 +110,17 @@ class PlanBuilder {
   }
 
   // NO_THREAD_SAFETY_ANALYSIS: the lease's namespace and ours are one, which it cannot know.
-  Status place_blocks(std::uint32_t group, Lease::Missing& missing) NO_THREAD_SAFETY_ANALYSIS {
+  Status place_blocks(BlockTensor tensor, std::uint32_t group,
+                      Lease::Missing& missing) NO_THREAD_SAFETY_ANALYSIS {
     const PrefixLayout& layout = lease_.layout_;
-    const std::uint64_t bytes = state_.shapes[group].bytes();
+    const std::uint64_t begin = layout.offset(tensor, group);
+    const std::uint64_t bytes = state_.geometry.tensor_bytes(tensor, group);
     const std::uint64_t count = layout.blocks - layout.first_block[group];
-    const auto [first, last] = items(layout.kv[group], count, bytes);
+    const auto [first, last] = items(begin, count, bytes);
     if (first >= last) return {};
     const auto first_block = static_cast<std::uint32_t>(layout.first_block[group] + first);
     const auto blocks = static_cast<std::uint32_t>(last - first);
-    std::vector<PackedPart> packed;
+    std::vector<EncodedPart> encoded;
     {
       const MutexLock lock(state_.mutex);
       lease_.use(first_block, blocks);
@@ -125,31 +129,31 @@ class PlanBuilder {
         if (!state_.resident(id, group)) {
           return not_resident(group, first_block + i, blocks - i, missing);
         }
-        const std::uint64_t at = layout.kv[group] + (first + i) * bytes;
+        const std::uint64_t at = begin + (first + i) * bytes;
         const auto [from, to] = cut(at, bytes);
         std::byte* base = state_.services.dram->address(state_.catalog->placement(id, group).dram);
-        if (state_.packed()) {
-          packed.push_back({.block = base, .from = from - at, .to = to - at});
-        } else {
+        if (state_.geometry.encoding == Encoding::kRaw) {
           plan_.pieces.push_back({base + (from - at), to - from});
+        } else {
+          encoded.push_back({.block = base, .from = from - at, .to = to - at});
         }
         state_.count_loaded(to - from);
       }
     }
-    unpack(group, packed);
+    decode(tensor, group, encoded);
     return {};
   }
 
   // The blocks stay where they are: they are leased, and in use.
-  void unpack(std::uint32_t group, std::span<const PackedPart> parts) {
+  void decode(BlockTensor tensor, std::uint32_t group, std::span<const EncodedPart> parts) {
     if (parts.empty()) return;
     // All that this read can want, at once: pieces point into it.
-    if (plan_.unpacked.size() < end_ - begin_) plan_.unpacked.resize(end_ - begin_);
-    for (const PackedPart& part : parts) {
-      std::byte* const out = plan_.unpacked.data() + unpacked_bytes_;
-      gpu::unpack_bytes(state_.shapes[group], part.block, part.from, part.to, out);
+    if (plan_.decoded.size() < end_ - begin_) plan_.decoded.resize(end_ - begin_);
+    for (const EncodedPart& part : parts) {
+      std::byte* const out = plan_.decoded.data() + decoded_bytes_;
+      gpu::read_tensor(state_.shapes[group], tensor, part.block, part.from, part.to, out);
       plan_.pieces.push_back({out, part.to - part.from});
-      unpacked_bytes_ += part.to - part.from;
+      decoded_bytes_ += part.to - part.from;
     }
   }
 
@@ -164,7 +168,7 @@ class PlanBuilder {
   const std::uint64_t begin_;
   const std::uint64_t end_;
   ReadPlan& plan_;
-  std::size_t unpacked_bytes_ = 0;
+  std::size_t decoded_bytes_ = 0;
 };
 
 const std::string& LeaseImpl::header() {

@@ -243,6 +243,7 @@ Result<Reservation::Committed> ReservationState::commit(std::uint32_t blocks) {
                 fmt::format("{} blocks to commit of {} reserved", blocks, chain_.size()));
   }
   if (state_->packed()) blocks = count_refused(packed_end(blocks), blocks);
+  const gpu::QuantizeErrors errors = errors_of(blocks);
   Publication done;
   if (blocks <= committed_) {
     done.result = {.committed = 0, .present = blocks, .tip = parent_};
@@ -269,6 +270,8 @@ Result<Reservation::Committed> ReservationState::commit(std::uint32_t blocks) {
   done.result.tip = chain_[blocks - 1].key;
   state_->metrics.commits_total.add();
   state_->metrics.committed_blocks.add(done.result.committed);
+  state_->metrics.largest_error.observe(errors.largest);
+  state_->metrics.saturated_planes.add(errors.saturated_planes);
   state_->services.metrics.commit_latency.observe(Clock::now() - start);
   return done.result;
 }
@@ -284,6 +287,19 @@ std::uint32_t ReservationState::packed_end(std::uint32_t end) const {
     }
   }
   return end;
+}
+
+gpu::QuantizeErrors ReservationState::errors_of(std::uint32_t end) const {
+  gpu::QuantizeErrors errors;
+  if (!quantized(state_->geometry.encoding)) return errors;
+  for (std::uint32_t i = committed_; i < end; ++i) {
+    for (std::uint32_t g = 0; g < state_->groups; ++g) {
+      const tiers::DramSlot slot = slots_[std::size_t{i} * state_->groups + g];
+      if (!slot.valid()) continue;
+      gpu::add_block_errors(state_->shapes[g], state_->services.dram->address(slot), errors);
+    }
+  }
+  return errors;
 }
 
 std::uint32_t ReservationState::count_refused(std::uint32_t packed, std::uint32_t asked) {

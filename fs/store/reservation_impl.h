@@ -8,6 +8,7 @@
 #include "fs/mutex.h"
 #include "fs/store/namespace_state.h"
 #include "fs/store/store.h"
+#include "gpu/quantize_codec.h"
 
 namespace kvfs::store {
 
@@ -63,6 +64,8 @@ class ReservationState {
   void hold_instead(BlockId block, Removal& removal) REQUIRES(mutex_, state_->mutex);
   // Of blocks [committed_, end), the first that could not be packed; `end` if all could.
   [[nodiscard]] std::uint32_t packed_end(std::uint32_t end) const REQUIRES(mutex_);
+  // What quantizing cost blocks [committed_, end).
+  [[nodiscard]] gpu::QuantizeErrors errors_of(std::uint32_t end) const REQUIRES(mutex_);
   // Counts blocks [packed, asked) once; returns `packed`.
   std::uint32_t count_refused(std::uint32_t packed, std::uint32_t asked) REQUIRES(mutex_);
   [[nodiscard]] Status still_possible(std::uint32_t end) const REQUIRES(mutex_, state_->mutex);

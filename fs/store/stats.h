@@ -41,6 +41,10 @@ struct NamespaceStats {
   std::uint64_t leases_total = 0, commits_total = 0, committed_blocks = 0, lost_races = 0;
   // Not stored, since they, or a block before them, could not be packed.
   std::uint64_t unpackable_blocks = 0;
+  // Of a quantized namespace: how far from an engine's number a stored one was at most, and how
+  // often a layer's K or V of a block's head had infinities, which saturated.
+  double largest_error = 0;
+  std::uint64_t saturated_planes = 0;
   std::uint64_t leases_open = 0, reservations_open = 0;
   std::uint64_t pinned = 0;
   std::uint64_t loaded_bytes = 0, stored_bytes = 0, promoted_bytes = 0, written_back_bytes = 0;

@@ -83,11 +83,11 @@ struct Evicted {
 };
 
 // Pieces of a prefix file in memory, in file order. Memory of slabs stays valid while the lease
-// lives and done_before() has not passed it; generated pieces live in `scratch`, those of packed
-// blocks in `unpacked`.
+// lives and done_before() has not passed it; generated pieces live in `scratch`, those of
+// blocks that are not stored raw in `decoded`.
 struct ReadPlan {
   std::vector<iovec> pieces;
-  std::vector<std::byte> scratch, unpacked;
+  std::vector<std::byte> scratch, decoded;
 };
 
 // A held prefix: nothing of it moves or is freed until it is destroyed.

@@ -160,9 +160,9 @@ std::uint32_t EngineSide::layers_wanted() const {
   return pages_ && pages_->layer_count != 0 ? pages_->layer_count : shape_.layers;
 }
 
-EngineSide EngineSide::unpacked() const {
+EngineSide EngineSide::shown() const {
   EngineSide side = *this;
-  side.shape_.encoding = Encoding::kRaw;
+  if (!quantized(shape_.encoding)) side.shape_.encoding = Encoding::kRaw;
   return side;
 }
 
@@ -178,7 +178,7 @@ EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count) con
 void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->scatter(shape_, blocks, pages_, after_, std::move(done));
-  } else if (shape_.encoding == Encoding::kPacked) {
+  } else if (shape_.encoding != Encoding::kRaw) {
     convert(&gpu::Device::scatter, blocks, done);
   } else {
     device_->copy_out(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
@@ -188,7 +188,7 @@ void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) 
 void EngineSide::store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->gather(shape_, blocks, pages_, after_, std::move(done));
-  } else if (shape_.encoding == Encoding::kPacked) {
+  } else if (shape_.encoding != Encoding::kRaw) {
     convert(&gpu::Device::gather, blocks, done);
   } else {
     device_->copy_in(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));

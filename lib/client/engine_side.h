@@ -39,8 +39,9 @@ class EngineSide {
   static Result<EngineSide> from_blocks(const kvfs_blocks& blocks, const Geometry& geometry,
                                         const BlockRange& range, Devices& devices, void* stream);
 
-  // The same for blocks that are not packed, whatever the namespace's are.
-  [[nodiscard]] EngineSide unpacked() const;
+  // The same for blocks as read(2) shows them: of a packed namespace raw ones.
+  [[nodiscard]] EngineSide shown() const;
+  [[nodiscard]] const gpu::BlockShape& shape() const { return shape_; }
   // The same with some of its layers; they must be movable.
   [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
@@ -64,7 +65,7 @@ class EngineSide {
         opaque_(geometry.opaque()) {}
   // The device of `pointer`, and what the engine's stream holds now.
   Status choose_device(Devices& devices, const void* pointer, void* stream);
-  // Whole blocks of a packed namespace.
+  // Whole blocks of a namespace that does not store them as they are.
   using Convert = void (gpu::Device::*)(const gpu::BlockShape&, std::span<const gpu::BlockAt>,
                                         std::shared_ptr<const gpu::Pages>, const gpu::After&,
                                         gpu::CopyDone);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "gpu/block_codec.h"
 #include "lib/client/block_source.h"
 #include "lib/client/file_io.h"
 
@@ -149,12 +150,30 @@ class Load {
       if (!blocks) return pass(std::move(blocks));
       layout_ = prefix_layout(lease_.session().geometry(), *blocks);
     }
-    const std::uint64_t offset =
-        layout_->kv[group] + (next_ - layout_->first_block[group]) * to_.stored_bytes();
     batch().clear();
     for (std::uint32_t i = 0; i < count; ++i) batch().add(bounce_->block(i), next_ + i);
-    return lease_.session().checked(
-        read_at(lease_.file(), bounce_->first(count), offset, "the prefix"));
+    if (to_.shape().encoding == Encoding::kRaw) {
+      return read_tensor(BlockTensor::kNumbers, bounce_->first(count));
+    }
+    // Their tensors lie apart; what went wrong for whom stored them is nothing to an engine.
+    for (const BlockTensor tensor : {BlockTensor::kNumbers, BlockTensor::kScales}) {
+      const std::uint64_t each = lease_.session().geometry().tensor_bytes(tensor, group);
+      tensor_.resize(count * each);
+      if (Status status = read_tensor(tensor, tensor_); !status) return status;
+      for (std::uint32_t i = 0; i < count; ++i) {
+        gpu::write_tensor(to_.shape(), tensor, tensor_.data() + i * each, bounce_->block(i));
+      }
+    }
+    return {};
+  }
+
+  // Of the blocks from next_ on.
+  Status read_tensor(BlockTensor tensor, std::span<std::byte> out) {
+    const std::uint32_t group = to_.range().group;
+    const std::uint64_t offset = layout_->offset(tensor, group) +
+                                 (next_ - layout_->first_block[group]) *
+                                     lease_.session().geometry().tensor_bytes(tensor, group);
+    return lease_.session().checked(read_at(lease_.file(), out, offset, "the prefix"));
   }
 
   static Batch& batch() {
@@ -180,6 +199,7 @@ class Load {
   std::shared_ptr<const IndexMap> placed_by_;  // who has told all places, if it was not the daemon
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
+  std::vector<std::byte> tensor_;  // of quantized blocks in the fallback
   std::optional<PrefixLayout> layout_;
 };
 
@@ -211,8 +231,9 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
 Status load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layer_step,
             const Deadline& deadline, Transfer& transfer) {
   if (!lease.session().mapped()) {
-    // What is read(2) of a prefix is not packed. A step of layers would read all of it again.
-    return Load(client, lease, to.unpacked(), to.layers(), deadline, transfer).run();
+    // What is read(2) of a prefix is not packed, or in other places. A step of layers would read
+    // all of it again.
+    return Load(client, lease, to.shown(), to.layers(), deadline, transfer).run();
   }
   Status status;
   const bool together = layer_step == 0 || !to.layers_movable();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lib/format/packed_block.h"
+#include "lib/format/quantized_block.h"
 
 namespace kvfs {
 namespace {
@@ -73,28 +74,43 @@ std::uint64_t checked_block_bytes(const Geometry& geometry, const Group& group) 
   return bytes;
 }
 
-Status validate_encoding(const Geometry& geometry) {
-  const auto refuse = [&](const std::string& why) {
-    return fail(Code::kInvalid,
-                "encoding " + in_quotes(encoding_name(geometry.encoding)) + " " + why);
-  };
-  if (geometry.encoding == Encoding::kRaw) return {};
-  if (geometry.encoding != Encoding::kPacked) {
-    return refuse("cannot be stored by this build: use raw or packed");
-  }
-  if (geometry.opaque()) return refuse("needs the layout canonical: use raw");
+// Why this geometry cannot be stored packed; empty when it can.
+std::string why_not_packed(const Geometry& geometry) {
   if (geometry.dtype != DType::kBF16) {
-    return refuse("is for the dtype BF16, not " + std::string(dtype_name(geometry.dtype)) +
-                  ": use raw");
+    return "is for the dtype BF16, not " + std::string(dtype_name(geometry.dtype));
   }
   for (const Group& group : geometry.groups) {
     if (packable(geometry.block_tokens, group.head_dim)) continue;
-    return refuse("needs block_tokens that are a multiple of " + std::to_string(kBandTokens) +
-                  " and a head_dim that is a multiple of 8, not " +
-                  std::to_string(geometry.block_tokens) + " and " + std::to_string(group.head_dim) +
-                  ": use raw");
+    return "needs block_tokens that are a multiple of " + std::to_string(kBandTokens) +
+           " and a head_dim that is a multiple of 8, not " + std::to_string(geometry.block_tokens) +
+           " and " + std::to_string(group.head_dim);
   }
   return {};
+}
+
+std::string why_not_quantized(const Geometry& geometry) {
+  const DType dtype = geometry.dtype;
+  if (dtype != DType::kBF16 && dtype != DType::kF16 && dtype != DType::kF32) {
+    return "is for the dtypes BF16, F16 and F32, not " + std::string(dtype_name(dtype)) +
+           ", whose numbers take a byte already";
+  }
+  for (const Group& group : geometry.groups) {
+    if (quantizable(geometry.block_tokens, group.head_dim)) continue;
+    return "needs block_tokens * head_dim to be a multiple of " + std::to_string(kQuantizedVector) +
+           ", not " + std::to_string(geometry.block_tokens) + " * " +
+           std::to_string(group.head_dim);
+  }
+  return {};
+}
+
+Status validate_encoding(const Geometry& geometry) {
+  if (geometry.encoding == Encoding::kRaw) return {};
+  const std::string why = geometry.opaque()              ? "needs the layout canonical"
+                          : quantized(geometry.encoding) ? why_not_quantized(geometry)
+                                                         : why_not_packed(geometry);
+  if (why.empty()) return {};
+  return fail(Code::kInvalid,
+              "encoding " + in_quotes(encoding_name(geometry.encoding)) + " " + why + ": use raw");
 }
 
 Status validate_group(const Geometry& geometry, std::size_t index) {
@@ -154,14 +170,39 @@ Result<Encoding> encoding_from_name(std::string_view name) {
               "encoding " + in_quotes(name) + " is not known: use raw, packed, fp8 or int8");
 }
 
+std::span<const BlockTensor> block_tensors(Encoding encoding) {
+  static constexpr std::array kAll{BlockTensor::kNumbers, BlockTensor::kScales,
+                                   BlockTensor::kErrors};
+  return std::span(kAll).first(quantized(encoding) ? kAll.size() : 1);
+}
+
 std::uint64_t Geometry::block_bytes(std::size_t group) const {
   return checked_block_bytes(*this, groups[group]);
 }
 
-std::uint64_t Geometry::stored_bytes(std::size_t group) const {
-  if (encoding != Encoding::kPacked) return block_bytes(group);
+DType Geometry::shown_dtype() const {
+  if (encoding == Encoding::kFp8) return DType::kF8E4M3;
+  return encoding == Encoding::kInt8 ? DType::kI8 : dtype;
+}
+
+std::uint64_t Geometry::tensor_bytes(BlockTensor tensor, std::size_t group) const {
+  if (tensor == BlockTensor::kNumbers) {
+    return block_bytes(group) / dtype_bytes(dtype) * dtype_bytes(shown_dtype());
+  }
   const Group& g = groups[group];
-  return g.kv_heads * packed_layout(g.kv_factor * g.layers, block_tokens, g.head_dim).head_bytes;
+  return std::uint64_t{g.kv_heads} * g.layers * g.kv_factor * sizeof(float);
+}
+
+std::uint64_t Geometry::stored_bytes(std::size_t group) const {
+  const Group& g = groups[group];
+  const std::uint32_t planes = g.kv_factor * g.layers;
+  if (encoding == Encoding::kPacked) {
+    return g.kv_heads * packed_layout(planes, block_tokens, g.head_dim).head_bytes;
+  }
+  if (quantized(encoding)) {
+    return g.kv_heads * quantized_layout(planes, block_tokens, g.head_dim).head_bytes;
+  }
+  return block_bytes(group);
 }
 
 std::uint64_t Geometry::slot_bytes(std::size_t group) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,7 +27,16 @@ std::uint32_t dtype_bytes(DType dtype);
 
 enum class Encoding : std::uint8_t { kRaw, kPacked, kFp8, kInt8 };
 std::string_view encoding_name(Encoding encoding);
+// Whether it stores other numbers than the engine's: one byte each, and scales.
+constexpr bool quantized(Encoding encoding) {
+  return encoding == Encoding::kFp8 || encoding == Encoding::kInt8;
+}
 Result<Encoding> encoding_from_name(std::string_view name);
+
+// What a prefix file shows of a block: its numbers, those of quantized encodings with scales and
+// errors (lib/format/quantized_block.h).
+enum class BlockTensor : std::uint8_t { kNumbers, kScales, kErrors };
+std::span<const BlockTensor> block_tensors(Encoding encoding);
 
 // Layers that are cached alike.
 struct Group {
@@ -50,9 +60,13 @@ struct Geometry {
   friend bool operator==(const Geometry&, const Geometry&) = default;
 
   [[nodiscard]] bool opaque() const { return layout != "canonical"; }
-  // What an engine has of a block, and a prefix file shows:
+  // What an engine has of a block:
   // kv_factor * layers * kv_heads * head_dim * block_tokens * sizeof(dtype)
   [[nodiscard]] std::uint64_t block_bytes(std::size_t group) const;
+  // What a prefix file shows of it: block_bytes of numbers; quantized, a byte a number, and the
+  // other tensors, which are F32.
+  [[nodiscard]] DType shown_dtype() const;
+  [[nodiscard]] std::uint64_t tensor_bytes(BlockTensor tensor, std::size_t group) const;
   // What is stored of it: block_bytes, or less by the encoding.
   [[nodiscard]] std::uint64_t stored_bytes(std::size_t group) const;
   // stored_bytes rounded up to kSlotAlignment: what a block takes in a slab or segment.

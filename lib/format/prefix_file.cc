@@ -69,8 +69,8 @@ std::uint64_t header_bytes(const Geometry& geometry, std::uint32_t blocks) {
   // Names and numbers at their longest; a quoted character of a string takes up to 4 bytes, as the
   // geometry is JSON text within JSON.
   constexpr std::uint64_t kFixedBytes = 700;
-  constexpr std::uint64_t kGroupBytes = 500;
-  const std::uint64_t most = kFixedBytes + kGroupBytes * geometry.groups.size() +
+  const std::uint64_t group_bytes = quantized(geometry.encoding) ? 800 : 500;
+  const std::uint64_t most = kFixedBytes + group_bytes * geometry.groups.size() +
                              4 * (geometry.model.size() + geometry.salt.size()) +
                              geometry.layout.size();
   if (most <= kDataAlignment) return kDataAlignment;
@@ -188,11 +188,16 @@ PrefixLayout prefix_layout(const Geometry& geometry, std::uint32_t blocks) {
   layout.groups = static_cast<std::uint32_t>(geometry.groups.size());
   layout.header_bytes = header_bytes(geometry, blocks);
   std::uint64_t offset = layout.header_bytes;
-  for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
-    const std::uint64_t stored = stored_blocks(geometry, g, blocks);
-    layout.first_block[g] = blocks - static_cast<std::uint32_t>(stored);
-    layout.kv[g] = offset;
-    offset += stored * geometry.block_bytes(g);
+  for (const BlockTensor tensor : block_tensors(geometry.encoding)) {
+    for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
+      const std::uint64_t stored = stored_blocks(geometry, g, blocks);
+      layout.first_block[g] = blocks - static_cast<std::uint32_t>(stored);
+      auto& offsets = tensor == BlockTensor::kNumbers  ? layout.kv
+                      : tensor == BlockTensor::kScales ? layout.scales
+                                                       : layout.errors;
+      offsets[g] = offset;
+      offset += stored * geometry.tensor_bytes(tensor, g);
+    }
   }
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     layout.checksums[g] = offset;
@@ -217,15 +222,25 @@ std::string prefix_header(const Geometry& geometry, std::uint32_t blocks, const 
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     const Group& group = geometry.groups[g];
     const std::uint64_t stored = stored_blocks(geometry, g, blocks);
-    const std::uint64_t block_bytes = geometry.block_bytes(g);
+    const std::uint64_t block_bytes = geometry.tensor_bytes(BlockTensor::kNumbers, g);
     const std::string name = tensor_name(geometry, "kv", g);
     if (bytes_only) {
       header.tensor(name, dtype_name(DType::kU8), {stored, block_bytes}, stored * block_bytes);
     } else {
-      header.tensor(name, dtype_name(geometry.dtype),
+      header.tensor(name, dtype_name(geometry.shown_dtype()),
                     {stored, group.kv_heads, group.layers, group.kv_factor, geometry.block_tokens,
                      group.head_dim},
                     stored * block_bytes);
+    }
+  }
+  for (const BlockTensor tensor : block_tensors(geometry.encoding).subspan(1)) {
+    for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
+      const Group& group = geometry.groups[g];
+      const std::uint64_t stored = stored_blocks(geometry, g, blocks);
+      const char* const name = tensor == BlockTensor::kScales ? "scales" : "errors";
+      header.tensor(tensor_name(geometry, name, g), dtype_name(DType::kF32),
+                    {stored, group.kv_heads, group.layers, group.kv_factor},
+                    stored * geometry.tensor_bytes(tensor, g));
     }
   }
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {

@@ -3,13 +3,17 @@
 //   u64 LE header length | JSON, padded with spaces so that data starts at a multiple of 4096 |
 //   kv           dtype  [blocks, kv_heads, layers, kv_factor, block_tokens, head_dim]
 //                (several groups: kv.0, kv.1, ...; opaque layout: U8 [blocks, block_bytes])
+//   scales       F32    [blocks, kv_heads, layers, kv_factor]     of fp8 and int8 only
+//   errors       F32    the same       (scales.0, ..., errors.0, ... likewise)
 //   checksums    U64    [blocks]       XXH3-64 of each block's bytes as they are stored
 //                (checksums.0, ... likewise)
 //   extras       U64    [blocks, 2]    Extra of each block (lo, hi)
 //   tokens       I32    [blocks * block_tokens]
 //
-// Numbers are those of the engine whatever the encoding: `kv` of a packed namespace is unpacked. A
-// windowed group's tensors have the last min(blocks, window_blocks) blocks only.
+// `kv` of a packed namespace is unpacked: the engine's numbers. That of a quantized one has the
+// numbers that are stored, F8_E4M3 or I8: kv * scales is what an engine gets, and `errors` how far
+// that is from what one stored (lib/format/quantized_block.h). A windowed group's tensors have the
+// last min(blocks, window_blocks) blocks only.
 // __metadata__: format "kvfs.prefix.v1", key (hex of the tip), blocks, geometry (JSON text).
 #pragma once
 
@@ -34,10 +38,17 @@ struct PrefixLayout {
   std::uint32_t groups = 0;
   std::array<std::uint32_t, kMaxGroups> first_block{};  // first block each group holds
   std::array<std::uint64_t, kMaxGroups> kv{};           // offset of kv of group g
+  std::array<std::uint64_t, kMaxGroups> scales{};       // quantized encodings only
+  std::array<std::uint64_t, kMaxGroups> errors{};
   std::array<std::uint64_t, kMaxGroups> checksums{};
   std::uint64_t extras = 0;
   std::uint64_t tokens = 0;
   std::uint64_t file_bytes = 0;
+  // Where a tensor of group g begins.
+  [[nodiscard]] std::uint64_t offset(BlockTensor tensor, std::size_t group) const {
+    if (tensor == BlockTensor::kNumbers) return kv[group];
+    return tensor == BlockTensor::kScales ? scales[group] : errors[group];
+  }
 };
 PrefixLayout prefix_layout(const Geometry& geometry, std::uint32_t blocks);
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <future>
@@ -10,6 +11,7 @@
 #include <random>
 
 #include "gpu/pack_codec.h"
+#include "gpu/quantize_codec.h"
 #include "tests/gpu/subject.h"
 
 namespace kvfs::gpu::test {
@@ -74,6 +76,11 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
     shape.tokens = random.one_of({16, 16, 32, 48});
     shape.element_bytes = 2;
     shape.head_dim = random.one_of({8, 16, 40, 64, 80, 128, 576});
+  }
+  if (quantized(encoding)) {
+    shape.tokens = random.one_of({1, 3, 16, 16, 32});
+    shape.dtype = std::array{DType::kBF16, DType::kF16, DType::kF32}.at(random.upto(0, 2));
+    shape.element_bytes = dtype_bytes(shape.dtype);
   }
 
   Pages& pages = made.pages;
@@ -213,8 +220,15 @@ void store_block(const Case& c, const std::byte* block, std::byte* stored) {
       std::memcpy(to + first * layer, from + first * layer, (end - first) * layer);
       continue;
     }
-    const PackedLayout layout = s.packed();
     const std::size_t plane = std::size_t{s.tokens} * s.head_dim;
+    if (quantized(s.encoding)) {
+      for (std::uint32_t p = 0; p < s.planes(); ++p) {
+        quantize_plane(s.quantized(), {s.dtype, s.encoding}, from + p * plane * s.element_bytes, p,
+                       to, QuantizeCode::kPlain);
+      }
+      continue;
+    }
+    const PackedLayout layout = s.packed();
     HeadPacker packer(layout, to, PackCode::kScalar);
     for (std::uint32_t p = 0; p < layout.planes; ++p) {
       packer.add(reinterpret_cast<const std::uint16_t*>(from) + p * plane);
@@ -222,15 +236,23 @@ void store_block(const Case& c, const std::byte* block, std::byte* stored) {
   }
 }
 
-// A whole stored block as an engine sees it: for packed ones, whatever their bytes say.
+// A whole stored block as an engine sees it: for encoded ones, whatever their bytes say.
 std::vector<std::byte> decoded(const BlockShape& s, const std::byte* stored) {
   std::vector<std::byte> block(s.bytes());
   if (s.encoding == Encoding::kRaw) {
     std::memcpy(block.data(), stored, block.size());
     return block;
   }
-  const PackedLayout layout = s.packed();
   const std::size_t plane = std::size_t{s.tokens} * s.head_dim;
+  for (std::uint32_t h = 0; quantized(s.encoding) && h < s.heads; ++h) {
+    for (std::uint32_t p = 0; p < s.planes(); ++p) {
+      dequantize_plane(s.quantized(), {s.dtype, s.encoding}, stored + h * s.stored_head_bytes(), p,
+                       block.data() + h * s.head_bytes() + p * plane * s.element_bytes,
+                       QuantizeCode::kPlain);
+    }
+  }
+  if (quantized(s.encoding)) return block;
+  const PackedLayout layout = s.packed();
   for (std::uint32_t h = 0; h < s.heads; ++h) {
     auto* to = reinterpret_cast<std::uint16_t*>(block.data() + h * s.head_bytes());
     for (std::uint32_t p = 0; p < layout.planes; ++p) {
@@ -260,7 +282,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
   void check(const Case& c, Random& random) {
     ASSERT_TRUE(check_pages(c.shape, c.pages, *std::ranges::min_element(c.blocks),
                             static_cast<std::uint32_t>(c.blocks.size())));
-    // Blocks a slot apart, with bytes between them that no copy may touch. Of packed blocks every
+    // Blocks a slot apart, with bytes between them that no copy may touch. Of encoded blocks every
     // bit is arbitrary.
     const bool packed = c.shape.encoding == Encoding::kPacked;
     const std::size_t slot = (c.shape.stored_bytes() + 4095) / 4096 * 4096;
@@ -328,9 +350,13 @@ class Copies : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Copies, RandomGeometriesAndLayouts) {
-  for (std::uint32_t seed = 0; seed < 210; ++seed) {
+  for (std::uint32_t seed = 0; seed < 310; ++seed) {
     Random random(seed);
-    const Case c = make_case(random, 5, seed < 150 ? Encoding::kRaw : Encoding::kPacked);
+    const Encoding encoding = seed < 150   ? Encoding::kRaw
+                              : seed < 210 ? Encoding::kPacked
+                              : seed < 260 ? Encoding::kFp8
+                                           : Encoding::kInt8;
+    const Case c = make_case(random, 5, encoding);
     SCOPED_TRACE("seed " + std::to_string(seed) + " " + c.layout);
     check(c, random);
     if (HasFailure()) return;
@@ -342,9 +368,12 @@ TEST_P(Copies, RandomGeometriesAndLayouts) {
 
 // Large enough for helper threads and for stores past the cache.
 TEST_P(Copies, LargeTransfers) {
-  for (std::uint32_t seed = 1000; seed < 1005; ++seed) {
+  for (std::uint32_t seed = 1000; seed < 1009; ++seed) {
     Random random(seed);
-    const Encoding encoding = seed < 1003 ? Encoding::kRaw : Encoding::kPacked;
+    const Encoding encoding = seed < 1003   ? Encoding::kRaw
+                              : seed < 1005 ? Encoding::kPacked
+                              : seed < 1007 ? Encoding::kFp8
+                                            : Encoding::kInt8;
     Case c = make_case(random, 4, encoding);
     while (c.shape.bytes() < 65536) c = make_case(random, 4, encoding);
     SCOPED_TRACE("seed " + std::to_string(seed) + " " + c.layout);
@@ -416,7 +445,10 @@ TEST_P(Copies, ManyAtOnceFromSeveralThreads) {
     threads.emplace_back([&, thread] {
       for (std::uint32_t i = 0; i < 10; ++i) {
         Random random(5000 + thread * 100 + i);
-        const Case c = make_case(random, 5, i % 2 == 0 ? Encoding::kRaw : Encoding::kPacked);
+        const auto encoding =
+            std::array{Encoding::kRaw, Encoding::kPacked, Encoding::kFp8, Encoding::kInt8}.at(i %
+                                                                                              4);
+        const Case c = make_case(random, 5, encoding);
         check(c, random);
         ++good;
       }

@@ -67,7 +67,23 @@ def test_a_packed_namespace(on_mount):
     assert mine["ratio"] == 32 / 24  # pages of 4 KiB
     assert "packed 1.33x" in on_mount("status").out
     on_mount("ns", "rm", "packed")
-    assert "use raw" in on_mount("ns", "create", "x", *shape[:-1], "fp8", status=2).err
+
+
+@pytest.mark.parametrize("encoding", ["fp8", "int8"])
+def test_a_quantized_namespace(on_mount, encoding):
+    shape = ("--layers", 32, "--kv-heads", 1, "--head-dim", 64, "--encoding", encoding)
+    created = on_mount("ns", "create", encoding, *shape, "--json").json
+    assert created["geometry"]["encoding"] == encoding
+    assert f"BF16 {encoding}" in on_mount("ns", "list").out
+    mine = next(
+        ns for ns in on_mount("status", "--json").json["namespaces"] if ns["name"] == encoding
+    )
+    assert (mine["encoding"], mine["ratio"]) == (encoding, 32 / 17)  # pages of 4 KiB
+    assert (mine["largest_error"], mine["saturated_planes"]) == (0, 0)
+    assert f"{encoding} 1.88x" in on_mount("status").out
+    on_mount("ns", "rm", encoding)
+    refused = on_mount("ns", "create", "x", *shape, "--dtype", "I8", status=2).err
+    assert "not I8" in refused and "use raw" in refused
 
 
 def test_namespace_from_files(on_mount, tmp_path):

@@ -58,6 +58,16 @@ def test_packed(kvfs, config):
     assert "BF16" in kvfs.fails(2, "size", config(half), "--encoding", "packed")
 
 
+def test_quantized(kvfs, config):
+    raw = size_of(kvfs, config, LLAMA, "--tokens", "32k")
+    for encoding in ("fp8", "int8"):
+        size = size_of(kvfs, config, LLAMA, "--encoding", encoding, "--tokens", "32k")
+        assert size["slot_bytes"] == 257 * 4096
+        assert size["ratio"] == raw["block_bytes"] / size["slot_bytes"]
+        assert size["request"]["load_bytes"] == 2048 * 8 * (512 + 131072)
+        assert "(1.99x)" in kvfs("size", config(LLAMA), "--encoding", encoding).out
+
+
 def test_multi_head_and_multi_query(kvfs, config):
     gpt2 = {"n_layer": 12, "n_head": 12, "n_embd": 768}
     size = size_of(kvfs, config, gpt2)

@@ -88,7 +88,9 @@ void add_geometry_options(CLI::App& command, GeometryOptions& options) {
   add("--salt", options.salt, "TEXT", "Keeps tenants' keys apart");
   add("--layout", options.layout, "NAME", "canonical (default) or opaque:TAG");
   add("--encoding", options.encoding, "NAME",
-      "raw (default) or packed: BF16 in three quarters of its bytes, bit for bit");
+      "raw (default); packed: BF16 in three quarters of its bytes, bit for bit; fp8, int8: a byte "
+      "a "
+      "number, rounded");
 }
 
 Result<ModelShape> resolve_geometry(const GeometryOptions& options,

@@ -92,7 +92,9 @@ typedef struct kvfs_geometry {
   const char* salt;      /* tenant, part of every key; NULL: none */
   const char* layout;    /* NULL: "canonical"; else "opaque:<tag>" */
   const char* encoding;  /* NULL: "raw"; "packed": BF16 in three quarters of its bytes, bit for bit
-                            (block_tokens a multiple of 16, head_dim of 8) */
+                            (block_tokens a multiple of 16, head_dim of 8); "fp8", "int8": BF16, F16
+                            or F32 rounded to a byte a number, with a scale for each layer's K and V
+                            of a head (block_tokens * head_dim a multiple of 8) */
   uint32_t group_count;
   kvfs_group groups[KVFS_MAX_GROUPS];
 } kvfs_geometry;
@@ -132,7 +134,7 @@ typedef struct kvfs_client_stats {
   uint32_t size;   /* sizeof(kvfs_client_stats) */
   uint32_t mapped; /* 1: slabs are mapped (passthrough); 0: fallback */
   uint64_t matches, matched_blocks, leases, lost_leases, reattached;
-  uint64_t loaded_bytes, stored_bytes; /* as they are stored: packed, if they are */
+  uint64_t loaded_bytes, stored_bytes; /* as they are stored: encoded, if they are */
 } kvfs_client_stats;
 KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_client_stats* stats);
 
@@ -208,7 +210,7 @@ typedef struct kvfs_pages {
   uint64_t first_token;      /* prefix position of page_table[0]'s first token (or of slot 0) */
 } kvfs_pages;
 
-/* Whole blocks in the canonical order, or the opaque layout's own; unpacked, whatever the encoding:
+/* Whole blocks in the canonical order, or the opaque layout's own; decoded, whatever the encoding:
  * blocks[i] is the address of block first_block + i, block_bytes long. */
 typedef struct kvfs_blocks {
   uint32_t size; /* sizeof(kvfs_blocks) */
@@ -330,7 +332,10 @@ typedef struct kvfs_commit_result {
  * Encoding "packed": a block whose exponents lie too far apart does not fit into its slot. It is
  * not stored, nor is what follows it, and committed + present are fewer than were asked for: the
  * prefix is cached up to there. (Of 100,000 tokens of real KV no block was like that; the namespace
- * counts them, unpackable_blocks in its stats.json.) */
+ * counts them, unpackable_blocks in its stats.json.)
+ *
+ * Encodings "fp8" and "int8": infinities become the largest number of their layer's K or V, and
+ * count as saturated_planes in stats.json; largest_error there is how far a number was rounded. */
 KVFS_API kvfs_status kvfs_commit(kvfs_reservation* reservation, uint32_t end_block,
                                  kvfs_commit_result* result);
 /* Without a commit before: nothing was stored. NULL is allowed. */

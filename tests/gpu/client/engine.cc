@@ -1,6 +1,8 @@
 #include "tests/gpu/client/engine.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -15,10 +17,30 @@ std::byte value(int seed, std::uint64_t row, std::uint32_t byte) {
   return static_cast<std::byte>(mixed >> 56);
 }
 
-// The same in BF16 with any sign and mantissa, and exponents that lie close together.
-std::byte packable_value(int seed, std::uint64_t row, std::uint32_t byte) {
-  const auto any = std::to_integer<unsigned>(value(seed, row, byte));
-  return byte % 2 == 0 ? std::byte(any) : std::byte((any & 0x80U) | (0x3dU + (any & 0x7fU) % 3));
+// The upper half of a float: BF16, where nothing is lost.
+std::uint16_t bf16(float number) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &number, sizeof(bits));
+  return static_cast<std::uint16_t>(bits >> 16);
+}
+
+// BF16 numbers that an encoding gives back bit for bit. Packed: any sign and mantissa, exponents
+// that lie close together. Quantized: each row begins with the largest number that is stored, which
+// makes a scale of 1, and has such as are stored besides.
+std::uint16_t number(const std::string& encoding, int seed, std::uint64_t row,
+                     std::uint32_t element) {
+  const auto any = std::to_integer<unsigned>(value(seed, row, 2 * element));
+  const auto more = std::to_integer<unsigned>(value(seed, row, 2 * element + 1));
+  if (encoding == "fp8") {
+    if (element == 0) return bf16(448);
+    const float magnitude =
+        std::ldexp(static_cast<float>(8 + more % 8), static_cast<int>(any % 13) - 8);
+    return bf16(more % 16 < 8 ? magnitude : -magnitude);
+  }
+  if (encoding == "int8") {
+    return bf16(element == 0 ? 127 : static_cast<float>(any % 255) - 127);
+  }
+  return static_cast<std::uint16_t>(any | (more & 0x80U) << 8 | (0x3dU + (more & 0x7fU) % 3) << 8);
 }
 
 }  // namespace
@@ -28,7 +50,7 @@ kvfs_geometry Model::geometry() const {
   made.model = "test/gpu";
   made.dtype = dtype;
   made.block_tokens = block_tokens;
-  made.encoding = packed ? "packed" : "raw";
+  made.encoding = encoding.c_str();
   made.group_count = 1;
   made.groups[0] = {
       .layers = layers, .kv_heads = heads, .head_dim = dim, .kv_factor = kv, .window = 0};
@@ -117,7 +139,10 @@ std::vector<std::byte> Engine::image(int seed, std::uint32_t from, std::uint32_t
           std::byte* const to_row =
               &made[at_token + layer * strides_['L'] + kv * strides_['K'] + head * strides_['H']];
           for (std::uint32_t byte = 0; byte < row_bytes; ++byte) {
-            to_row[byte] = model_.packed ? packable_value(seed, row, byte) : value(seed, row, byte);
+            to_row[byte] =
+                model_.encoding == "raw"
+                    ? value(seed, row, byte)
+                    : std::byte(number(model_.encoding, seed, row, byte / 2) >> (byte % 2 * 8));
           }
         }
       }

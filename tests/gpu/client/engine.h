@@ -16,7 +16,7 @@ namespace kvfs::test {
 struct Model {
   std::uint32_t layers = 4, heads = 4, dim = 64, kv = 2, block_tokens = 16;
   kvfs_dtype dtype = KVFS_BF16;
-  bool packed = false;  // the encoding, and numbers that it can store
+  std::string encoding = "raw";  // and numbers that it stores as they are
   [[nodiscard]] std::uint32_t row_bytes() const { return dim * (dtype == KVFS_F32 ? 4 : 2); }
   [[nodiscard]] kvfs_geometry geometry() const;
 };

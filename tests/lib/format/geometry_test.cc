@@ -34,6 +34,21 @@ TEST(Geometry, SizesFollowTheDesign) {
   EXPECT_EQ(packed.slot_bytes(0), 380ULL * 4096);
   EXPECT_NE(packed.seed(), llama.seed());
 
+  for (const Encoding encoding : {Encoding::kFp8, Encoding::kInt8}) {
+    Geometry half = llama;
+    half.encoding = encoding;
+    ASSERT_TRUE(validate(half));
+    // A head: 64 scales and 64 errors of 4 bytes, 64 planes of 16 * 128 numbers.
+    EXPECT_EQ(half.stored_bytes(0), 8ULL * (512 + 131072));
+    EXPECT_EQ(half.slot_bytes(0), 257ULL * 4096);
+    EXPECT_EQ(half.block_bytes(0), llama.block_bytes(0));
+    EXPECT_EQ(half.tensor_bytes(BlockTensor::kNumbers, 0), llama.block_bytes(0) / 2);
+    EXPECT_EQ(half.tensor_bytes(BlockTensor::kScales, 0), 8ULL * 64 * 4);
+    EXPECT_EQ(half.tensor_bytes(BlockTensor::kErrors, 0), 8ULL * 64 * 4);
+    EXPECT_NE(half.seed(), llama.seed());
+  }
+  EXPECT_EQ(llama.tensor_bytes(BlockTensor::kNumbers, 0), llama.block_bytes(0));
+
   const Geometry hybrid = hybrid_geometry();
   EXPECT_EQ(hybrid.block_bytes(1), 2ULL * 5 * 1 * 8 * 4 * 2);
   EXPECT_EQ(hybrid.slot_bytes(1), 4096U);
@@ -135,7 +150,22 @@ TEST(Geometry, LimitsAreRefusedByNameWithARemedy) {
       {"layout 'rowmajor'", "use canonical", [](Geometry& g) { g.layout = "rowmajor"; }},
       {"layout 'opaque:'", "opaque:TAG", [](Geometry& g) { g.layout = "opaque:"; }},
       {"layout 'opaque:a/b'", "opaque:TAG", [](Geometry& g) { g.layout = "opaque:a/b"; }},
-      {"encoding 'fp8'", "use raw", [](Geometry& g) { g.encoding = Encoding::kFp8; }},
+      {"encoding 'fp8' is for the dtypes BF16, F16 and F32, not F8_E5M2", "use raw",
+       [](Geometry& g) {
+         g.encoding = Encoding::kFp8;
+         g.dtype = DType::kF8E5M2;
+       }},
+      {"encoding 'int8' needs the layout canonical", "use raw",
+       [](Geometry& g) {
+         g.encoding = Encoding::kInt8;
+         g.layout = "opaque:amx";
+       }},
+      {"encoding 'int8' needs block_tokens * head_dim to be a multiple of 8", "not 1 * 12",
+       [](Geometry& g) {
+         g.encoding = Encoding::kInt8;
+         g.block_tokens = 1;
+         g.groups[0].head_dim = 12;
+       }},
       {"encoding 'packed' is for the dtype BF16, not F16", "use raw",
        [](Geometry& g) { g.encoding = Encoding::kPacked; }},
       {"encoding 'packed' needs the layout canonical", "use raw",

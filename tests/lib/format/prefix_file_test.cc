@@ -72,8 +72,12 @@ TEST(PrefixFile, IsValidSafetensors) {
   opaque.layout = "opaque:amx";
   Geometry packed = llama_geometry();
   packed.encoding = Encoding::kPacked;
+  Geometry fp8 = llama_geometry();
+  fp8.encoding = Encoding::kFp8;
+  Geometry int8 = hybrid_geometry();
+  int8.encoding = Encoding::kInt8;
   for (const Geometry& geometry :
-       {small_geometry(), llama_geometry(), hybrid_geometry(), opaque, packed}) {
+       {small_geometry(), llama_geometry(), hybrid_geometry(), opaque, packed, fp8, int8}) {
     for (const std::uint32_t blocks : {1U, 2U, 3U, 4U, 9U, 10U, 2048U, kMaxPrefixBlocks}) {
       const std::string header = prefix_header(geometry, blocks, kKey);
       const PrefixLayout layout = prefix_layout(geometry, blocks);
@@ -111,8 +115,25 @@ TEST(PrefixFile, NumbersOfAPackedNamespaceAreUnpacked) {
   EXPECT_EQ(prefix_layout(packed, 5).file_bytes, prefix_layout(llama_geometry(), 5).file_bytes);
 }
 
+TEST(PrefixFile, AQuantizedNamespaceShowsItsNumbersAndScales) {
+  Geometry geometry = llama_geometry();
+  for (const auto& [encoding, dtype] :
+       {std::pair{Encoding::kFp8, "F8_E4M3"}, std::pair{Encoding::kInt8, "I8"}}) {
+    geometry.encoding = encoding;
+    const json object = parsed(prefix_header(geometry, 5, kKey));
+    EXPECT_EQ(object.at("kv").at("dtype"), dtype);
+    EXPECT_EQ(object.at("kv").at("shape"), json({5, 8, 32, 2, 16, 128}));
+    for (const char* name : {"scales", "errors"}) {
+      EXPECT_EQ(object.at(name).at("dtype"), "F32");
+      EXPECT_EQ(object.at(name).at("shape"), json({5, 8, 32, 2}));
+    }
+  }
+}
+
 TEST(PrefixFile, LayoutAgreesWithTheTensorsOffsets) {
-  for (const Geometry& geometry : {small_geometry(), hybrid_geometry()}) {
+  Geometry quantized_hybrid = hybrid_geometry();
+  quantized_hybrid.encoding = Encoding::kFp8;
+  for (const Geometry& geometry : {small_geometry(), hybrid_geometry(), quantized_hybrid}) {
     const bool several = geometry.groups.size() > 1;
     const PrefixLayout layout = prefix_layout(geometry, 10);
     const json object = parsed(prefix_header(geometry, 10, kKey));
@@ -123,6 +144,10 @@ TEST(PrefixFile, LayoutAgreesWithTheTensorsOffsets) {
     EXPECT_EQ(layout.groups, geometry.groups.size());
     for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
       const std::string suffix = several ? "." + std::to_string(g) : "";
+      if (quantized(geometry.encoding)) {
+        EXPECT_EQ(layout.scales[g], offset("scales" + suffix));
+        EXPECT_EQ(layout.errors[g], offset("errors" + suffix));
+      }
       EXPECT_EQ(layout.kv[g], offset("kv" + suffix));
       EXPECT_EQ(layout.checksums[g], offset("checksums" + suffix));
       EXPECT_EQ(object.at("kv" + suffix).at("shape").at(0), 10U - layout.first_block[g]);

@@ -1,16 +1,15 @@
-#include "gpu/packed_copy.h"
+#include "gpu/encoded_copy.h"
 
 #include <algorithm>
 #include <array>
 #include <vector>
 
-#include "gpu/pack_codec.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
 namespace {
 
-// Half of the first-level cache: the packed bytes want to be there too.
+// Half of the first-level cache: the stored bytes want to be there too.
 constexpr std::size_t kBufferBytes = std::size_t{16} << 10;
 constexpr std::size_t kVectorAlignment = 64;
 
@@ -36,46 +35,44 @@ void fetch(const std::byte* memory, std::size_t bytes) {
   }
 }
 
-std::uint16_t* values(std::byte* buffer) { return reinterpret_cast<std::uint16_t*>(buffer); }
-
 }  // namespace
 
-PackedCopy::PackedCopy(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
-                       Direction direction, Stores stores)
+EncodedCopy::EncodedCopy(const BlockShape& shape, std::span<const BlockAt> blocks,
+                         const Pages& pages, Direction direction, Stores stores)
     : shape_(shape),
       blocks_(blocks),
       pages_(pages),
       direction_(direction),
       stores_(stores),
       heads_(heads_wanted(shape, pages)),
-      layout_(shape.packed()),
-      plane_bytes_(std::size_t{shape.tokens} * shape.head_dim * sizeof(std::uint16_t)),
+      codec_(shape),
+      plane_bytes_(std::size_t{shape.tokens} * shape.head_dim * shape.element_bytes),
       batch_(static_cast<std::uint32_t>(std::max<std::size_t>(1, kBufferBytes / plane_bytes_))) {}
 
-void PackedCopy::copy(std::size_t begin, std::size_t end) const {
+void EncodedCopy::copy(std::size_t begin, std::size_t end) const {
   for (std::size_t item = begin; item < end; ++item) {
     const BlockAt& block = blocks_[item / heads_];
     const auto head = static_cast<std::uint32_t>(item % heads_);
     if (direction_ == Direction::kToPages) {
-      unpack_head(block, head);
+      decode_head(block, head);
     } else {
-      pack_head(block, head);
+      encode_head(block, head);
     }
   }
 }
 
-std::byte* PackedCopy::head_of(const BlockAt& block, std::uint32_t head) const {
-  return block.memory + (pages_.first_head + head) * layout_.head_bytes;
+std::byte* EncodedCopy::head_of(const BlockAt& block, std::uint32_t head) const {
+  return block.memory + (pages_.first_head + head) * codec_.head_bytes();
 }
 
 template <bool kToWrite>
-void PackedCopy::fetch_packed(const std::byte* packed, std::uint32_t plane) const {
-  if (plane >= layout_.planes) return;
-  const std::size_t bytes = std::size_t{layout_.bands} * layout_.band_bytes;
-  fetch<kToWrite>(packed + layout_.bands_at + plane * bytes, bytes);
+void EncodedCopy::fetch_stored(const std::byte* stored, std::uint32_t plane) const {
+  if (plane >= codec_.planes()) return;
+  const HeadCodec::Part part = codec_.part(plane);
+  fetch<kToWrite>(stored + part.at, part.bytes);
 }
 
-void PackedCopy::fetch_plane(const BlockAt& block, std::uint32_t head, std::uint32_t plane) const {
+void EncodedCopy::fetch_plane(const BlockAt& block, std::uint32_t head, std::uint32_t plane) const {
   const std::byte* base = page_base(head, plane);
   const std::size_t row = std::size_t{shape_.head_dim} * shape_.element_bytes;
   for_each_segment(shape_, pages_, block.block, [&](const Segment& segment) {
@@ -85,41 +82,41 @@ void PackedCopy::fetch_plane(const BlockAt& block, std::uint32_t head, std::uint
   });
 }
 
-void PackedCopy::unpack_head(const BlockAt& block, std::uint32_t head) const {
+void EncodedCopy::decode_head(const BlockAt& block, std::uint32_t head) const {
   std::byte* buffer = plane_buffer(plane_bytes_ * batch_);
-  const std::byte* packed = head_of(block, head);
-  for (std::uint32_t first = 0; first < layout_.planes; first += batch_) {
-    const std::uint32_t count = std::min(batch_, layout_.planes - first);
+  const std::byte* stored = head_of(block, head);
+  for (std::uint32_t first = 0; first < codec_.planes(); first += batch_) {
+    const std::uint32_t count = std::min(batch_, codec_.planes() - first);
     for (std::uint32_t i = 0; i < count; ++i) {
-      fetch_packed<false>(packed, first + i + kPlanesAhead);
-      unpack_plane(layout_, packed, first + i, values(buffer + i * plane_bytes_));
+      fetch_stored<false>(stored, first + i + kPlanesAhead);
+      codec_.decode(stored, first + i, buffer + i * plane_bytes_);
     }
     move_planes(block, head, first, count, buffer);
   }
 }
 
-void PackedCopy::pack_head(const BlockAt& block, std::uint32_t head) const {
+void EncodedCopy::encode_head(const BlockAt& block, std::uint32_t head) const {
   std::byte* buffer = plane_buffer(plane_bytes_ * batch_);
-  std::byte* packed = head_of(block, head);
-  HeadPacker packer(layout_, packed);
-  for (std::uint32_t first = 0; first < layout_.planes; first += batch_) {
-    const std::uint32_t count = std::min(batch_, layout_.planes - first);
+  std::byte* stored = head_of(block, head);
+  HeadCodec::Encoder encoder(codec_, stored);
+  for (std::uint32_t first = 0; first < codec_.planes(); first += batch_) {
+    const std::uint32_t count = std::min(batch_, codec_.planes() - first);
     move_planes(block, head, first, count, buffer);
     for (std::uint32_t i = 0; i < count; ++i) {
-      fetch_packed<true>(packed, first + i + kPlanesAhead);
-      if (first + batch_ + i < layout_.planes) fetch_plane(block, head, first + batch_ + i);
-      packer.add(values(buffer + i * plane_bytes_));
+      fetch_stored<true>(stored, first + i + kPlanesAhead);
+      if (first + batch_ + i < codec_.planes()) fetch_plane(block, head, first + batch_ + i);
+      encoder.add(buffer + i * plane_bytes_);
     }
   }
 }
 
-std::byte* PackedCopy::page_base(std::uint32_t head, std::uint32_t plane) const {
+std::byte* EncodedCopy::page_base(std::uint32_t head, std::uint32_t plane) const {
   return layer_base(shape_, pages_, plane / shape_.kv_factor, plane % shape_.kv_factor) +
          head * pages_.head_stride;
 }
 
-void PackedCopy::move_planes(const BlockAt& block, std::uint32_t head, std::uint32_t first,
-                             std::uint32_t count, std::byte* buffer) const {
+void EncodedCopy::move_planes(const BlockAt& block, std::uint32_t head, std::uint32_t first,
+                              std::uint32_t count, std::byte* buffer) const {
   const bool to_pages = direction_ == Direction::kToPages;
   const std::int64_t row = std::int64_t{shape_.head_dim} * shape_.element_bytes;
   const Grid grid{.row_bytes = static_cast<std::size_t>(row),

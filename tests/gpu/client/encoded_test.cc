@@ -1,5 +1,5 @@
-// A packed namespace between a real mount and caches in host and in device memory: the device packs
-// and unpacks, and the daemon's code reads what it made.
+// Namespaces that are not raw between a real mount and caches in host and in device memory: the
+// device encodes and decodes, and the daemon's code reads what it made.
 #include <gtest/gtest.h>
 #include <kvfs/kvfs.hpp>
 
@@ -18,7 +18,13 @@ namespace {
 
 constexpr std::uint32_t kBlocks = 13;
 constexpr std::uint32_t kTokens = 16 * kBlocks;
-constexpr Model kModel{.layers = 5, .heads = 6, .dim = 72, .packed = true};
+const Model kModel{.layers = 5, .heads = 6, .dim = 72, .encoding = "packed"};
+Model encoded(const char* encoding) {
+  Model model = kModel;
+  model.encoding = encoding;
+  return model;
+}
+constexpr std::array kEncodings{"packed", "fp8", "int8"};
 constexpr std::size_t kBlockBytes = std::size_t{2} * 5 * 6 * 72 * 16 * 2;
 
 const std::array<Layout, 6> kLayouts{{
@@ -30,60 +36,70 @@ const std::array<Layout, 6> kLayouts{{
     {.axes = "LKPHT", .page_tokens = 0},
 }};
 
-class PackedEngines : public MountedEngine {
+class EncodedEngines : public MountedEngine {
  protected:
   void SetUp() override {
     MountedEngine::SetUp();
-    if (!IsSkipped()) create("ns", kModel);
+    for (const char* encoding : kEncodings) {
+      if (!IsSkipped()) create(encoding, encoded(encoding));
+    }
   }
 };
 
-TEST_P(PackedEngines, WhatOneStoresEveryOtherLoads) {
-  Client client = open("ns");
+TEST_P(EncodedEngines, WhatOneStoresEveryOtherLoads) {
   int seed = 0;
-  for (const Layout& stored : kLayouts) {
-    SCOPED_TRACE("stored as " + stored.axes + " " + std::to_string(stored.page_tokens));
-    Engine from(where(), kModel, stored, kTokens);
-    from.fill(++seed);
-    store(client, from, seed, kTokens);
-    for (const Layout& loaded : kLayouts) {
-      SCOPED_TRACE("loaded as " + loaded.axes + " " + std::to_string(loaded.page_tokens));
-      Engine to(where(), kModel, loaded, kTokens);
-      load(client, to, seed, kTokens);
-      ASSERT_TRUE(to.holds(seed, 0, kTokens));
+  for (const char* encoding : kEncodings) {
+    Client client = open(encoding);
+    const Model model = encoded(encoding);
+    for (const Layout& stored : kLayouts) {
+      SCOPED_TRACE(std::string(encoding) + " stored as " + stored.axes + " " +
+                   std::to_string(stored.page_tokens));
+      Engine from(where(), model, stored, kTokens);
+      from.fill(++seed);
+      store(client, from, seed, kTokens);
+      for (const Layout& loaded : kLayouts) {
+        SCOPED_TRACE("loaded as " + loaded.axes + " " + std::to_string(loaded.page_tokens));
+        Engine to(where(), model, loaded, kTokens);
+        load(client, to, seed, kTokens);
+        ASSERT_TRUE(to.holds(seed, 0, kTokens));
+      }
     }
   }
 }
 
-TEST_P(PackedEngines, RanksLoadTheirShareOfWhatOtherRanksStored) {
-  Client client = open("ns");
+TEST_P(EncodedEngines, RanksLoadTheirShareOfWhatOtherRanksStored) {
   const auto tokens = prompt(1, kTokens);
-  {
-    Reservation first = client.reserve({tokens});
-    Reservation second = client.join(first.id(), first.range());
-    std::uint32_t rank = 0;
-    for (Reservation* reservation : {&first, &second}) {
-      Engine share(where(), kModel, {.first_head = 3 * rank++, .heads = 3}, kTokens);
-      share.fill(1);
-      reservation->store({0, kBlocks}, share.pages());
+  for (const char* encoding : kEncodings) {
+    Client client = open(encoding);
+    const Model model = encoded(encoding);
+    {
+      Reservation first = client.reserve({tokens});
+      Reservation second = client.join(first.id(), first.range());
+      std::uint32_t rank = 0;
+      for (Reservation* reservation : {&first, &second}) {
+        Engine share(where(), model, {.first_head = 3 * rank++, .heads = 3}, kTokens);
+        share.fill(1);
+        reservation->store({0, kBlocks}, share.pages());
+      }
+      EXPECT_EQ(first.commit().committed, kBlocks);
     }
-    EXPECT_EQ(first.commit().committed, kBlocks);
-  }
-  for (const std::uint32_t ranks : {1U, 2U, 3U, 6U}) {
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-      SCOPED_TRACE("rank " + std::to_string(rank) + " of " + std::to_string(ranks));
-      Engine share(where(), kModel,
-                   {.axes = "LPKHT", .first_head = rank * (6 / ranks), .heads = 6 / ranks},
-                   kTokens);
-      load(client, share, 1, kTokens);
-      EXPECT_TRUE(share.holds(1, 0, kTokens));
+    for (const std::uint32_t ranks : {1U, 2U, 3U, 6U}) {
+      for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+        SCOPED_TRACE(std::string(encoding) + " rank " + std::to_string(rank) + " of " +
+                     std::to_string(ranks));
+        Engine share(where(), model,
+                     {.axes = "LPKHT", .first_head = rank * (6 / ranks), .heads = 6 / ranks},
+                     kTokens);
+        load(client, share, 1, kTokens);
+        EXPECT_TRUE(share.holds(1, 0, kTokens));
+      }
     }
   }
 }
 
 // Pages in the canonical order, and the blocks themselves: the file shows both.
-TEST_P(PackedEngines, WholeBlocksAndTheFileAreUnpacked) {
-  Client client = open("ns");
+TEST_P(EncodedEngines, WholeBlocksAndTheFileAreUnpacked) {
+  Client client = open("packed");
   const auto tokens = prompt(2, kTokens);
   Engine from(where(), kModel, {.axes = "PHLKT"}, kTokens);
   from.fill(2);
@@ -105,7 +121,7 @@ TEST_P(PackedEngines, WholeBlocksAndTheFileAreUnpacked) {
 
   char name[33];
   std::snprintf(name, sizeof(name), "%016lx%016lx", match.key.hi, match.key.lo);
-  std::ifstream file(mount() + "/ns/" + name + ".safetensors", std::ios::binary);
+  std::ifstream file(mount() + "/packed/" + name + ".safetensors", std::ios::binary);
   const std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   ASSERT_GE(content.size(), 4096 + kBlocks * kBlockBytes);
   for (std::size_t i = 0; i < kBlocks; ++i) {
@@ -117,13 +133,13 @@ TEST_P(PackedEngines, WholeBlocksAndTheFileAreUnpacked) {
 }
 
 // Bytes that are no model's: their exponents are anywhere.
-TEST_P(PackedEngines, APrefixEndsBeforeWhatDoesNotPack) {
-  Client client = open("ns");
+TEST_P(EncodedEngines, APrefixEndsBeforeWhatDoesNotPack) {
+  Client client = open("packed");
   const auto tokens = prompt(3, kTokens);
   Engine good(where(), kModel, {}, kTokens);
   good.fill(3);
   Model noise = kModel;
-  noise.packed = false;
+  noise.encoding = "raw";
   Engine bad(where(), noise, {}, kTokens);
   bad.fill(3);
   Reservation reservation = client.reserve({tokens});
@@ -138,7 +154,7 @@ TEST_P(PackedEngines, APrefixEndsBeforeWhatDoesNotPack) {
   EXPECT_TRUE(loaded.holds(3, 0, 16 * 9));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, PackedEngines, ::testing::ValuesIn(kWays), way_name);
+INSTANTIATE_TEST_SUITE_P(Ways, EncodedEngines, ::testing::ValuesIn(kWays), way_name);
 
 }  // namespace
 }  // namespace kvfs::test
