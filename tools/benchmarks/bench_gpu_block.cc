@@ -69,7 +69,7 @@ Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, co
   emit(cost_row(model->row("gpu_load_1block_p99"), "us", quantile(load_us, 0.99),
                 quantile(copy_us, 0.99), 0));
   emit(cost_row(model->row("gpu_lease_1block"), "us", median(lease_us), limit, 0));
-  return same_bytes(**gpu, loaded, stored);
+  return same_numbers(**gpu, *model, loaded, stored);
 }
 
 }  // namespace kvfs::bench

@@ -57,7 +57,7 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
     if (i >= 0) rounds.push_back({static_cast<double>(bytes) / seconds / 1e9, *limit / 1e9});
   }
   emit(speed_row(model->row("gpu_nvme"), "GB/s", std::move(rounds), kLeastRatio));
-  return same_bytes(**gpu, loaded, stored);
+  return same_numbers(**gpu, *model, loaded, stored);
 }
 
 }  // namespace kvfs::bench

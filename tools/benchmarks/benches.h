@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "lib/format/geometry.h"
 #include "lib/format/result.h"
 #include "tools/benchmarks/daemon.h"
 #include "tools/benchmarks/gpu_model.h"
@@ -24,7 +25,7 @@ Status bench_match(const Target& target, const std::string& row, std::uint64_t b
 Status bench_lease_load(const Target& target, const Emit& emit);
 Status bench_cpu_load(const Target& target, const Emit& emit);
 Status bench_cpu_store(const Target& target, const Emit& emit);
-Status bench_cpu_packed(const Target& target, const Emit& emit);
+Status bench_cpu_encoded(const Target& target, Encoding encoding, const Emit& emit);
 Status bench_read_prefix(const Target& target,
                          const Emit& emit);  // read_prefix_first and read_prefix
 Status bench_stat_missing(const Target& target, const Emit& emit);

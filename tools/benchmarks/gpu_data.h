@@ -15,8 +15,10 @@ std::vector<Token> prompt_of_blocks(std::uint64_t number, std::uint32_t blocks,
 
 // Copies as many bytes as the cache has from pinned memory into it.
 Status fill(const Gpu& gpu, const GpuCache& cache, const std::byte* pinned);
-// kCorrupt where they differ.
-Status same_bytes(const Gpu& gpu, const GpuCache& one, const GpuCache& other);
+// kCorrupt where what was loaded is not what was stored, bit for bit; of quantized blocks, where a
+// number is further away than those of fill_with_numbers can be.
+Status same_numbers(const Gpu& gpu, const GpuModel& model, const GpuCache& loaded,
+                    const GpuCache& stored);
 
 // Stores and commits `blocks` blocks out of a cache; returns their prompt. What other ranks would
 // have written is zeros.

@@ -32,7 +32,7 @@ kvfs_geometry GpuModel::geometry() const {
                                           .head_dim = head_dim,
                                           .kv_factor = kv_factor,
                                           .window = 0});
-  geometry.encoding = packed ? "packed" : "raw";
+  geometry.encoding = encoding.c_str();
   return geometry;
 }
 
@@ -79,7 +79,7 @@ Result<GpuModel> find_gpu_model(const GpuOptions& options) {
                   .block_tokens = options.block_tokens,
                   .page_tokens = options.page_tokens,
                   .rank_heads = known->kv_heads / options.tensor_parallel,
-                  .packed = options.encoding == "packed"};
+                  .encoding = options.encoding};
 }
 
 }  // namespace kvfs::bench

@@ -33,10 +33,13 @@ struct GpuModel {
   std::uint32_t layers = 0, kv_heads = 0, head_dim = 0, kv_factor = 0;
   std::uint32_t block_tokens = 0, page_tokens = 0;
   std::uint32_t rank_heads = 0;
-  bool packed = false;
+  std::string encoding = "raw";
+  [[nodiscard]] bool raw() const { return encoding == "raw"; }
+  // What is loaded differs from what was stored.
+  [[nodiscard]] bool quantized() const { return encoding == "fp8" || encoding == "int8"; }
   // A row's name says what it is about, where that is not raw blocks.
   [[nodiscard]] std::string row(const std::string& name) const {
-    return packed ? name + "_packed" : name;
+    return raw() ? name : name + "_" + encoding;
   }
   [[nodiscard]] std::uint64_t row_bytes() const { return std::uint64_t{head_dim} * 2; }
   [[nodiscard]] std::uint64_t block_bytes() const {

@@ -31,10 +31,11 @@ struct Options {
 };
 
 const std::vector<std::string> kRows{
-    "match_32k_1k", "match_32k_32k", "match_32k_1m",  "lease_load_1block", "cpu_load",
-    "cpu_store",    "cpu_packed",    "nvme_promote",  "nvme_writeback",    "read_prefix",
-    "stat_missing", "restart_1m",    "metadata_bytes"};
-const std::vector<std::string> kGpuRows{"gpu_load", "gpu_load_1block", "gpu_nvme"};
+    "match_32k_1k",   "match_32k_32k", "match_32k_1m", "lease_load_1block", "cpu_load",
+    "cpu_store",      "cpu_packed",    "cpu_fp8",      "cpu_int8",          "nvme_promote",
+    "nvme_writeback", "read_prefix",   "stat_missing", "restart_1m",        "metadata_bytes"};
+const std::vector<std::string> kGpuRows{"gpu_load", "gpu_packed",      "gpu_fp8",
+                                        "gpu_int8", "gpu_load_1block", "gpu_nvme"};
 
 void emit(const Row& row) {
   fmt::print("{}\n", to_line(row));
@@ -65,7 +66,12 @@ std::vector<Bench> memory_benches() {
       {"lease_load_1block", [](const Target& target) { return bench_lease_load(target, emit); }},
       {"cpu_load", [](const Target& target) { return bench_cpu_load(target, emit); }},
       {"cpu_store", [](const Target& target) { return bench_cpu_store(target, emit); }},
-      {"cpu_packed", [](const Target& target) { return bench_cpu_packed(target, emit); }},
+      {"cpu_packed",
+       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kPacked, emit); }},
+      {"cpu_fp8",
+       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kFp8, emit); }},
+      {"cpu_int8",
+       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kInt8, emit); }},
       {"read_prefix", [](const Target& target) { return bench_read_prefix(target, emit); }},
       {"stat_missing", [](const Target& target) { return bench_stat_missing(target, emit); }}};
 }
@@ -109,10 +115,19 @@ int run_gpu(const Options& options) {
   const auto bench = [&](auto run) {
     return [&options, run](const Target& target) { return run(target, options.gpu, emit); };
   };
-  int failed = run_on_own_daemon(
-      chosen(options, {{"gpu_load_1block", bench(bench_gpu_load_1block)},
-                       {"gpu_load", bench(bench_gpu_copies)}}),
-      options, {.directory = options.directory, .dram = 3 * largest + 1024 * kMiB});
+  std::vector<Bench> copies{{"gpu_load_1block", bench(bench_gpu_load_1block)},
+                            {"gpu_load", bench(bench_gpu_copies)}};
+  // Copies of the largest size, however else blocks are stored.
+  for (const char* encoding : {"packed", "fp8", "int8"}) {
+    GpuOptions one = options.gpu;
+    one.encoding = encoding;
+    one.sizes = {std::ranges::max(one.sizes)};
+    copies.push_back({std::string("gpu_") + encoding,
+                      [one](const Target& target) { return bench_gpu_copies(target, one, emit); }});
+  }
+  int failed =
+      run_on_own_daemon(chosen(options, std::move(copies)), options,
+                        {.directory = options.directory, .dram = 3 * largest + 1024 * kMiB});
   failed +=
       run_on_own_daemon(chosen(options, {{"gpu_nvme", bench(bench_gpu_nvme)}}), options,
                         {.directory = options.directory, .dram = 2560 * kMiB, .nvme = 4096 * kMiB});
@@ -201,8 +216,8 @@ void add_gpu_options(CLI::App& app, GpuOptions& gpu) {
       ->transform(CLI::AsSizeValue(false))
       ->allow_extra_args(false);
   app.add_option("--device", gpu.device, "With --gpu: which GPU");
-  app.add_option("--encoding", gpu.encoding, "With --gpu: how blocks are stored, raw or packed")
-      ->check(CLI::IsMember({"raw", "packed"}));
+  app.add_option("--encoding", gpu.encoding, "With --gpu: how blocks are stored")
+      ->check(CLI::IsMember({"raw", "packed", "fp8", "int8"}));
 }
 
 int run(int argc, char** argv) {

@@ -1,9 +1,9 @@
-// cpu_packed, cpu_packed_store: packed blocks in host memory to an engine's pages and back, against
-// memcpy of the unpacked bytes with as many threads.
+// cpu_packed, cpu_fp8, cpu_int8, and cpu_..._store: encoded blocks in host memory to an engine's
+// pages and back, against memcpy of the engine's bytes with as many threads.
+#include <string>
 #include <vector>
 
 #include "gpu/device.h"
-#include "gpu/pack_codec.h"
 #include "tools/benchmarks/benches.h"
 #include "tools/benchmarks/copy_limit.h"
 #include "tools/benchmarks/data.h"
@@ -16,7 +16,7 @@ constexpr std::uint32_t kBlocks = 64;  // 128 MiB as the engine has them
 constexpr std::uint64_t kBytes = kBlocks * kLlamaBlockBytes;
 constexpr int kWarmUp = 4;
 
-gpu::BlockShape packed_llama() {
+gpu::BlockShape encoded_llama(Encoding encoding) {
   const kvfs_group group = llama_geometry().groups[0];
   return {.heads = group.kv_heads,
           .layers = group.layers,
@@ -24,7 +24,7 @@ gpu::BlockShape packed_llama() {
           .tokens = kBlockTokens,
           .head_dim = group.head_dim,
           .element_bytes = 2,
-          .encoding = Encoding::kPacked};
+          .encoding = encoding};
 }
 
 std::shared_ptr<const gpu::Pages> pages_of(const PagedCache& cache) {
@@ -44,10 +44,10 @@ std::shared_ptr<const gpu::Pages> pages_of(const PagedCache& cache) {
 
 // Rounds of both directions and of memcpy, one after the other.
 // Threads: one. Owns: blocks and cache. Blocks: while it copies. Errors: what went wrong.
-class PackedCopies {
+class EncodedCopies {
  public:
-  PackedCopies()
-      : shape_(packed_llama()),
+  explicit EncodedCopies(Encoding encoding)
+      : shape_(encoded_llama(encoding)),
         slots_(kBlocks * shape_.stored_bytes()),
         cache_(kBlocks),
         from_(kBytes),
@@ -102,13 +102,14 @@ class PackedCopies {
 
 }  // namespace
 
-Status bench_cpu_packed(const Target& target, const Emit& emit) {
-  PackedCopies copies;
+Status bench_cpu_encoded(const Target& target, Encoding encoding, const Emit& emit) {
+  EncodedCopies copies(encoding);
   std::vector<Round> loads;
   std::vector<Round> stores;
   if (Status status = copies.run(target.quick ? 9 : 25, loads, stores); !status) return status;
-  emit(speed_row("cpu_packed", "GB/s", std::move(loads), 0));
-  emit(speed_row("cpu_packed_store", "GB/s", std::move(stores), 0));
+  const std::string name = "cpu_" + std::string(encoding_name(encoding));
+  emit(speed_row(name, "GB/s", std::move(loads), 0));
+  emit(speed_row(name + "_store", "GB/s", std::move(stores), 0));
   return {};
 }
 
