@@ -63,6 +63,17 @@ def test_what_was_saved_is_loaded(daemon, model, tokens):
     assert (daemon.mount / "tiny-llama-float32").is_dir()
 
 
+def test_an_encoding_has_caches_of_its_own(daemon, model, tokens):
+    cache = full_cache(89)
+    assert kvfs.transformers.save(daemon.mount, model, tokens, cache, encoding="int8") == 80
+    loaded = kvfs.transformers.load(daemon.mount, model, tokens, encoding="int8")
+    for mine, theirs in zip(loaded.layers, cache.layers, strict=True):
+        assert not torch.equal(mine.keys, theirs.keys[:, :, :80])
+        torch.testing.assert_close(mine.keys, theirs.keys[:, :, :80], rtol=0, atol=1 / 250)
+    assert (daemon.mount / "tiny-llama-float32-int8").is_dir()
+    assert kvfs.transformers.load(daemon.mount, model, tokens, encoding="fp8").get_seq_length() == 0
+
+
 def test_a_token_is_left_to_compute(daemon, model, tokens):
     kvfs.transformers.save(daemon.mount, model, tokens, full_cache(89))
     exact = tokens[:, :64]

@@ -52,8 +52,10 @@ class Geometry:
 
     `groups` is one Group or several; `dtype` is anything dtype_name() knows. `salt` separates
     tenants: the same tokens under another salt have other keys. `layout` is "canonical", or
-    "opaque:<tag>" for an engine whose block bytes have a meaning only it knows. `encoding` is "raw",
-    or "packed": bfloat16 stored in three quarters of its bytes, bit for bit.
+    "opaque:<tag>" for an engine whose block bytes have a meaning only it knows. `encoding` is "raw";
+    "packed": bfloat16 stored in three quarters of its bytes, bit for bit; or "fp8" or "int8":
+    bfloat16, float16 or float32 rounded to one byte a number, with a scale for each layer's K and V
+    of a head.
 
     >>> geometry = Geometry("llama-3.1-8b", "bfloat16", Group(layers=32, kv_heads=8, head_dim=128))
     >>> geometry.block_bytes() // 1024**2, geometry.block_tokens
@@ -78,7 +80,7 @@ class Geometry:
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
     def block_bytes(self, group: int = 0) -> int:
-        """Bytes of one block of a group, unpacked."""
+        """Bytes of one block of a group, as an engine has it."""
         item = {"F32": 4, "F16": 2, "BF16": 2}.get(self.dtype, 1)
         g = self.groups[group]
         return g.kv_factor * g.layers * g.kv_heads * g.head_dim * self.block_tokens * item

@@ -25,16 +25,17 @@ _LAYOUT = "1 heads tokens dim"
 _BLOCK_TOKENS = 16
 
 
-def load(mount, model, tokens, *, identity: str = "") -> DynamicCache:
+def load(mount, model, tokens, *, identity: str = "", encoding: str = "raw") -> DynamicCache:
     """A cache with the longest prefix of `tokens` that `mount` has; an empty one on a miss.
 
     At least one token is left to be computed, as generate() needs it. `identity` names what else
-    the KV depends on and the weights do not say, such as an adapter that is switched on.
+    the KV depends on and the weights do not say, such as an adapter that is switched on. `encoding`
+    is how KV is stored (kvfs.Geometry): what was saved in one is not found in another.
     """
     tokens = _sequence(tokens)
-    geometry = _geometry_of(model)
+    geometry = _geometry_of(model, encoding)
     group = geometry.groups[0]
-    with open_namespace(mount, _name(model), geometry) as namespace:
+    with open_namespace(mount, _name(model, encoding), geometry) as namespace:
         lease = namespace.acquire(tokens[:-1], _extras(identity))
         if lease is None:
             return DynamicCache()
@@ -51,12 +52,12 @@ def load(mount, model, tokens, *, identity: str = "") -> DynamicCache:
     return DynamicCache(zip(keys, values, strict=True))
 
 
-def save(mount, model, tokens, cache, *, identity: str = "") -> int:
+def save(mount, model, tokens, cache, *, identity: str = "", encoding: str = "raw") -> int:
     """Stores what `cache` has of `tokens` in full blocks; how many tokens are cached now.
 
     `tokens` may be longer than the cache: the last token that generate() returns is not in it.
     """
-    geometry = _geometry_of(model)
+    geometry = _geometry_of(model, encoding)
     group = geometry.groups[0]
     keys = [_kv(layer, "keys", group) for layer in cache.layers]
     values = [_kv(layer, "values", group) for layer in cache.layers]
@@ -64,7 +65,7 @@ def save(mount, model, tokens, cache, *, identity: str = "") -> int:
         raise ValueError(f"the cache has {len(keys)} layers, the model {group.layers}")
     tokens = _sequence(tokens)[: keys[0].shape[2]]
     with (
-        open_namespace(mount, _name(model), geometry) as namespace,
+        open_namespace(mount, _name(model, encoding), geometry) as namespace,
         namespace.reserve(tokens, _extras(identity)) as reservation,
     ):
         if reservation.count:
@@ -93,7 +94,7 @@ def _kv(layer, name: str, group: Group) -> torch.Tensor:
     return tensor.detach()
 
 
-def _geometry_of(model) -> Geometry:
+def _geometry_of(model, encoding: str) -> Geometry:
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
@@ -102,12 +103,12 @@ def _geometry_of(model) -> Geometry:
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     group = Group(config.num_hidden_layers, heads, dim)
     name = f"{short_name(model.config.name_or_path)} {_fingerprint(model)}"
-    return Geometry(name, model.dtype, group, block_tokens=_BLOCK_TOKENS)
+    return Geometry(name, model.dtype, group, block_tokens=_BLOCK_TOKENS, encoding=encoding)
 
 
-def _name(model) -> str:
-    dtype = str(model.dtype).removeprefix("torch.")
-    return f"{short_name(model.config.name_or_path)}-{dtype}".lower()
+def _name(model, encoding: str) -> str:
+    kind = [str(model.dtype).removeprefix("torch."), *([] if encoding == "raw" else [encoding])]
+    return "-".join([short_name(model.config.name_or_path), *kind]).lower()
 
 
 def _fingerprint(model) -> str:

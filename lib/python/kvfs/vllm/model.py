@@ -16,6 +16,11 @@ from .ranks import Share
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SAMPLE = 1 << 16
+ENCODED_DTYPES = {
+    "packed": ("bfloat16",),
+    "fp8": ("bfloat16", "float16", "float32"),
+    "int8": ("bfloat16", "float16", "float32"),
+}
 
 
 class Unsupported(ValueError):
@@ -90,9 +95,10 @@ def describe(vllm_config, kv_cache_config, encoding: str = "raw") -> Model:
         encoding=encoding,
     )
     dtype = str(spec.dtype).removeprefix("torch.")
-    if encoding != "raw" and (geometry.layout != "canonical" or dtype != "bfloat16"):
+    encodable = ENCODED_DTYPES.get(encoding, (dtype,))
+    if encoding != "raw" and (geometry.layout != "canonical" or dtype not in encodable):
         what = f"{dtype} in the layout {geometry.layout}"
-        raise Unsupported(f"{encoding} is for bfloat16 in GPU memory, not {what}")
+        raise Unsupported(f"{encoding} is for {' or '.join(encodable)} in GPU memory, not {what}")
     name = f"{short_name(config.model)}-{dtype}".lower()
     return Model(name, geometry, tuple(groups), total_heads, ranks)
 

@@ -1,0 +1,156 @@
+"""accuracy.py MODEL MOUNT --text FILE...: what an encoding costs a real model, as JSON on stdout.
+
+Prompts of --context tokens are computed in BF16, their KV is stored and loaded through kvfs in each
+encoding, and the model goes on from what came back: greedily, and once more along the tokens that it
+chose with its own KV, for the logits. MODEL is a directory that transformers loads, or one with a
+GGUF file, of a model whose layers all keep every token; the namespaces accuracy-* stay on MOUNT.
+"""
+
+import argparse
+import inspect
+import json
+from pathlib import Path
+
+import kvfs
+import torch
+from real_kv import load, prompts
+from transformers import DynamicCache
+
+LAYOUT = "1 heads tokens dim"
+
+
+class Continuations:
+    """Prompts of one length, side by side, and how the model goes on."""
+
+    def __init__(self, model, tokens: list[list[int]], steps: int):
+        self.model, self.steps = model, steps
+        known = inspect.signature(model.forward).parameters
+        self.cache_name = "cache" if "cache" in known else "past_key_values"
+        self.tokens = torch.tensor(tokens)
+        cache = DynamicCache()
+        self.forward(self.tokens[:, :-1], cache)
+        self.kv = [(layer.keys, layer.values) for layer in cache.layers]
+        self.chosen = self.greedy(self.kv)
+        self.logits = self.along(self.kv, self.chosen)
+
+    @torch.inference_mode()
+    def forward(self, tokens, cache):
+        name = {self.cache_name: cache}
+        return self.model(input_ids=tokens, use_cache=True, **name).logits.float()
+
+    def greedy(self, kv) -> torch.Tensor:
+        cache, feed, chosen = DynamicCache(kv), self.tokens[:, -1:], []
+        while len(chosen) < self.steps:
+            feed = self.forward(feed, cache)[:, -1:].argmax(-1)
+            chosen.append(feed)
+        return torch.cat(chosen, 1)
+
+    def along(self, kv, chosen) -> torch.Tensor:
+        """Logits of every step, had these tokens been chosen."""
+        feed = torch.cat([self.tokens[:, -1:], chosen[:, :-1]], 1)
+        return self.forward(feed, DynamicCache(kv))
+
+
+def through(namespace, tokens: torch.Tensor, kv):
+    """The KV of all prompts as it comes back; what no full block has is kept as it was."""
+    back = [(keys.clone(), values.clone()) for keys, values in kv]
+    for row, prompt in enumerate(tokens.numpy().astype("int32")):
+        for tensors, move in ((kv, store), (back, fetch)):
+            keys, values = ([pair[i][row : row + 1] for pair in tensors] for i in (0, 1))
+            move(namespace, prompt, kvfs.Pages(keys=keys, values=values, layout=LAYOUT))
+    return back
+
+
+def store(namespace, prompt, pages):
+    with namespace.reserve(prompt) as reservation:
+        if reservation.count:
+            reservation.store(pages)
+            reservation.commit()
+
+
+def fetch(namespace, prompt, pages):
+    with namespace.acquire(prompt) as lease:
+        assert lease.tokens == len(prompt) // 16 * 16, "a block was not stored"
+        lease.load(pages)
+
+
+class Score:
+    """Sums over continuations."""
+
+    def __init__(self):
+        self.tokens = self.greedy = self.top = self.same = self.continuations = 0
+        self.largest = self.sum = self.squares = self.numbers = 0.0
+
+    def add(self, reference: Continuations, kv):
+        logits = reference.along(kv, reference.chosen)
+        off = (logits - reference.logits).abs()
+        self.largest = max(self.largest, off.max().item())
+        self.sum += off.double().sum().item()
+        self.squares += reference.logits.var(-1).double().sum().item()
+        self.numbers += off.numel()
+        self.top += (logits.argmax(-1) == reference.logits.argmax(-1)).sum().item()
+        equal = reference.greedy(kv) == reference.chosen
+        self.greedy += equal.sum().item()
+        self.same += equal.all(1).sum().item()
+        self.continuations += len(equal)
+        self.tokens += equal.numel()
+
+    def row(self, encoding: str, ratio: float) -> dict:
+        return {
+            "encoding": encoding,
+            "ratio": round(ratio, 3),
+            "continuations": self.continuations,
+            "tokens": self.tokens,
+            "logits_largest_deviation": round(self.largest, 4),
+            "logits_mean_deviation": round(self.sum / self.numbers, 5),
+            "logits_spread": round((self.squares / self.tokens) ** 0.5, 3),
+            "equal_next_tokens": round(self.top / self.tokens, 4),
+            "equal_greedy_tokens": round(self.greedy / self.tokens, 4),
+            "equal_continuations": round(self.same / self.continuations, 4),
+        }
+
+
+def namespace_of(mount, model, encoding: str):
+    c = model.config.get_text_config(decoder=True)
+    heads = c.num_key_value_heads
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    group = kvfs.Group(c.num_hidden_layers, heads, dim)
+    geometry = kvfs.Geometry("accuracy", model.dtype, group, encoding=encoding)
+    name = f"accuracy-{encoding}"
+    kvfs.create_namespace(mount, name, geometry)
+    return kvfs.open(mount, name, geometry)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("mount", type=Path)
+    parser.add_argument("--text", type=Path, nargs="+", required=True)
+    parser.add_argument("--encoding", nargs="+", default=["raw", "packed", "fp8", "int8"])
+    parser.add_argument("--continuations", type=int, default=64)
+    parser.add_argument("--context", type=int, default=513)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16)
+    arguments = parser.parse_args()
+    model, tokenizer = load(arguments.model)
+    cuts = list(prompts(tokenizer, arguments.text, arguments.context))
+    if len(cuts) < arguments.continuations:
+        parser.error(f"the texts have {len(cuts)} prompts of {arguments.context} tokens only")
+    step = len(cuts) / arguments.continuations  # from all parts of the texts
+    cuts = [cuts[int(i * step)] for i in range(arguments.continuations)]
+    namespaces = {name: namespace_of(arguments.mount, model, name) for name in arguments.encoding}
+    scores = {name: Score() for name in namespaces}
+    for first in range(0, len(cuts), arguments.batch):
+        reference = Continuations(model, cuts[first : first + arguments.batch], arguments.steps)
+        for name, namespace in namespaces.items():
+            kv = through(namespace, reference.tokens[:, :-1], reference.kv)
+            scores[name].add(reference, kv)
+    for name, namespace in namespaces.items():
+        stats = Path(arguments.mount) / namespace.name / ".kvfs/stats.json"
+        print(json.dumps(scores[name].row(name, json.loads(stats.read_text())["ratio"])))
+
+
+if __name__ == "__main__":
+    main()
