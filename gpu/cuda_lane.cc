@@ -19,12 +19,20 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{32} << 20;
 constexpr std::uint64_t kLastLoadBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kTaper = 4;
 // A store's first part goes by a kernel that writes over the link itself, beside the kernel that
-// gathers the second one, which is there soon; from then on parts grow.
+// gathers the second one, which is there soon. From then on parts grow as fast as the next one is
+// made ready while those before it take the link: few copies, and none that is waited for.
 constexpr std::uint64_t kFirstStoreBytes = std::uint64_t{2} << 20;
-constexpr std::uint64_t kSecondStoreBytes = std::uint64_t{12} << 20;
+struct Growth {
+  std::uint64_t second;  // bytes
+  std::uint64_t factor;  // of a part to all before it
+};
+constexpr Growth kGathered{.second = std::uint64_t{4} << 20, .factor = 8};
+constexpr Growth kEncoded{.second = std::uint64_t{8} << 20, .factor = 2};  // takes longer
 // So does what is small as a whole, either way; and no single head that is more.
 constexpr std::uint64_t kDirectBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostDirectBytes = std::uint64_t{4} << 20;
+// A part that no more comes after is polled for: waking a thread takes as long as a few megabytes.
+constexpr std::uint64_t kPolledBytes = kMostBytes - kMostBytes / kTaper;
 // Rows of one copy are no further apart: below what any GPU takes as a pitch.
 constexpr std::uint64_t kMostStride = std::uint64_t{1} << 30;
 
@@ -129,9 +137,10 @@ class CudaLane::Pieces {
  private:
   [[nodiscard]] std::uint64_t bytes() const {
     if (direction_ == LaneDirection::kStore) {
-      const std::uint64_t wanted =
-          moved_ == 0 ? kFirstStoreBytes : std::clamp(moved_, kSecondStoreBytes, kMostBytes);
-      return std::min(wanted, left_);
+      if (moved_ == 0) return std::min(kFirstStoreBytes, left_);
+      const Growth& growth = movement_.encoded() ? kEncoded : kGathered;
+      const std::uint64_t wanted = moved_ <= kFirstStoreBytes ? 0 : growth.factor * moved_;
+      return std::min(std::clamp(wanted, growth.second, kMostBytes), left_);
     }
     return std::min(std::clamp(left_ - left_ / kTaper, kLastLoadBytes, kMostBytes), left_);
   }
@@ -198,8 +207,8 @@ void CudaLane::move_pages(const BlockShape& shape, std::span<const BlockAt> bloc
     Status status;
     // Kernels touch pages; copies between slabs and stages need not wait for the engine.
     if (!movement.begun) status = wait_for(after, kernel_stream_);
-    part.near_end = pieces.left() <= kMostBytes;
     const CudaPiece piece = pieces.next();
+    part.near_end = pieces.left() <= kPolledBytes;
     last = pieces.at_end();
     if (status) status = move_piece(movement, piece, part);
     movement.begun = true;
@@ -219,8 +228,8 @@ void CudaLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* 
     if (status) {
       status = move_whole_part(blocks.subspan(at, count), engine.subspan(at, count), bytes, part);
     }
-    part.near_end = at + most >= blocks.size();
     at += count;
+    part.near_end = (blocks.size() - at) * bytes <= kPolledBytes;
     last = at == blocks.size();
     return status;
   });
