@@ -38,7 +38,12 @@ class CudaContext {
     status = driver_.check(driver_.context_retain(&context_, device_), "using the GPU's context");
     if (!status) return fail(Code::kUnavailable, status.error().message);
     const CudaContextScope scope(driver_, context_);
-    return driver_.check(driver_.module_load(&module_, cuda_code()), "loading the kernels");
+    status = driver_.check(driver_.module_load(&module_, cuda_code()), "loading the kernels");
+    if (status) return {};
+    return fail(Code::kUnavailable,
+                status.error().message + ": they are made by CUDA " +
+                    std::to_string(CUDA_VERSION / 1000) + " for compute capability 8.0 and up: " +
+                    "install a driver at least as new, or build kvfs with an older CUDA");
   }
   [[nodiscard]] CUcontext get() const { return context_; }
   [[nodiscard]] CUdevice device() const { return device_; }
