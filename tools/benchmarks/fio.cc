@@ -13,6 +13,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::uint64_t kKeptRequest = std::uint64_t{2} << 20;  // "2m"
+
 struct ClosePipe {
   void operator()(std::FILE* pipe) const { ::pclose(pipe); }
 };
@@ -54,6 +56,10 @@ Result<Fio> Fio::prepare(const std::string& directory, std::uint64_t bytes, Dire
 }
 
 Result<double> Fio::run() const { return run(best_); }
+
+Result<double> Fio::run_keeping() const {
+  return run({"2m", static_cast<int>(bytes_ / kKeptRequest)});
+}
 
 Result<double> Fio::run(const Setting& setting) const {
   const bool read = direction_ == Direction::kRead;
