@@ -2,12 +2,15 @@
 # the driver at run time only (cuda_driver.h): what is built with it runs without a GPU too.
 set(KVFS_NVCC "")
 if(NOT KVFS_CUDA STREQUAL "OFF")
-  find_program(KVFS_NVCC_PROGRAM nvcc HINTS /usr/local/cuda/bin "$ENV{CUDA_HOME}/bin")
+  # Of several, the machine's own comes before the one of `tools/setup --cuda`.
+  file(GLOB from_setup "${PROJECT_SOURCE_DIR}/build/venv/lib/python3*/site-packages/nvidia/cu*/bin")
+  find_program(KVFS_NVCC_PROGRAM nvcc HINTS /usr/local/cuda/bin "$ENV{CUDA_HOME}/bin"
+    PATHS ${from_setup})
   if(KVFS_NVCC_PROGRAM)
     set(KVFS_NVCC "${KVFS_NVCC_PROGRAM}")
   elseif(KVFS_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "KVFS_CUDA=ON, but nvcc was not found: install the CUDA toolkit or put "
-      "nvcc on the PATH")
+    message(FATAL_ERROR "KVFS_CUDA=ON, but nvcc was not found: put nvcc on the PATH, or run "
+      "tools/setup --cuda")
   endif()
 endif()
 
