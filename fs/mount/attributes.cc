@@ -3,6 +3,7 @@
 #include "fs/mount/control_handle.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/import.h"
+#include "fs/mount/plain_attributes.h"
 #include "fs/mount/snapshots.h"
 
 namespace kvfs::mount {
@@ -155,6 +156,9 @@ Result<struct stat> attributes(FileSystem& fs, const Inode& inode) {
       attr.st_nlink = 0;
       return attr;
     }
+    case InodeKind::kPlainDirectory:
+    case InodeKind::kPlainFile:
+      return plain_attributes(fs, inode);
     default:
       return of_store(fs, inode);
   }

@@ -111,10 +111,16 @@ Status complete_config(Config& config) {
   config.mountpoint = absolute(config.mountpoint);
   config.state_dir = absolute(config.state_dir);
   config.run_dir = absolute(config.run_dir);
+  config.plain_dir = absolute(config.plain_dir);
   config.log_file = absolute(config.log_file);
   for (auto& directory : config.nvme) directory.path = absolute(directory.path);
   if (config.state_dir.empty() && !config.nvme.empty())
     config.state_dir = config.nvme.front().path + ".state";
+  if (config.plain_dir.empty() && !config.nvme.empty())
+    config.plain_dir = config.nvme.front().path + ".plain";
+  if (!config.plain_dir.empty() && config.plain_quota == 0) {
+    for (const auto& directory : config.nvme) config.plain_quota += directory.capacity / 10;
+  }
   if (config.run_dir.empty()) {
     const std::string id =
         short_hash(config.state_dir.empty() ? config.mountpoint : config.state_dir);

@@ -29,6 +29,10 @@ struct Config {
   bool keep_dram = true;  // at the end, for the next daemon
   bool pretouch = true;
 
+  // Plain directories.
+  std::string plain_dir;          // empty: <first NVMe directory>.plain; none without one
+  std::uint64_t plain_quota = 0;  // 0: a tenth of the NVMe tier
+
   // Places.
   std::string state_dir;  // empty: <first NVMe directory>.state, or run_dir without one
   std::string run_dir;    // empty: /run/kvfs/<hash of state_dir> or below /dev/shm

@@ -101,6 +101,14 @@ Status check_config(const Config& config) {
   }
   if (config.readahead > (1ULL << 30))
     return refuse("readahead: {} is over 1GiB", size_text(config.readahead));
+  if (!config.plain_dir.empty() && config.nvme.empty() && config.plain_quota == 0)
+    return refuse("plain_quota: missing: give plain_dir a size, as in --plain-quota 100GiB");
+  if ((config.plain_dir + "/").starts_with(config.mountpoint + "/"))
+    return refuse("plain_dir: {} is on the mount itself: name a directory elsewhere",
+                  config.plain_dir);
+  if (config.plain_quota != 0 && config.plain_quota < (1ULL << 20))
+    return refuse("plain_quota: {} is too small: give at least 1MiB",
+                  size_text(config.plain_quota));
   return check_nvme_list(config);
 }
 

@@ -189,6 +189,13 @@ std::span<const ConfigKey> config_keys() {
       boolean("keep_dram", "leave the DRAM tier for the next daemon at the end",
               &Config::keep_dram),
       boolean("pretouch", "fault the DRAM tier in at start", &Config::pretouch),
+      text("plain_dir", "DIR",
+           "where files of plain directories lie; default: beside the first NVMe directory "
+           "(DIR.plain)",
+           &Config::plain_dir),
+      size("plain_quota",
+           "bytes that plain directories may take together; 0: a tenth of the NVMe tier",
+           &Config::plain_quota),
       text("state_dir", "DIR",
            "journal and spool; default: beside the first NVMe directory (DIR.state), else in "
            "run_dir",

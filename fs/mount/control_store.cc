@@ -8,6 +8,7 @@
 #include "fs/mount/control_json.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/names.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
@@ -37,6 +38,12 @@ Answer ns_create(FileSystem& fs, const json& request) {
   if (!geometry) return pass(std::move(geometry));
   auto owner = ownership_fields(fs, request);
   if (!owner) return pass(std::move(owner));
+  const MutexLock lock(fs.root_names());
+  if (fs.plain() != nullptr && fs.plain()->find(*name) != nullptr) {
+    return fail(Code::kExists, fmt::format("'{}' is a plain directory: take another name, or "
+                                           "remove it",
+                                           *name));
+  }
   auto created = fs.store().create_namespace(*name, *geometry, *owner);
   if (!created) return pass(std::move(created));
   return json{{"created", created->second}};
@@ -75,6 +82,17 @@ void flush(FileSystem& fs, const json& request, const ControlRespond& respond) {
   fs.store().flush(*deadline, respond_when_done(fs, respond));
 }
 
+Answer plain_verify(FileSystem& fs, const json& request) {
+  if (auto status = only_fields(request, {"name"}); !status) return pass(std::move(status));
+  auto name = text_field(request, "name");
+  if (!name) return pass(std::move(name));
+  const auto directory = fs.plain() == nullptr ? nullptr : fs.plain()->find(*name);
+  if (directory == nullptr)
+    return fail(Code::kNotFound, fmt::format("no plain directory is named '{}'", *name));
+  const plain::Verification verified = fs.plain()->verify(directory);
+  return json{{"checked", verified.files}, {"bytes", verified.bytes}, {"bad", verified.bad}};
+}
+
 Answer config(FileSystem& fs) {
   std::ostringstream text;
   text << toml::json_formatter{toml::parse(config_toml(fs.config()))};
@@ -88,9 +106,11 @@ Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
   if (*op == "ns_remove") return ns_remove(fs, request);
   if (*op == "shutdown") return shutdown(fs, request, after);
   if (*op == "config") return config(fs);
+  if (*op == "plain_verify") return plain_verify(fs, request);
   return fail(
       Code::kInvalid,
-      fmt::format("the store has no operation '{}': ns_create, ns_remove, shutdown, flush, config",
+      fmt::format("the store has no operation '{}': ns_create, ns_remove, shutdown, flush, config, "
+                  "plain_verify",
                   *op));
 }
 

@@ -18,6 +18,7 @@
 #include "fs/mount/size_text.h"
 #include "fs/mount/stale_mount.h"
 #include "fs/mount/version.h"
+#include "fs/plain/plain_store.h"
 #include "fs/store/store.h"
 #include "fs/tiers/tmpfs.h"
 
@@ -78,6 +79,7 @@ struct Daemon {
   std::optional<InstanceLock> state_lock, run_lock;
   tiers::PrivateTmpfs tmpfs;
   Shutdown shutdown;
+  std::unique_ptr<plain::PlainStore> plain;  // null: the configuration has no place for it
   std::optional<FileSystem> fs;
   std::unique_ptr<store::Store> store;
   std::unique_ptr<Session> session;
@@ -87,6 +89,7 @@ struct Daemon {
   [[nodiscard]] bool keeps_dram() const { return config.keep_dram && !shutdown.drop_dram(); }
   Status lock();
   Status open_store();
+  Status open_plain();
   Status mount();
   void begin_end();
   void last_steps();
@@ -126,6 +129,14 @@ Status Daemon::open_store() {
   auto opened = store::Store::open(options, &*fs);
   if (!opened) return pass(std::move(opened));
   store = std::move(*opened);
+  return open_plain();
+}
+
+Status Daemon::open_plain() {
+  if (config.plain_dir.empty()) return {};
+  auto opened = plain::PlainStore::open({config.plain_dir, config.plain_quota});
+  if (!opened) return pass(std::move(opened));
+  plain = std::move(*opened);
   return {};
 }
 
@@ -133,7 +144,8 @@ Status Daemon::mount() {
   auto mounted = Session::mount(config, *fs);
   if (!mounted) return pass(std::move(mounted));
   session = std::move(*mounted);
-  fs->serve(*store, session->get());
+  fs->serve(*store, plain.get(), session->get());
+  if (plain != nullptr) plain->start(*fs);
   return {};
 }
 
@@ -165,9 +177,11 @@ void Daemon::last_steps() {
 
 void Daemon::close_store() {
   const bool keep = keeps_dram();
+  if (plain != nullptr) plain->stop(end_by);
   ignore_error(store->close(end_by, keep), "close() has logged it");
   store.reset();
-  fs.reset();  // knows namespaces, which have files there
+  fs.reset();  // knows namespaces, which have files there, and files of plain directories
+  plain.reset();
   if (!keep) remove_tmpfs();
 }
 
@@ -176,6 +190,7 @@ void Daemon::give_up() {
   session.reset();
   store.reset();
   fs.reset();
+  plain.reset();
   if (tmpfs.made) remove_tmpfs();
 }
 

@@ -1,5 +1,7 @@
 #include "fs/mount/directory.h"
 
+#include <fcntl.h>
+
 #include <charconv>
 #include <span>
 
@@ -7,6 +9,7 @@
 #include "fs/mount/import.h"
 #include "fs/mount/names.h"
 #include "fs/mount/static_entries.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
@@ -27,9 +30,15 @@ std::optional<Child> find_static(const Inode& directory, std::string_view name) 
   return std::nullopt;
 }
 
+std::optional<Inode> find_plain_directory(FileSystem& fs, std::string_view name) {
+  const auto directory = fs.plain() == nullptr ? nullptr : fs.plain()->find(name);
+  return directory == nullptr ? std::nullopt : plain_directory_inode(fs, directory);
+}
+
 std::optional<Child> find_namespace(FileSystem& fs, const Inode& root, std::string_view name) {
   if (name == kMetaName) return Child{below(root, InodeKind::kStoreMeta), {}};
   if (auto ns = fs.store().find_namespace(name)) return Child{namespace_inode(std::move(ns)), {}};
+  if (auto inode = find_plain_directory(fs, name)) return Child{std::move(*inode), {}};
   return std::nullopt;
 }
 
@@ -113,6 +122,25 @@ Inode slab_inode(std::shared_ptr<store::Namespace> ns, std::uint32_t slab) {
   inode.id = {InodeKind::kSlab, ns->id(), {slab, 0}, {}};
   inode.ns = std::move(ns);
   return inode;
+}
+
+Inode plain_inode(plain::NodePtr node, const struct stat& status) {
+  Inode inode;
+  inode.id = {node->is_directory ? InodeKind::kPlainDirectory : InodeKind::kPlainFile,
+              0,
+              {node->serial, 0},
+              {}};
+  inode.number = status.st_ino;
+  inode.plain = std::move(node);
+  return inode;
+}
+
+std::optional<Inode> plain_directory_inode(FileSystem& fs, const plain::DirectoryPtr& directory) {
+  const auto shared = fs.plain()->tree().shared();
+  struct stat status {};
+  if (::fstatat(fs.plain()->root(), directory->name().c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+    return std::nullopt;
+  return plain_inode(fs.plain()->tree().top(directory), status);
 }
 
 Inode index_inode(std::shared_ptr<store::Namespace> ns) {

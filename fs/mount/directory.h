@@ -1,12 +1,15 @@
 // What directories of the mount contain.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "fs/mount/inode.h"
+#include "fs/plain/directory.h"
 
 namespace kvfs::mount {
 
@@ -38,6 +41,8 @@ Inode prefix_inode(std::shared_ptr<store::Namespace> ns, const store::PrefixInfo
 Inode name_inode(std::shared_ptr<store::Namespace> ns, std::string_view name, const Key& key);
 Inode import_inode(std::shared_ptr<store::Namespace> ns, std::shared_ptr<Import> import);
 Inode slab_inode(std::shared_ptr<store::Namespace> ns, std::uint32_t slab);
+Inode plain_inode(plain::NodePtr node, const struct stat& status);
+std::optional<Inode> plain_directory_inode(FileSystem& fs, const plain::DirectoryPtr& directory);
 Inode index_inode(std::shared_ptr<store::Namespace> ns);  // of the current generation
 
 }  // namespace kvfs::mount

@@ -5,12 +5,13 @@
 #include "fs/mount/file_system.h"
 #include "fs/mount/import.h"
 #include "fs/mount/static_entries.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
 
 // A cookie is a part of the directory and a place in it. readdir(3) offsets are signed.
-enum class Part : std::uint64_t { kDots = 0, kMain = 1, kImports = 2, kPrefixes = 3 };
+enum class Part : std::uint64_t { kDots = 0, kMain = 1, kImports = 2, kPrefixes = 3, kPlain = 4 };
 constexpr unsigned kPartShift = 60;
 constexpr std::uint64_t cookie_of(Part part, std::uint64_t place) {
   return (static_cast<std::uint64_t>(part) << kPartShift) | place;
@@ -56,6 +57,24 @@ void add_namespaces(Filling& filling) {
     const std::uint64_t next = std::uint64_t{ns->id()} + 1;
     filling.add(std::move(name), namespace_inode(std::move(ns)), Part::kMain, next);
   }
+  if (filling.room() > 0) filling.go_to(Part::kPlain);
+}
+
+void add_plain_directories(Filling& filling) {
+  if (filling.fs.plain() == nullptr) return;
+  auto all = filling.fs.plain()->directories();
+  std::ranges::sort(all, {}, [](const auto& directory) { return directory->id(); });
+  const std::uint64_t from = place_of(filling.cookie);
+  for (const auto& directory : all) {
+    if (directory->id() + 1 <= from || filling.room() == 0) continue;
+    if (auto inode = plain_directory_inode(filling.fs, directory))
+      filling.add(directory->name(), std::move(*inode), Part::kPlain, directory->id() + 1);
+  }
+}
+
+void add_root_parts(Filling& filling) {
+  if (part_of(filling.cookie) == Part::kMain) add_namespaces(filling);
+  if (part_of(filling.cookie) == Part::kPlain && filling.room() > 0) add_plain_directories(filling);
 }
 
 void add_static(Filling& filling) {
@@ -128,7 +147,7 @@ std::vector<ListedEntry> list_directory(FileSystem& fs, const Inode& directory,
   if (filling.room() == 0 || part_of(filling.cookie) == Part::kDots) return std::move(filling.out);
   switch (directory.kind()) {
     case InodeKind::kRoot:
-      add_namespaces(filling);
+      add_root_parts(filling);
       break;
     case InodeKind::kNamespace:
       add_namespace_parts(filling);

@@ -1,4 +1,5 @@
 #include "fs/mount/file_system.h"
+#include "fs/plain/plain_store.h"
 
 #include <unistd.h>
 
@@ -18,8 +19,9 @@ FileSystem::FileSystem(const Config& config, std::function<void(ShutdownRequest)
       completions_("kvfs-complete", kCompletionThreads),
       jobs_("kvfs-jobs", kJobThreads) {}
 
-void FileSystem::serve(store::Store& store, fuse_session* session) {
+void FileSystem::serve(store::Store& store, plain::PlainStore* plain, fuse_session* session) {
   store_ = &store;
+  plain_ = plain;
   notifier_.start(session);
 }
 
@@ -66,6 +68,11 @@ void FileSystem::on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab)
 
 void FileSystem::on_namespace_removed(std::uint32_t namespace_id) {
   for (const InodePtr& inode : inodes_.detach_namespace(namespace_id)) gone(inode);
+}
+
+void FileSystem::on_gone(const plain::NodePtr& node) {
+  const auto kind = node->is_directory ? InodeKind::kPlainDirectory : InodeKind::kPlainFile;
+  gone(inodes_.detach({kind, 0, {node->serial, 0}, {}}));
 }
 
 }  // namespace kvfs::mount

@@ -15,7 +15,12 @@
 #include "fs/mount/op_metrics.h"
 #include "fs/mount/pending_reply.h"
 #include "fs/mount/worker.h"
+#include "fs/plain/plain_listener.h"
 #include "fs/store/store.h"
+
+namespace kvfs::plain {
+class PlainStore;
+}
 
 namespace kvfs::mount {
 
@@ -24,15 +29,15 @@ struct ShutdownRequest {
 };
 
 // Threads: everything from any thread.
-// Owns:    tables and workers; the store is the daemon's and outlives it.
+// Owns:    tables and workers; the stores are the daemon's and outlive it.
 // Blocks:  drain().
 // Errors:  none of its own.
-class FileSystem final : public store::StoreListener {
+class FileSystem final : public store::StoreListener, public plain::PlainListener {
  public:
   FileSystem(const Config& config, std::function<void(ShutdownRequest)> shut_down);
 
   // Once, before the first request.
-  void serve(store::Store& store, fuse_session* session);
+  void serve(store::Store& store, plain::PlainStore* plain, fuse_session* session);
   // No notification is sent any more.
   void stop_notifying() { notifier_.stop(); }
   // After the last request: answers what waits, ends the workers, drops all handles.
@@ -40,6 +45,11 @@ class FileSystem final : public store::StoreListener {
 
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] store::Store& store() { return *store_; }
+  // Null: this mount has no place for plain directories.
+  [[nodiscard]] plain::PlainStore* plain() { return plain_; }
+  // Held by whoever makes or renames what is in the root directory: namespaces and plain
+  // directories have one set of names.
+  [[nodiscard]] Mutex& root_names() { return root_names_; }
   [[nodiscard]] InodeTable& inodes() { return inodes_; }
   [[nodiscard]] HandleTable& handles() { return handles_; }
   [[nodiscard]] ParkedRequests& parked() { return parked_; }
@@ -69,6 +79,7 @@ class FileSystem final : public store::StoreListener {
   void on_index_replaced(std::uint32_t namespace_id) override;
   void on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) override;
   void on_namespace_removed(std::uint32_t namespace_id) override;
+  void on_gone(const plain::NodePtr& node) override;
 
  private:
   // It is not there any more.
@@ -77,6 +88,8 @@ class FileSystem final : public store::StoreListener {
   const Config& config_;
   const std::function<void(ShutdownRequest)> shut_down_;
   store::Store* store_ = nullptr;
+  plain::PlainStore* plain_ = nullptr;
+  Mutex root_names_;
   store::Ownership owner_;
   std::time_t started_at_;
   std::atomic<bool> passthrough_{false};

@@ -31,8 +31,8 @@ InodePtr InodeTable::look_up(Inode wanted) {
     }
     entry.detached = true;
   }
-  wanted.nodeid = next_++;
-  wanted.number = inode_number(wanted.id);
+  wanted.nodeid = next_++ | (is_plain(wanted.kind()) ? kPlainNodes : 0);
+  if (wanted.number == 0) wanted.number = inode_number(wanted.id);
   auto inode = std::make_shared<const Inode>(std::move(wanted));
   by_id_[inode->id] = inode->nodeid;
   by_node_.emplace(inode->nodeid, Entry{inode, 1});

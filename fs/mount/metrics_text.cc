@@ -4,6 +4,7 @@
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/metric_families.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
@@ -111,6 +112,38 @@ void add_store(MetricFamilies& out, const store::StoreStats& stats) {
   }
 }
 
+void add_plain_directory(MetricFamilies& out, const plain::Evictor& evictor,
+                         const plain::Directory& directory) {
+  const plain::DirectoryStats stats = directory.stats();
+  const std::string& name = stats.name;
+  const Labels labels{{"directory", name}};
+  out.gauge("kvfs_plain_quota_bytes", "Most that a plain directory may take", labels,
+            number(evictor.quota_of(directory)));
+  out.gauge("kvfs_plain_bytes", "Bytes of files in a plain directory", labels, number(stats.bytes));
+  out.gauge("kvfs_plain_files", "Files in a plain directory", labels, number(stats.files));
+  out.counter("kvfs_plain_hits_total", "Files that were opened for reading", labels,
+              number(stats.hits));
+  out.counter("kvfs_plain_misses_total", "Names that were looked for in vain", labels,
+              number(stats.misses));
+  out.counter("kvfs_plain_evicted_bytes_total", "Bytes of files that left for others", labels,
+              number(stats.evicted_bytes));
+  const std::pair<const char*, std::uint64_t> reasons[] = {{"quota", stats.evicted_files},
+                                                           {"corrupt", stats.corrupt_files},
+                                                           {"incomplete", stats.incomplete_files}};
+  for (const auto& [reason, files] : reasons) {
+    out.counter("kvfs_plain_removed_files_total", "Files that the daemon removed, by reason",
+                {{"directory", name}, {"reason", reason}}, number(files));
+  }
+}
+
+void add_plain(MetricFamilies& out, FileSystem& fs) {
+  if (fs.plain() == nullptr) return;
+  for (const auto& directory : fs.plain()->directories())
+    add_plain_directory(out, fs.plain()->evictor(), *directory);
+  out.gauge("kvfs_plain_checksums_queued", "Closed files whose checksum is to be computed", {},
+            number(fs.plain()->checksums_queued()));
+}
+
 void add_fuse(MetricFamilies& out, FileSystem& fs) {
   for (std::size_t op = 0; op < kOpNames.size(); ++op) {
     const HistogramSnapshot times = fs.op_metrics().snapshot(op);
@@ -135,6 +168,7 @@ std::string metrics_text(FileSystem& fs) {
   MetricFamilies out;
   add_store(out, fs.store().stats());
   for (const auto& ns : fs.store().namespaces()) add_namespace(out, ns->stats());
+  add_plain(out, fs);
   add_fuse(out, fs);
   return prometheus::TextSerializer().Serialize(out.families());
 }

@@ -12,7 +12,7 @@ constexpr std::size_t kSmallestPlusEntry = 168;
 
 struct stat entry_stat(const Inode& inode) {
   struct stat attr {};
-  attr.st_ino = inode_number(inode.id);
+  attr.st_ino = inode.number != 0 ? inode.number : inode_number(inode.id);
   attr.st_mode = is_directory(inode.kind())         ? S_IFDIR
                  : inode.kind() == InodeKind::kName ? S_IFLNK
                                                     : S_IFREG;

@@ -4,14 +4,22 @@
 #include "fs/mount/import.h"
 #include "fs/mount/names.h"
 #include "fs/mount/ops.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
 
-// mv of a namespace directory.
-void rename_namespace(FileSystem& fs, fuse_req_t req, const char* from, const char* to) {
+bool is_plain_directory(FileSystem& fs, const char* name) {
+  return fs.plain() != nullptr && fs.plain()->find(name) != nullptr;
+}
+
+// mv of a namespace or a plain directory.
+void rename_directory(FileSystem& fs, fuse_req_t req, const char* from, const char* to) {
   if (auto status = check_namespace_name(to); !status) return reply(req, status.error());
-  if (fs.store().find_namespace(to) != nullptr) return reply(req, Refusal::kNotEmpty);
+  MutexLock lock(fs.root_names());
+  const bool taken = fs.store().find_namespace(to) != nullptr || is_plain_directory(fs, to);
+  if (taken) return reply(req, Refusal::kNotEmpty);
+  if (is_plain_directory(fs, from)) return reply_os(req, fs.plain()->rename(from, to));
   reply(req, fs.store().rename_namespace(from, to));
 }
 
@@ -63,7 +71,7 @@ void op_rename(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* na
   if (parent != new_parent) return reply(req, Refusal::kCrossNamespace);
   switch (directory->kind()) {
     case InodeKind::kRoot:
-      return rename_namespace(fs, req, name, new_name);
+      return rename_directory(fs, req, name, new_name);
     case InodeKind::kNamespace:
       return rename_in_namespace(fs, req, *directory, name, new_name, flags);
     default:

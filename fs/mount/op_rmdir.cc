@@ -1,10 +1,13 @@
 #include "fs/mount/file_system.h"
 #include "fs/mount/ops.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 
 void op_rmdir(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name) {
   if (parent != FUSE_ROOT_ID) return reply(req, Refusal::kNotPermitted);
+  if (fs.plain() != nullptr && fs.plain()->find(name) != nullptr)
+    return reply_os(req, fs.plain()->remove(name));
   const auto ns = fs.store().find_namespace(name);
   if (ns == nullptr) return reply(req, Refusal::kNotFound);
   if (!fs.imports().list(ns->id()).empty()) return reply(req, Refusal::kNotEmpty);

@@ -10,8 +10,9 @@ constexpr std::uint64_t kUnit = 4096;
 
 }  // namespace
 
-// Size and use of all tiers together: what could be cached, and the slots that are taken. A block
-// that is in DRAM and on NVMe takes a slot of each. Files are prefixes: every block ends one.
+// In a plain directory: its own (plain_statfs). Here: size and use of all tiers together: what
+// could be cached, and the slots that are taken. A block that is in DRAM and on NVMe takes a slot
+// of each. Files are prefixes: every block ends one.
 void op_statfs(FileSystem& fs, fuse_req_t req, fuse_ino_t) {
   const store::StoreStats stats = fs.store().stats();
   const std::uint64_t capacity = stats.dram.capacity + stats.nvme.capacity;

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fs/mount/file_system.h"
+#include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
 namespace {
@@ -46,6 +47,34 @@ json fuse_json(FileSystem& fs) {
           {"jobs_queued", fs.jobs().queued()},
           {"parked_wait", histogram_json(fs.parked().wait_times())},
           {"ops", std::move(ops)}};
+}
+
+json plain_directory_json(const plain::Evictor& evictor, const plain::Directory& directory) {
+  const plain::DirectoryStats stats = directory.stats();
+  return {{"name", stats.name},
+          {"quota", evictor.quota_of(directory)},
+          {"bytes", stats.bytes},
+          {"files", stats.files},
+          {"counted", stats.counted},
+          {"hits", stats.hits},
+          {"misses", stats.misses},
+          {"evictions",
+           {{"files", stats.evicted_files},
+            {"bytes", stats.evicted_bytes},
+            {"corrupt", stats.corrupt_files},
+            {"incomplete", stats.incomplete_files}}}};
+}
+
+// Null where the mount has no place for them.
+json plain_json(FileSystem& fs) {
+  if (fs.plain() == nullptr) return {};
+  json directories = json::array();
+  for (const auto& directory : fs.plain()->directories())
+    directories.push_back(plain_directory_json(fs.plain()->evictor(), *directory));
+  return {{"quota", fs.plain()->evictor().quota()},
+          {"bytes", fs.plain()->evictor().bytes()},
+          {"checksums_queued", fs.plain()->checksums_queued()},
+          {"directories", std::move(directories)}};
 }
 
 }  // namespace
@@ -113,6 +142,7 @@ json store_stats_json(FileSystem& fs) {
           {"writeback_backlog", stats.writeback_backlog},
           {"quarantined_bytes", stats.quarantined_bytes},
           {"namespaces", std::move(namespaces)},
+          {"plain", plain_json(fs)},
           {"latency",
            {{"lease", histogram_json(stats.lease_latency)},
             {"reserve", histogram_json(stats.reserve_latency)},

@@ -130,7 +130,7 @@ def test_rm_evicts_and_rm_rf_empties(two):
 
 
 def test_rmdir_and_mkdir(daemon, ns):
-    run("mkdir", daemon.mount / "new", status=1)
+    run("mkdir", f"{ns.path}/new", status=1)
     store_prefix(ns, 2, seed=3)
     run("rmdir", ns.path, status=1)
 

@@ -1,6 +1,7 @@
-// kvfs verify: read every block and compare its checksum.
+// kvfs verify: read every block, and every file of plain directories, and compare its checksum.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -68,16 +69,62 @@ void show(const Verified& verified, const Terminal& terminal) {
                     verified.unread.size(), verified.unread.front().value("why", "")));
 }
 
-Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t step,
+// One request: the daemon walks the directory.
+Result<json> verify_directory(const std::string& mount, const std::string& name,
+                              const Context& context) {
+  Result<ControlClient> control = ControlClient::open_store(mount);
+  if (!control) return pass(std::move(control));
+  const auto start = std::chrono::steady_clock::now();
+  Result<json> answer = control->call({{"op", "plain_verify"}, {"name", name}});
+  if (!answer) return answer;
+  (*answer)["name"] = name;
+  (*answer)["seconds"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (context.json) return answer;
+  const json& bad = answer->at("bad");
+  const std::string outcome =
+      bad.empty() ? context.terminal.tint(Tint::kGood, "all good")
+                  : context.terminal.tint(Tint::kBad, fmt::format("{} bad, dropped", bad.size()));
+  print(fmt::format("{}: {} files, {} in {}: {}\n", name, human_count(count_of(*answer, "checked")),
+                    human_bytes(count_of(*answer, "bytes")),
+                    human_seconds(answer->at("seconds").get<double>()), outcome));
+  for (const json& path : bad) print(fmt::format("  {}\n", path.get<std::string>()));
+  return answer;
+}
+
+struct Wanted {
+  std::vector<std::string> namespaces;
+  std::vector<std::string> directories;  // plain ones
+};
+
+// Everything where nothing is named.
+Result<Wanted> what_to_verify(const std::string& mount, const std::vector<std::string>& given) {
+  Result<json> store = read_store_stats(mount);
+  if (!store) return pass(std::move(store));
+  const std::vector<std::string> plain = plain_directory_names(*store);
+  Wanted wanted;
+  if (given.empty()) {
+    Result<std::vector<std::string>> namespaces = namespace_names(mount);
+    if (!namespaces) return pass(std::move(namespaces));
+    return Wanted{std::move(*namespaces), plain};
+  }
+  for (const std::string& name : given) {
+    const bool is_plain = std::ranges::find(plain, name) != plain.end();
+    (is_plain ? wanted.directories : wanted.namespaces).push_back(name);
+  }
+  return wanted;
+}
+
+Result<ExitCode> run(const std::vector<std::string>& names, std::uint64_t step,
                      const Context& context) {
   Result<std::string> mount = find_mount(context.mount);
   if (!mount) return pass(std::move(mount));
-  Result<std::vector<std::string>> wanted = namespaces_or_all(*mount, namespaces);
+  Result<Wanted> wanted = what_to_verify(*mount, names);
   if (!wanted) return pass(std::move(wanted));
   bool good = true;
   bool all_read = true;
   json all = json::array();
-  for (const std::string& given : *wanted) {
+  for (const std::string& given : wanted->namespaces) {
     Result<std::string> name = find_namespace(*mount, given);
     if (!name) return pass(std::move(name));
     Result<Verified> verified = verify(*mount, *name, step);
@@ -92,8 +139,18 @@ Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t s
                    {"unread", verified->unread}});
     if (!context.json) show(*verified, context.terminal);
   }
+  json directories = json::array();
+  for (const std::string& name : wanted->directories) {
+    Result<json> verified = verify_directory(*mount, name, context);
+    if (!verified) return pass(std::move(verified));
+    good = good && verified->at("bad").empty();
+    directories.push_back(std::move(*verified));
+  }
   if (context.json) {
-    print_json({{"mount", *mount}, {"good", good && all_read}, {"namespaces", all}});
+    print_json({{"mount", *mount},
+                {"good", good && all_read},
+                {"namespaces", all},
+                {"directories", directories}});
   }
   if (!all_read) return ExitCode::kIo;
   return good ? ExitCode::kOk : ExitCode::kNo;
@@ -102,16 +159,17 @@ Result<ExitCode> run(const std::vector<std::string>& namespaces, std::uint64_t s
 }  // namespace
 
 void add_verify(CLI::App& app, Context& context) {
-  auto namespaces = std::make_shared<std::vector<std::string>>();
+  auto names = std::make_shared<std::vector<std::string>>();
   auto step = std::make_shared<std::uint64_t>(256);
   CLI::App* command =
-      add_command(app, context, "verify", "Read every block in every tier and compare its checksum",
+      add_command(app, context, "verify",
+                  "Read every block, and every file of plain directories, and compare its checksum",
                   UsesMount::kYes,
                   {"kvfs verify", "kvfs verify llama-3.1-8b --json",
-                   "Exit code 1: blocks were bad; they were dropped and will be computed again.",
+                   "Exit code 1: some were bad; they were dropped and will be computed again.",
                    "Exit code 6: the disk did not give all of them; what it did not give stays."},
-                  [namespaces, step, &context] { return run(*namespaces, *step, context); });
-  command->add_option("NAMESPACE", *namespaces, "Only these (default: all)");
+                  [names, step, &context] { return run(*names, *step, context); });
+  command->add_option("NAME", *names, "Only these namespaces or directories (default: all)");
   command->add_option("--step", *step, "Blocks a request (default 256)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);

@@ -29,6 +29,15 @@ std::uint64_t tier_bytes(const json& namespace_stats, const char* tier) {
   return count_of((*tiers)[tier], "bytes");
 }
 
+std::vector<std::string> plain_directory_names(const json& store_stats) {
+  std::vector<std::string> names;
+  const auto plain = store_stats.find("plain");
+  if (plain == store_stats.end() || !plain->is_object()) return names;
+  for (const json& directory : plain->value("directories", json::array()))
+    names.push_back(directory.value("name", ""));
+  return names;
+}
+
 std::vector<TierRow> tier_rows(const json& store_stats) {
   std::vector<TierRow> rows;
   const auto tiers = store_stats.find("tiers");

@@ -20,6 +20,9 @@ std::uint64_t count_of(const nlohmann::json& object, const char* name);
 // Bytes of a namespace in one tier.
 std::uint64_t tier_bytes(const nlohmann::json& namespace_stats, const char* tier);
 
+// Names of the plain directories.
+std::vector<std::string> plain_directory_names(const nlohmann::json& store_stats);
+
 struct TierRow {
   std::string name;
   std::uint64_t capacity, used, reserved, blocks, bytes_in, bytes_out, errors, queued;

@@ -146,6 +146,38 @@ std::string namespace_table(const Snapshot& now, const Terminal& terminal) {
   return table.empty() ? "no namespaces: make one with kvfs ns create\n" : table.render(terminal);
 }
 
+// What the daemon removed: for room, and what was not whole any more.
+Cell lost_cell(const json& evictions) {
+  const std::uint64_t corrupt = count_of(evictions, "corrupt");
+  std::string text = human_count(count_of(evictions, "files"));
+  if (corrupt > 0) text += fmt::format(", {} corrupt", human_count(corrupt));
+  return {text, corrupt > 0 ? Tint::kBad : Tint::kNone};
+}
+
+// Nothing where there are none.
+std::string plain_table(const Snapshot& now, const Terminal& terminal) {
+  const auto plain = now.store.find("plain");
+  if (plain == now.store.end() || !plain->is_object()) return "";
+  Table table({{"directory", Align::kLeft, true},
+               {"quota", Align::kRight},
+               {"used", Align::kRight},
+               {""},
+               {"files", Align::kRight},
+               {"hit rate", Align::kRight},
+               {"evicted", Align::kRight}});
+  for (const json& stats : plain->value("directories", json::array())) {
+    const auto hits = static_cast<double>(count_of(stats, "hits"));
+    table.add({{text_of(stats, "name"), Tint::kBold},
+               human_bytes(count_of(stats, "quota")),
+               human_bytes(count_of(stats, "bytes")),
+               gauge(count_of(stats, "bytes"), count_of(stats, "quota")),
+               human_count(count_of(stats, "files")),
+               percent(hits, hits + static_cast<double>(count_of(stats, "misses"))),
+               lost_cell(stats.value("evictions", json::object()))});
+  }
+  return table.empty() ? "" : "\n" + table.render(terminal);
+}
+
 // Differences per second between two snapshots of one object.
 class Rates {
  public:
@@ -252,7 +284,7 @@ std::string hit_rate(const json& stats) {
 
 std::string render_status(const Snapshot& now, const Terminal& terminal) {
   return headline(now, terminal) + "\n" + tier_table(now, terminal) + writeback_line(now) + "\n" +
-         namespace_table(now, terminal) + latency_line(now.store);
+         namespace_table(now, terminal) + plain_table(now, terminal) + latency_line(now.store);
 }
 
 std::string render_top(const Snapshot& before, const Snapshot& now, const Terminal& terminal) {

@@ -1,0 +1,56 @@
+#include "fs/mount/plain_entry.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "fs/mount/attributes.h"
+#include "fs/mount/directory.h"
+
+namespace kvfs::mount {
+
+plain::OsResult<PlainPlace> plain_place(FileSystem& fs, fuse_ino_t parent, const char* name) {
+  PlainPlace place{fs.plain()->tree().shared(), fs.inodes().get(parent), {}};
+  if (place.directory == nullptr || place.directory->plain->gone)
+    return tl::unexpected(to_errno(Refusal::kStale));
+  place.path = plain::Tree::path(*place.directory->plain, name);
+  return place;
+}
+
+InodePtr look_up_plain(FileSystem& fs, const PlainPlace& place, const char* name,
+                       const struct stat& status) {
+  auto node = fs.plain()->tree().child(place.directory->plain, name, S_ISDIR(status.st_mode));
+  return fs.inodes().look_up(plain_inode(std::move(node), status));
+}
+
+void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
+                       const struct stat& status) {
+  const fuse_entry_param entry = entry_param(fs, *inode, status);
+  if (fuse_reply_entry(req, &entry) != 0) fs.inodes().forget(inode->nodeid, 1);
+}
+
+plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
+                                       const PlainPlace& place) {
+  const int root = fs.plain()->root();
+  const char* path = place.path.c_str();
+  struct stat made {};
+  if (::fstatat(root, path, &made, AT_SYMLINK_NOFOLLOW) != 0) return tl::unexpected(errno);
+  struct stat directory {};
+  const std::string above = place.path.substr(0, place.path.rfind('/'));
+  if (::fstatat(root, above.c_str(), &directory, AT_SYMLINK_NOFOLLOW) != 0)
+    return tl::unexpected(errno);
+  const gid_t group = (directory.st_mode & S_ISGID) != 0 ? directory.st_gid : caller.gid;
+  if (made.st_uid != caller.uid || made.st_gid != group) {
+    if (::fchownat(root, path, caller.uid, group, AT_SYMLINK_NOFOLLOW) != 0)
+      return tl::unexpected(errno);
+    made.st_uid = caller.uid;
+    made.st_gid = group;
+  }
+  const plain::DirectoryPtr& top = place.directory->plain->top;
+  top->made();
+  if (S_ISREG(made.st_mode)) top->add(0, 1);
+  return made;
+}
+
+}  // namespace kvfs::mount

@@ -1,0 +1,124 @@
+// Extended attributes in plain directories: those of users lie on the files below, and a plain
+// directory has its quota as one.
+#include <sys/xattr.h>
+
+#include <cerrno>
+#include <string>
+#include <string_view>
+
+#include "fs/mount/file_system.h"
+#include "fs/mount/plain_ops.h"
+#include "fs/mount/reply.h"
+#include "fs/mount/reply_xattr.h"
+#include "fs/mount/size_text.h"
+#include "fs/plain/plain_store.h"
+
+namespace kvfs::mount {
+namespace {
+
+constexpr std::string_view kQuota = "user.kvfs.quota";
+constexpr std::size_t kMostBytes = 65536;  // of a value or a list, in Linux
+
+bool is_quota(const Inode& inode, std::string_view name) {
+  return inode.plain->parent == nullptr && name == kQuota;
+}
+
+// Others mean something to the kernel of the machine below, or are the daemon's own.
+bool is_users(std::string_view name) {
+  return name.starts_with("user.") && name != plain::kRecordAttribute;
+}
+
+struct Subject {
+  plain::SharedLock lock;
+  InodePtr inode;
+  std::string path;
+};
+
+plain::OsResult<Subject> subject_of(FileSystem& fs, fuse_ino_t ino) {
+  Subject subject{fs.plain()->tree().shared(), fs.inodes().get(ino), {}};
+  if (subject.inode == nullptr || subject.inode->plain->gone)
+    return tl::unexpected(to_errno(Refusal::kStale));
+  subject.path = fs.plain()->absolute(plain::Tree::path(*subject.inode->plain));
+  return subject;
+}
+
+XattrResult<std::string> get(FileSystem& fs, fuse_ino_t ino, const char* name) {
+  const auto subject = subject_of(fs, ino);
+  if (!subject) return tl::unexpected(subject.error());
+  if (is_quota(*subject->inode, name))
+    return size_text(fs.plain()->evictor().quota_of(*subject->inode->plain->top));
+  if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNoAttribute));
+  std::string value(kMostBytes, '\0');
+  const ssize_t bytes = ::lgetxattr(subject->path.c_str(), name, value.data(), value.size());
+  if (bytes < 0) return tl::unexpected(errno);
+  value.resize(static_cast<std::size_t>(bytes));
+  return value;
+}
+
+XattrResult<std::string> list(FileSystem& fs, fuse_ino_t ino) {
+  const auto subject = subject_of(fs, ino);
+  if (!subject) return tl::unexpected(subject.error());
+  std::string names(kMostBytes, '\0');
+  const ssize_t bytes = ::llistxattr(subject->path.c_str(), names.data(), names.size());
+  if (bytes < 0) return tl::unexpected(errno);
+  std::string out;
+  for (const char* name = names.data(); name < names.data() + bytes;
+       name += std::string_view(name).size() + 1) {
+    if (is_users(name) && !is_quota(*subject->inode, name)) out.append(name).push_back('\0');
+  }
+  if (subject->inode->plain->parent == nullptr) out.append(kQuota).push_back('\0');
+  return out;
+}
+
+plain::OsStatus set_quota(FileSystem& fs, const Inode& inode, std::string_view value) {
+  const auto bytes = parse_size(value);
+  if (!bytes) return tl::unexpected(to_errno(bytes.error().code));
+  return fs.plain()->set_quota(inode.plain->top, *bytes);
+}
+
+plain::OsStatus set(FileSystem& fs, fuse_ino_t ino, const char* name, std::string_view value,
+                    int flags) {
+  auto subject = subject_of(fs, ino);
+  if (!subject) return tl::unexpected(subject.error());
+  if (is_quota(*subject->inode, name)) {
+    subject->lock.unlock();
+    return set_quota(fs, *subject->inode, value);
+  }
+  if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNotSupported));
+  if (::lsetxattr(subject->path.c_str(), name, value.data(), value.size(), flags) == 0) return {};
+  return tl::unexpected(errno);
+}
+
+plain::OsStatus remove(FileSystem& fs, fuse_ino_t ino, const char* name) {
+  auto subject = subject_of(fs, ino);
+  if (!subject) return tl::unexpected(subject.error());
+  if (is_quota(*subject->inode, name)) {
+    subject->lock.unlock();
+    return fs.plain()->set_quota(subject->inode->plain->top, 0);
+  }
+  if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNoAttribute));
+  if (::lremovexattr(subject->path.c_str(), name) == 0) return {};
+  return tl::unexpected(errno);
+}
+
+}  // namespace
+
+void plain_setxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name,
+                    const char* value, std::size_t size, int flags) {
+  reply_os(req, set(fs, ino, name, {value, size}, flags));
+}
+
+void plain_getxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name,
+                    std::size_t size) {
+  reply_xattr(req, get(fs, ino, name), size);
+}
+
+void plain_listxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, std::size_t size) {
+  reply_xattr(req, list(fs, ino), size);
+}
+
+void plain_removexattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name) {
+  reply_os(req, remove(fs, ino, name));
+}
+
+}  // namespace kvfs::mount

@@ -1,0 +1,76 @@
+#include "fs/plain/directory.h"
+
+#include <algorithm>
+
+namespace kvfs::plain {
+namespace {
+
+std::uint64_t not_negative(std::int64_t value) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, value));
+}
+
+}  // namespace
+
+std::string Directory::name() const {
+  const MutexLock lock(mutex_);
+  return name_;
+}
+
+void Directory::set_name(std::string name) {
+  const MutexLock lock(mutex_);
+  name_ = std::move(name);
+}
+
+void Directory::add(std::int64_t bytes, std::int64_t files) {
+  const MutexLock lock(mutex_);
+  bytes_ += bytes;
+  files_ += files;
+  ++changes_;
+}
+
+bool Directory::set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes) {
+  const MutexLock lock(mutex_);
+  if (changes_ != changes) return false;
+  bytes_ = static_cast<std::int64_t>(bytes);
+  files_ = static_cast<std::int64_t>(files);
+  counted_ = exact_ = true;
+  return true;
+}
+
+void Directory::add_found(std::uint64_t bytes, std::uint64_t files) {
+  const MutexLock lock(mutex_);
+  bytes_ += static_cast<std::int64_t>(bytes);
+  files_ += static_cast<std::int64_t>(files);
+  counted_ = true;
+}
+
+std::uint64_t Directory::bytes() const {
+  const MutexLock lock(mutex_);
+  return not_negative(bytes_);
+}
+
+std::uint64_t Directory::files() const {
+  const MutexLock lock(mutex_);
+  return not_negative(files_);
+}
+
+void Directory::evicted(std::uint64_t bytes) {
+  ++evicted_files_;
+  evicted_bytes_ += bytes;
+}
+
+DirectoryStats Directory::stats() const {
+  return {.name = name(),
+          .quota = quota_,
+          .bytes = bytes(),
+          .files = files(),
+          .counted = counted_,
+          .hits = hits_,
+          .misses = not_negative(misses_),
+          .evicted_files = evicted_files_,
+          .evicted_bytes = evicted_bytes_,
+          .corrupt_files = corrupt_,
+          .incomplete_files = incomplete_};
+}
+
+}  // namespace kvfs::plain

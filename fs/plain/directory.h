@@ -1,0 +1,80 @@
+// Directory: one plain directory of the mount's root, as far as it is counted.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "fs/mutex.h"
+
+namespace kvfs::plain {
+
+struct DirectoryStats {
+  std::string name;
+  std::uint64_t quota = 0;  // 0: only the quota of all together
+  std::uint64_t bytes = 0;
+  std::uint64_t files = 0;
+  bool counted = false;  // the files of an earlier life are in `bytes` and `files`
+  std::uint64_t hits = 0, misses = 0;
+  std::uint64_t evicted_files = 0, evicted_bytes = 0;
+  std::uint64_t corrupt_files = 0;     // dropped: bytes that were not those of the checksum
+  std::uint64_t incomplete_files = 0;  // dropped: they were being written when a daemon died
+};
+
+// What a file of that size counts: whole pages, so that it follows from the size alone.
+constexpr std::uint64_t counted_bytes(std::uint64_t size) { return (size + 4095) & ~4095ULL; }
+
+// Threads: all calls from any thread.
+// Owns:    counters.
+// Blocks:  never.
+// Errors:  none.
+class Directory {
+ public:
+  // `id` is not used again while the daemon lives.
+  Directory(std::uint64_t id, std::string name) : id_(id), name_(std::move(name)) {}
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+  [[nodiscard]] std::string name() const;
+  void set_name(std::string name);
+
+  [[nodiscard]] std::uint64_t quota() const { return quota_; }
+  void set_quota(std::uint64_t bytes) { quota_ = bytes; }
+
+  // Signed: while files of an earlier life are being counted, some may leave before they came.
+  void add(std::int64_t bytes, std::int64_t files);
+  // A scan that nothing disturbed knows better; `changes` is changes() from before it.
+  bool set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes);
+  void add_found(std::uint64_t bytes, std::uint64_t files);
+  [[nodiscard]] std::uint64_t changes() const { return changes_; }
+  [[nodiscard]] std::uint64_t bytes() const;
+  [[nodiscard]] std::uint64_t files() const;
+  [[nodiscard]] bool exact() const { return exact_; }
+
+  void hit() { ++hits_; }
+  void missed() { ++misses_; }
+  // The kernel looks a name up before it makes it: that was no miss.
+  void made() { --misses_; }
+  void evicted(std::uint64_t bytes);
+  void found_corrupt() { ++corrupt_; }
+  void found_incomplete() { ++incomplete_; }
+  [[nodiscard]] DirectoryStats stats() const;
+
+ private:
+  const std::uint64_t id_;
+  mutable Mutex mutex_;
+  std::string name_ GUARDED_BY(mutex_);
+  std::atomic<std::uint64_t> quota_{0};
+  std::int64_t bytes_ GUARDED_BY(mutex_) = 0;
+  std::int64_t files_ GUARDED_BY(mutex_) = 0;
+  std::atomic<std::uint64_t> changes_{0};
+  std::atomic<bool> counted_{false}, exact_{false};
+  std::atomic<std::int64_t> misses_{0};
+  std::atomic<std::uint64_t> hits_{0}, evicted_files_{0}, evicted_bytes_{0}, corrupt_{0},
+      incomplete_{0};
+};
+using DirectoryPtr = std::shared_ptr<Directory>;
+
+}  // namespace kvfs::plain

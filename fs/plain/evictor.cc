@@ -1,0 +1,215 @@
+#include "fs/plain/evictor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <queue>
+
+namespace kvfs::plain {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kTick{50};
+constexpr std::size_t kCandidates = 65536;
+constexpr std::chrono::seconds kCountAgain{10};
+
+constexpr std::uint64_t high_mark(std::uint64_t quota) { return quota - quota / 16; }
+constexpr std::uint64_t low_mark(std::uint64_t quota, std::uint64_t wanted) {
+  return std::min(quota - quota / 8, quota - std::min(quota, wanted));
+}
+
+}  // namespace
+
+void Evictor::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Evictor::stop() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+std::uint64_t Evictor::quota_of(const Directory& directory) const {
+  const std::uint64_t own = directory.quota();
+  return own == 0 ? quota_ : std::min(own, quota_);
+}
+
+std::uint64_t Evictor::bytes() const {
+  std::uint64_t sum = 0;
+  for (const DirectoryPtr& directory : target_.directories()) sum += directory->bytes();
+  return sum;
+}
+
+bool Evictor::has_room(const Directory& directory, std::uint64_t more) const {
+  return directory.bytes() + more <= quota_of(directory) && bytes() + more <= quota_;
+}
+
+void Evictor::look() {
+  const MutexLock lock(mutex_);
+  look_ = true;
+  changed_.notify_all();
+}
+
+void Evictor::watch_writers() {
+  if (!watching_.exchange(true)) look();
+}
+
+bool Evictor::wait_for_room(const Directory& directory, std::uint64_t more,
+                            SteadyClock::time_point deadline) {
+  MutexLock lock(mutex_);
+  while (!has_room(directory, more)) {
+    const std::uint64_t next = passes_begun_ + 1;
+    look_ = true;
+    wanted_ = std::max(wanted_, more);
+    changed_.notify_all();
+    while (passes_ended_ < next && !stopping_ && SteadyClock::now() < deadline)
+      changed_.wait_until(lock, deadline);
+    if (has_room(directory, more)) return true;
+    if (stopping_ || SteadyClock::now() >= deadline) return false;
+    changed_.wait_until(lock, std::min(deadline, SteadyClock::now() + kTick));  // for a close
+  }
+  return true;
+}
+
+bool Evictor::wait_for_work(bool writers) {
+  MutexLock lock(mutex_);
+  const auto until = writers ? SteadyClock::now() + kTick : count_again_at_;
+  while (!look_ && !stopping_ && SteadyClock::now() < until) changed_.wait_until(lock, until);
+  look_ = false;
+  ++passes_begun_;
+  return !stopping_;
+}
+
+void Evictor::run() {
+  first_scan();
+  bool writers = false;
+  while (wait_for_work(writers)) {
+    watching_ = false;
+    writers = target_.count_writers() != 0;
+    if (writers) watching_ = true;
+    relieve();
+    if (SteadyClock::now() >= count_again_at_) count_again();
+    const MutexLock lock(mutex_);
+    passes_ended_ = passes_begun_;
+    wanted_ = 0;
+    changed_.notify_all();
+  }
+}
+
+// What is made and removed meanwhile makes the sum wrong, until count_again() finds a quiet moment.
+void Evictor::first_scan() {
+  const auto begin = SteadyClock::now();
+  for (const DirectoryPtr& directory : target_.directories()) {
+    const std::uint64_t changes = directory->changes();
+    std::uint64_t bytes = 0;
+    std::uint64_t files = 0;
+    const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
+      if (target_.is_incomplete(directory, file) &&
+          target_.lose(directory, file.path, file.status.st_ino, 0, Loss::kIncomplete)) {
+        return;
+      }
+      bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
+      ++files;
+    });
+    if (!status) spdlog::error("plain directories: {}", status.error().message);
+    if (stopping_) return;
+    if (!directory->set_usage(bytes, files, changes)) directory->add_found(bytes, files);
+  }
+  count_again_at_ = SteadyClock::now() + kCountAgain + 20 * (SteadyClock::now() - begin);
+}
+
+void Evictor::count_again() {
+  const auto begin = SteadyClock::now();
+  for (const DirectoryPtr& directory : target_.directories()) {
+    if (directory->exact()) continue;
+    const std::uint64_t changes = directory->changes();
+    std::uint64_t bytes = 0;
+    std::uint64_t files = 0;
+    const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
+      bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
+      ++files;
+    });
+    if (status && !stopping_) directory->set_usage(bytes, files, changes);
+  }
+  count_again_at_ = SteadyClock::now() + kCountAgain + 20 * (SteadyClock::now() - begin);
+}
+
+void Evictor::relieve() {
+  std::uint64_t wanted = 0;
+  {
+    const MutexLock lock(mutex_);
+    wanted = wanted_;
+  }
+  for (const DirectoryPtr& directory : target_.directories()) {
+    const std::uint64_t quota = quota_of(*directory);
+    if (directory->bytes() + wanted > high_mark(quota)) relieve(directory, low_mark(quota, wanted));
+  }
+  if (bytes() + wanted > high_mark(quota_)) relieve_all(low_mark(quota_, wanted));
+}
+
+void Evictor::relieve(const DirectoryPtr& directory, std::uint64_t target) {
+  while (directory->bytes() > target && evict_one(directory)) {
+  }
+}
+
+// From the directory whose next candidate was not used for longest.
+void Evictor::relieve_all(std::uint64_t target) {
+  auto directories = target_.directories();
+  while (bytes() > target && !directories.empty()) {
+    std::erase_if(directories, [this](const DirectoryPtr& directory) {
+      return candidates_[directory->id()].empty() && !find_candidates(directory);
+    });
+    const auto oldest = std::ranges::min_element(directories, {}, [this](const auto& directory) {
+      return candidates_[directory->id()].front().accessed;
+    });
+    if (oldest != directories.end()) evict_one(*oldest);
+  }
+}
+
+// False when there is nothing that may go.
+bool Evictor::evict_one(const DirectoryPtr& directory) {
+  auto& candidates = candidates_[directory->id()];
+  if (candidates.empty() && !find_candidates(directory)) return false;
+  const Candidate candidate = std::move(candidates.front());
+  candidates.pop_front();
+  target_.lose(directory, candidate.path, candidate.inode, candidate.accessed, Loss::kEvicted);
+  return true;
+}
+
+// At most once a pass and directory: what the last scan found and could not go will not go now.
+bool Evictor::find_candidates(const DirectoryPtr& directory) {
+  std::uint64_t pass = 0;
+  {
+    const MutexLock lock(mutex_);
+    pass = passes_begun_;
+  }
+  if (std::exchange(scanned_[directory->id()], pass) == pass) return false;
+  const auto younger = [](const Candidate& a, const Candidate& b) {
+    return a.accessed < b.accessed;
+  };
+  std::priority_queue<Candidate, std::vector<Candidate>, decltype(younger)> oldest(younger);
+  const std::uint64_t changes = directory->changes();
+  std::uint64_t bytes = 0;
+  std::uint64_t files = 0;
+  const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
+    bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
+    ++files;
+    const std::int64_t accessed = nanoseconds(file.status.st_atim);
+    if (oldest.size() == kCandidates) {
+      if (accessed >= oldest.top().accessed) return;
+      oldest.pop();
+    }
+    oldest.push({file.path, file.status.st_ino, accessed});
+  });
+  if (!status) spdlog::error("plain directories: {}", status.error().message);
+  if (status && !stopping_) directory->set_usage(bytes, files, changes);
+  auto& candidates = candidates_[directory->id()];
+  for (; !oldest.empty(); oldest.pop()) candidates.push_front(oldest.top());
+  return !candidates.empty() && !stopping_;
+}
+
+}  // namespace kvfs::plain

@@ -1,0 +1,194 @@
+#include "fs/plain/plain_store.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+namespace kvfs::plain {
+namespace {
+
+OsStatus failed() { return tl::unexpected(errno); }
+
+}  // namespace
+
+PlainStore::PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options)
+    : lock_(std::move(lock)),
+      root_(std::move(root)),
+      path_(options.directory + "/files"),
+      files_(Era::now(), [this](Opened file) { checksums_.post(std::move(file)); }),
+      evictor_(*this, root_.get(), options.quota) {}
+
+PlainStore::~PlainStore() { stop(std::chrono::steady_clock::now()); }
+
+void PlainStore::start(PlainListener& listener) {
+  listener_ = &listener;
+  checksums_.start();
+  evictor_.start();
+}
+
+void PlainStore::stop(std::chrono::steady_clock::time_point deadline) {
+  evictor_.stop();
+  checksums_.stop(deadline);
+}
+
+std::string PlainStore::absolute(const std::string& path) const { return path_ + "/" + path; }
+
+std::vector<DirectoryPtr> PlainStore::directories() const {
+  std::vector<DirectoryPtr> all;
+  const MutexLock lock(mutex_);
+  for (const auto& [name, directory] : directories_) all.push_back(directory);
+  return all;
+}
+
+DirectoryPtr PlainStore::find(std::string_view name) const {
+  const MutexLock lock(mutex_);
+  const auto found = directories_.find(name);
+  return found == directories_.end() ? nullptr : found->second;
+}
+
+OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid_t group) {
+  if (::mkdirat(root(), name.c_str(), mode) != 0) return failed();
+  if (owner != ::geteuid() || group != ::getegid()) {
+    if (::fchownat(root(), name.c_str(), owner, group, AT_SYMLINK_NOFOLLOW) != 0) {
+      const int error = errno;
+      ::unlinkat(root(), name.c_str(), AT_REMOVEDIR);
+      return tl::unexpected(error);
+    }
+  }
+  const MutexLock lock(mutex_);
+  auto directory = std::make_shared<Directory>(next_id_++, name);
+  directory->set_usage(0, 0, 0);
+  directories_[name] = std::move(directory);
+  return {};
+}
+
+OsStatus PlainStore::remove(const std::string& name) {
+  NodePtr node;
+  {
+    const ExclusiveLock exclusive = tree_.exclusive();
+    const DirectoryPtr directory = find(name);
+    if (directory == nullptr) return tl::unexpected(ENOENT);
+    if (::unlinkat(root(), name.c_str(), AT_REMOVEDIR) != 0) return failed();
+    node = tree_.find(directory, "");
+    if (node != nullptr) node->gone = true;
+    const MutexLock lock(mutex_);
+    directories_.erase(name);
+  }
+  if (node != nullptr) listener_->on_gone(node);
+  return {};
+}
+
+OsStatus PlainStore::rename(const std::string& name, const std::string& to) {
+  const ExclusiveLock exclusive = tree_.exclusive();
+  if (find(to) != nullptr) return tl::unexpected(EEXIST);
+  if (::renameat(root(), name.c_str(), root(), to.c_str()) != 0) return failed();
+  const MutexLock lock(mutex_);
+  auto node = directories_.extract(name);
+  node.mapped()->set_name(to);
+  node.key() = to;
+  directories_.insert(std::move(node));
+  return {};
+}
+
+bool PlainStore::is_incomplete(const std::string& path, std::uint64_t inode) const {
+  return !files_.is_open(inode) && !read_record(absolute(path));
+}
+
+bool PlainStore::is_incomplete(const DirectoryPtr& top, const FoundFile& file) {
+  return is_incomplete(top->name() + "/" + file.path, file.status.st_ino);
+}
+
+Leaving PlainStore::leaving(const DirectoryPtr& top, const std::string& path) const {
+  struct stat file {};
+  if (::fstatat(root(), path.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return {};
+  if (!S_ISREG(file.st_mode)) return {};
+  return {top, counted_bytes(static_cast<std::uint64_t>(file.st_size)), files_.find(file.st_ino)};
+}
+
+void Leaving::gone() const {
+  if (top == nullptr) return;
+  const std::uint64_t counted = open != nullptr ? open->uncount() : bytes;
+  top->add(-static_cast<std::int64_t>(counted), -1);
+}
+
+void PlainStore::drop(const NodePtr& node, std::uint64_t inode, Loss loss) {
+  std::string below;
+  {
+    const SharedLock shared = tree_.shared();
+    if (node->gone) return;
+    below = Tree::path(*node).substr(node->top->name().size() + 1);
+  }
+  lose(node->top, below, inode, 0, loss);
+}
+
+bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,
+                      std::int64_t accessed, Loss loss) {
+  NodePtr node;
+  std::string path;
+  std::uint64_t bytes = 0;
+  {
+    const ExclusiveLock exclusive = tree_.exclusive();
+    struct stat file {};
+    path = top->name() + "/" + path_below;
+    if (::fstatat(root(), path.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    if (file.st_ino != inode || !S_ISREG(file.st_mode) || files_.is_open(inode)) return false;
+    if (loss == Loss::kEvicted && nanoseconds(file.st_atim) != accessed) return false;
+    if (loss == Loss::kIncomplete && read_record(absolute(path))) return false;
+    bytes = static_cast<std::uint64_t>(file.st_size);
+    const Leaving file_leaving = leaving(top, path);
+    if (::unlinkat(root(), path.c_str(), 0) != 0) {
+      spdlog::error("{}: cannot be removed: {}", absolute(path), std::strerror(errno));
+      return false;
+    }
+    if (loss != Loss::kIncomplete) file_leaving.gone();  // those were never counted
+    node = tree_.find(top, path_below);
+    if (node != nullptr) tree_.remove(*node->parent, node->name);
+  }
+  switch (loss) {
+    case Loss::kEvicted:
+      top->evicted(bytes);
+      break;
+    case Loss::kCorrupt:
+      top->found_corrupt();
+      spdlog::error("{}: dropped: its bytes are not those of its checksum", path);
+      break;
+    case Loss::kIncomplete:
+      top->found_incomplete();
+      spdlog::warn("{}: dropped: it was being written when a daemon died", path);
+      break;
+  }
+  if (node != nullptr) listener_->on_gone(node);
+  return true;
+}
+
+Verification PlainStore::verify(const DirectoryPtr& directory) {
+  Verification out;
+  const std::atomic<bool> never{false};
+  const Status status = scan(root(), directory->name(), never, [&](const FoundFile& found) {
+    OpenFile::Comparison comparison{};
+    std::uint64_t inode = 0;
+    {
+      OsResult<Opened> file = [&] {
+        const SharedLock shared = tree_.shared();
+        return files_.open(root(), directory->name() + "/" + found.path, Access::kRead, directory);
+      }();
+      if (!file) return;  // it went
+      ++out.files;
+      out.bytes += static_cast<std::uint64_t>(found.status.st_size);
+      inode = (*file)->inode();
+      comparison = (*file)->read_and_compare();
+      if (comparison == OpenFile::Comparison::kNoChecksum) files_.want_checksum(file->file());
+    }
+    if (comparison != OpenFile::Comparison::kOther) return;
+    if (lose(directory, found.path, inode, 0, Loss::kCorrupt)) out.bad.push_back(found.path);
+  });
+  if (!status) spdlog::error("plain directories: {}", status.error().message);
+  return out;
+}
+
+}  // namespace kvfs::plain

@@ -1,0 +1,108 @@
+// PlainStore::open(): whose a directory is, and what is in it from earlier lives.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+
+#include "fs/plain/plain_store.h"
+
+namespace kvfs::plain {
+namespace {
+
+constexpr const char* kMarker = "kvfs-plain";  // says whose it is; locked by the daemon
+constexpr const char* kQuotaAttribute = "user.kvfs.quota";
+
+Result<UniqueFd> take(const std::string& directory) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) return fail(Code::kIo, fmt::format("plain_dir: {}: {}", directory, error.message()));
+  const std::string marker = directory + "/" + kMarker;
+  if (!fs::exists(marker, error) && !fs::is_empty(directory, error)) {
+    return fail(Code::kInvalid,
+                fmt::format("plain_dir: {} has files in it that are not kvfs's: name an empty "
+                            "directory, or one that is not there yet",
+                            directory));
+  }
+  UniqueFd lock(::open(marker.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock.valid()) return fail_errno(errno, "plain_dir: opening " + marker);
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(Code::kBusy, fmt::format("plain_dir: {}: another daemon has it", directory));
+  return lock;
+}
+
+Status check_attributes(int marker, const std::string& directory) {
+  if (::fsetxattr(marker, "user.kvfs.format", "1", 1, 0) == 0) return {};
+  return fail(Code::kInvalid,
+              fmt::format("plain_dir: {}: the file system there has no extended attributes ({}): "
+                          "name a directory on another one",
+                          directory, std::strerror(errno)));
+}
+
+Result<UniqueFd> open_root(const std::string& directory) {
+  const std::string path = directory + "/files";
+  // Whoever may read what is decided by the modes of what is in it, through the mount only.
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    return fail_errno(errno, "plain_dir: making " + path);
+  UniqueFd root(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root.valid()) return fail_errno(errno, "plain_dir: opening " + path);
+  return root;
+}
+
+std::uint64_t stored_quota(const std::string& path) {
+  char text[32];
+  const ssize_t bytes = ::lgetxattr(path.c_str(), kQuotaAttribute, text, sizeof(text));
+  std::uint64_t quota = 0;
+  if (bytes > 0) std::from_chars(text, text + bytes, quota);
+  return quota;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PlainStore>> PlainStore::open(const PlainOptions& options) {
+  auto lock = take(options.directory);
+  if (!lock) return pass(std::move(lock));
+  if (auto status = check_attributes(lock->get(), options.directory); !status)
+    return pass(std::move(status));
+  auto root = open_root(options.directory);
+  if (!root) return pass(std::move(root));
+  std::unique_ptr<PlainStore> store(new PlainStore(std::move(*lock), std::move(*root), options));
+  store->load_directories();
+  return store;
+}
+
+void PlainStore::load_directories() {
+  std::error_code error;
+  const MutexLock lock(mutex_);
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    if (!entry.is_directory(error) || entry.is_symlink(error)) continue;
+    auto directory = std::make_shared<Directory>(next_id_++, entry.path().filename().string());
+    directory->set_quota(stored_quota(entry.path()));
+    directories_[directory->name()] = std::move(directory);
+  }
+}
+
+OsStatus PlainStore::set_quota(const DirectoryPtr& directory, std::uint64_t bytes) {
+  const std::string text = std::to_string(bytes);
+  {
+    const SharedLock shared = tree_.shared();
+    const std::string path = absolute(directory->name());
+    const int done = bytes == 0
+                         ? ::lremovexattr(path.c_str(), kQuotaAttribute)
+                         : ::lsetxattr(path.c_str(), kQuotaAttribute, text.data(), text.size(), 0);
+    if (done != 0 && !(bytes == 0 && errno == ENODATA)) return tl::unexpected(errno);
+  }
+  directory->set_quota(bytes);
+  evictor_.look();
+  return {};
+}
+
+}  // namespace kvfs::plain

@@ -1,0 +1,68 @@
+#include "fs/plain/record.h"
+
+#include <sys/xattr.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace kvfs::plain {
+namespace {
+
+// As it lies in the attribute.
+struct Stored {
+  std::uint32_t version;
+  std::uint32_t state;
+  std::uint64_t checksum;
+  std::uint64_t size;
+  std::int64_t modified;
+  std::uint64_t boot;
+  std::uint64_t life;
+};
+static_assert(sizeof(Stored) == 48);
+constexpr std::uint32_t kVersion = 1;
+
+std::optional<Record> parse(const Stored& stored, ssize_t bytes) {
+  if (bytes != sizeof(Stored) || stored.version != kVersion) return std::nullopt;
+  if (stored.state < 1 || stored.state > 3) return std::nullopt;
+  return Record{static_cast<Record::State>(stored.state),
+                stored.checksum,
+                stored.size,
+                stored.modified,
+                stored.boot,
+                stored.life};
+}
+
+}  // namespace
+
+std::int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1000000000 + time.tv_nsec; }
+
+bool Record::describes(const struct stat& file) const {
+  return size == static_cast<std::uint64_t>(file.st_size) && modified == nanoseconds(file.st_mtim);
+}
+
+std::optional<Record> read_record(int fd) {
+  Stored stored{};
+  const ssize_t bytes = ::fgetxattr(fd, kRecordAttribute, &stored, sizeof(stored));
+  return parse(stored, bytes);
+}
+
+std::optional<Record> read_record(const std::string& path) {
+  Stored stored{};
+  const ssize_t bytes = ::lgetxattr(path.c_str(), kRecordAttribute, &stored, sizeof(stored));
+  return parse(stored, bytes);
+}
+
+int write_record(int fd, const Record& record) {
+  const Stored stored{kVersion,        static_cast<std::uint32_t>(record.state),
+                      record.checksum, record.size,
+                      record.modified, record.boot,
+                      record.life};
+  return ::fsetxattr(fd, kRecordAttribute, &stored, sizeof(stored), 0) == 0 ? 0 : errno;
+}
+
+int clear_record(int fd) {
+  if (::fremovexattr(fd, kRecordAttribute) == 0 || errno == ENODATA) return 0;
+  return errno;
+}
+
+}  // namespace kvfs::plain

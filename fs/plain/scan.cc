@@ -1,0 +1,61 @@
+#include "fs/plain/scan.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "fs/unique_fd.h"
+
+namespace kvfs::plain {
+namespace {
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { ::closedir(directory); }
+};
+using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
+
+DirectoryStream open_directory(int root, const std::string& path) {
+  UniqueFd fd(::openat(root, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) return nullptr;
+  DIR* stream = ::fdopendir(fd.get());
+  if (stream != nullptr) static_cast<void>(fd.release());
+  return DirectoryStream(stream);
+}
+
+bool is_dot(const char* name) {
+  return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+}  // namespace
+
+Status scan(int root, const std::string& name, const std::atomic<bool>& stopping,
+            const std::function<void(const FoundFile&)>& each) {
+  Status outcome;
+  std::vector<std::string> todo{""};  // directories, below `name`
+  while (!todo.empty() && !stopping) {
+    const std::string below = std::move(todo.back());
+    todo.pop_back();
+    const DirectoryStream stream = open_directory(root, below.empty() ? name : name + "/" + below);
+    if (stream == nullptr) {
+      if (errno != ENOENT) outcome = fail_errno(errno, fmt::format("reading {}/{}", name, below));
+      continue;
+    }
+    const int fd = ::dirfd(stream.get());
+    while (const dirent* entry = ::readdir(stream.get())) {
+      if (stopping) break;
+      if (is_dot(entry->d_name)) continue;
+      struct stat status {};
+      if (::fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      const std::string path = below.empty() ? entry->d_name : below + "/" + entry->d_name;
+      if (S_ISDIR(status.st_mode)) todo.push_back(path);
+      if (S_ISREG(status.st_mode)) each({fd, entry->d_name, path, status});
+    }
+  }
+  return outcome;
+}
+
+}  // namespace kvfs::plain

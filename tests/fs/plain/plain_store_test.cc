@@ -1,0 +1,212 @@
+#include "fs/plain/plain_store.h"
+
+#include <atomic>
+#include <random>
+#include <vector>
+
+#include "tests/fs/plain/plain_fixture.h"
+
+namespace kvfs::plain {
+namespace {
+
+class PlainStoreTest : public PlainFixture {};
+
+constexpr std::uint64_t kMib = 1 << 20;
+
+Record::State state_of(const OpenFile& file) { return read_record(file.fd())->state; }
+
+TEST_F(PlainStoreTest, AFileIsRecordedWhenItsLastWriterCloses) {
+  const auto top = make("top");
+  auto first = open_file(top, "file", Access::kWrite, O_CREAT | O_EXCL);
+  auto second = open_file(top, "file", Access::kWrite);
+  ASSERT_TRUE(first && second);
+  ASSERT_EQ(first->file(), second->file()) << "one object a file";
+  first->finish();
+  EXPECT_FALSE(read_record((*second)->fd())) << "somebody still writes";
+  second->finish();
+  ASSERT_TRUE(until([&] { return state_of(**second) == Record::State::kSummed; }));
+  EXPECT_EQ((*second)->trust(), OpenFile::Trust::kWhole);
+  auto again = open_file(top, "file", Access::kWrite);
+  EXPECT_FALSE(read_record((*again)->fd()));
+  again->finish();
+}
+
+TEST_F(PlainStoreTest, AWriterWhoDiesLeavesNothing) {
+  const auto top = make("top");
+  {
+    auto abandoned = open_file(top, "file", Access::kWrite, O_CREAT | O_EXCL);
+    ASSERT_TRUE(abandoned);  // and never finished: as when the daemon ends under it
+  }
+  write(top, "whole", "bytes");
+  reopen(quota_);
+  const auto found = store_->find("top");
+  ASSERT_NE(found, nullptr);
+  ASSERT_TRUE(until([&] { return found->stats().counted; }));
+  EXPECT_FALSE(exists(found, "file"));
+  EXPECT_TRUE(exists(found, "whole"));
+  EXPECT_EQ(found->stats().incomplete_files, 1U);
+  EXPECT_EQ(found->bytes(), 4096U);
+  EXPECT_EQ(found->files(), 1U);
+}
+
+TEST_F(PlainStoreTest, WhatAnEarlierLifeRecordedIsComparedOnce) {
+  write(make("top"), "file", std::string(100000, 'x'));
+  reopen(quota_);
+  const auto top = store_->find("top");
+  auto file = open_file(top, "file", Access::kRead);
+  ASSERT_TRUE(file);
+  EXPECT_EQ((*file)->trust(), OpenFile::Trust::kReadFirst);
+  EXPECT_EQ((*file)->read_and_compare(), OpenFile::Comparison::kSame);
+  EXPECT_EQ((*file)->trust(), OpenFile::Trust::kWhole);
+}
+
+TEST_F(PlainStoreTest, OtherBytesWithTheSameTimesAreFound) {
+  write(make("top"), "file", std::string(100000, 'x'));
+  reopen(quota_);
+  const auto top = store_->find("top");
+  auto file = open_file(top, "file", Access::kRead);
+  struct stat before {};
+  ASSERT_EQ(::fstat((*file)->fd(), &before), 0);
+  ASSERT_EQ(::pwrite((*file)->fd(), "y", 1, 50000), 1);
+  const timespec times[2] = {before.st_atim, before.st_mtim};
+  ASSERT_EQ(::futimens((*file)->fd(), times), 0);
+  EXPECT_EQ((*file)->read_and_compare(), OpenFile::Comparison::kOther);
+}
+
+TEST_F(PlainStoreTest, AnotherBootTrustsOnlyWhatReachedTheDisk) {
+  const auto top = make("top");
+  const auto boot_before = [&](const std::string& name, Record::State state, bool changed) {
+    write(top, name, "bytes");
+    auto file = open_file(top, name, Access::kRead);
+    EXPECT_TRUE(until([&] { return state_of(**file) == Record::State::kSummed; }));
+    Record record = *read_record((*file)->fd());
+    record.state = state;
+    record.boot ^= 1;
+    record.life ^= 1;
+    if (changed) record.modified -= 1;
+    EXPECT_EQ(write_record((*file)->fd(), record), 0);
+    return (*file)->read_and_compare();
+  };
+  using Comparison = OpenFile::Comparison;
+  EXPECT_EQ(boot_before("closed", Record::State::kClosed, false), Comparison::kOther);
+  EXPECT_EQ(boot_before("synced", Record::State::kSynced, false), Comparison::kNoChecksum);
+  EXPECT_EQ(boot_before("synced then written", Record::State::kSynced, true), Comparison::kOther);
+  EXPECT_EQ(boot_before("summed", Record::State::kSummed, false), Comparison::kSame);
+  EXPECT_EQ(boot_before("summed then written", Record::State::kSummed, true), Comparison::kOther);
+}
+
+TEST_F(PlainStoreTest, TheOldestGoFirstAndNothingThatIsOpen) {
+  reopen(8 * kMib);
+  const auto top = make("top");
+  for (int number = 0; number < 6; ++number) {
+    write(top, std::to_string(number), std::string(kMib, 'x'));
+    set_accessed(top, std::to_string(number), 1000 - number);  // the last made is the oldest
+  }
+  ASSERT_TRUE(until([&] { return store_->checksums_queued() == 0; }));
+  const auto held = open_file(top, "5", Access::kRead);
+  write(top, "6", std::string(2 * kMib, 'x'));
+  store_->evictor().look();
+  ASSERT_TRUE(until([&] { return top->bytes() <= 7 * kMib; }));
+  EXPECT_TRUE(exists(top, "5")) << "it is open";
+  EXPECT_FALSE(exists(top, "4"));
+  EXPECT_TRUE(exists(top, "0"));
+  EXPECT_EQ(top->stats().evicted_files, 1U);
+}
+
+TEST_F(PlainStoreTest, WaitingForRoomEndsWhenThereIsSomeOrAtTheDeadline) {
+  reopen(8 * kMib);
+  const auto top = make("top");
+  write(top, "file", std::string(8 * kMib, 'x'));
+  auto held = open_file(top, "file", Access::kRead);
+  const auto soon = [] {
+    return std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+  };
+  EXPECT_FALSE(store_->evictor().wait_for_room(*top, 4096, soon()));
+  std::thread closes([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    held = OsResult<Opened>(Opened());
+  });
+  EXPECT_TRUE(store_->evictor().wait_for_room(
+      *top, 4096, std::chrono::steady_clock::now() + std::chrono::seconds(10)));
+  closes.join();
+}
+
+TEST_F(PlainStoreTest, AnotherStoreCannotHaveTheDirectory) {
+  const auto second = PlainStore::open({directory_.file("plain"), quota_});
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, Code::kBusy);
+}
+
+// What a mount does, from many threads: for the thread sanitizer, and for the counts at the end.
+TEST_F(PlainStoreTest, ThreadsCreateRenameRemoveReadAndAreEvicted) {
+  reopen(4 * kMib);
+  const auto top = make("top");
+  std::atomic<int> wrong{0};
+  const auto work = [&](unsigned seed) {
+    std::mt19937 random(seed);
+    const std::string mine = "t" + std::to_string(seed) + "-";
+    Tree& tree = store_->tree();
+    for (int turn = 0; turn < 400; ++turn) {
+      const std::string name = mine + std::to_string(random() % 12);
+      const std::string temporary = mine + "new";
+      switch (random() % 4) {
+        case 0:
+        case 1: {
+          if (!store_->evictor().wait_for_room(
+                  *top, 4096, std::chrono::steady_clock::now() + std::chrono::seconds(10))) {
+            ++wrong;
+            break;
+          }
+          store_->evictor().watch_writers();
+          write(top, temporary, std::string(64 << 10, static_cast<char>('a' + seed)));
+          const ExclusiveLock exclusive = tree.exclusive();
+          const NodePtr root = tree.top(top);
+          const NodePtr moved = tree.child(root, temporary, false);
+          const Leaving leaving = store_->leaving(top, "top/" + name);
+          // It may have been evicted already.
+          if (::renameat(store_->root(), ("top/" + temporary).c_str(), store_->root(),
+                         ("top/" + name).c_str()) != 0)
+            break;
+          leaving.gone();
+          tree.rename(root, temporary, root, name);
+          break;
+        }
+        case 2: {
+          const SharedLock shared = tree.shared();
+          const Leaving leaving = store_->leaving(top, "top/" + name);
+          if (::unlinkat(store_->root(), ("top/" + name).c_str(), 0) == 0) leaving.gone();
+          break;
+        }
+        default: {
+          auto file = open_file(top, name, Access::kRead);
+          if (!file) break;
+          char byte = 0;
+          const ssize_t got = ::pread((*file)->fd(), &byte, 1, 1000);
+          if (got != 1 || byte != static_cast<char>('a' + seed)) ++wrong;
+          if ((*file)->trust() != OpenFile::Trust::kWhole) ++wrong;
+          (*file)->touch();
+        }
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 4; ++seed) threads.emplace_back(work, seed);
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(top->stats().evicted_files, 10U);
+  ASSERT_TRUE(until([&] { return store_->checksums_queued() == 0; }));
+  std::uint64_t bytes = 0;
+  std::uint64_t files = 0;
+  const std::atomic<bool> never{false};
+  ASSERT_TRUE(until([&] { return top->bytes() <= 4 * kMib; }));
+  ASSERT_TRUE(scan(store_->root(), "top", never, [&](const FoundFile& file) {
+    bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
+    ++files;
+  }));
+  EXPECT_EQ(top->bytes(), bytes);
+  EXPECT_EQ(top->files(), files);
+  EXPECT_EQ(store_->verify(top).bad.size(), 0U);
+}
+
+}  // namespace
+}  // namespace kvfs::plain
