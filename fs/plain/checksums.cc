@@ -37,12 +37,13 @@ void Checksums::run() {
   for (;;) {
     while (files_.empty() && !stopping_) changed_.wait(lock);
     if (files_.empty() || (stopping_ && std::chrono::steady_clock::now() >= stop_by_)) return;
-    Opened file = std::move(files_.front());
-    files_.pop_front();
-    lock.unlock();
-    compute(file);
-    file = Opened();
+    {
+      const Opened file = std::move(files_.front());  // its place stays, and counts as queued
+      lock.unlock();
+      compute(file);
+    }
     lock.lock();
+    files_.pop_front();
   }
 }
 

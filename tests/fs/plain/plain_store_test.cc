@@ -158,7 +158,7 @@ TEST_F(PlainStoreTest, ThreadsCreateRenameRemoveReadAndAreEvicted) {
             break;
           }
           store_->evictor().watch_writers();
-          write(top, temporary, std::string(64 << 10, static_cast<char>('a' + seed)));
+          write(top, temporary, std::string(192 << 10, static_cast<char>('a' + seed)));
           const ExclusiveLock exclusive = tree.exclusive();
           const NodePtr root = tree.top(top);
           const NodePtr moved = tree.child(root, temporary, false);
