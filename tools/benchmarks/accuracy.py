@@ -1,14 +1,16 @@
 """accuracy.py MODEL MOUNT --text FILE...: what an encoding costs a real model, as JSON on stdout.
 
-Prompts of --context tokens are computed in BF16, their KV is stored and loaded through kvfs in each
+The KV of prompts of --context tokens is rounded to BF16, stored and loaded through kvfs in each
 encoding, and the model goes on from what came back: greedily, and once more along the tokens that it
-chose with its own KV, for the logits. MODEL is a directory that transformers loads, or one with a
+chose with the BF16 KV, for the logits. It computes in float32, so that nothing but the KV makes a
+difference. MODEL is a directory that transformers loads, or one with a
 GGUF file, of a model whose layers all keep every token; the namespaces accuracy-* stay on MOUNT.
 """
 
 import argparse
 import inspect
 import json
+import sys
 from pathlib import Path
 
 import kvfs
@@ -28,18 +30,18 @@ class Continuations:
         self.cache_name = "cache" if "cache" in known else "past_key_values"
         self.tokens = torch.tensor(tokens)
         cache = DynamicCache()
-        self.forward(self.tokens[:, :-1], cache)
-        self.kv = [(layer.keys, layer.values) for layer in cache.layers]
+        self.forward(self.tokens[:, :-1], cache, logits_to_keep=1)
+        self.kv = [(layer.keys.bfloat16(), layer.values.bfloat16()) for layer in cache.layers]
         self.chosen = self.greedy(self.kv)
         self.logits = self.along(self.kv, self.chosen)
 
     @torch.inference_mode()
-    def forward(self, tokens, cache):
-        name = {self.cache_name: cache}
-        return self.model(input_ids=tokens, use_cache=True, **name).logits.float()
+    def forward(self, tokens, cache, **more):
+        more[self.cache_name] = cache
+        return self.model(input_ids=tokens, use_cache=True, **more).logits
 
     def greedy(self, kv) -> torch.Tensor:
-        cache, feed, chosen = DynamicCache(kv), self.tokens[:, -1:], []
+        cache, feed, chosen = cache_of(kv), self.tokens[:, -1:], []
         while len(chosen) < self.steps:
             feed = self.forward(feed, cache)[:, -1:].argmax(-1)
             chosen.append(feed)
@@ -48,7 +50,11 @@ class Continuations:
     def along(self, kv, chosen) -> torch.Tensor:
         """Logits of every step, had these tokens been chosen."""
         feed = torch.cat([self.tokens[:, -1:], chosen[:, :-1]], 1)
-        return self.forward(feed, DynamicCache(kv))
+        return self.forward(feed, cache_of(kv))
+
+
+def cache_of(kv) -> DynamicCache:
+    return DynamicCache([(keys.float(), values.float()) for keys, values in kv])
 
 
 def through(namespace, tokens: torch.Tensor, kv):
@@ -115,7 +121,7 @@ def namespace_of(mount, model, encoding: str):
     heads = c.num_key_value_heads
     dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     group = kvfs.Group(c.num_hidden_layers, heads, dim)
-    geometry = kvfs.Geometry("accuracy", model.dtype, group, encoding=encoding)
+    geometry = kvfs.Geometry("accuracy", torch.bfloat16, group, encoding=encoding)
     name = f"accuracy-{encoding}"
     kvfs.create_namespace(mount, name, geometry)
     return kvfs.open(mount, name, geometry)
@@ -135,6 +141,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     arguments = parser.parse_args()
     model, tokenizer = load(arguments.model)
+    model = model.float()
     cuts = list(prompts(tokenizer, arguments.text, arguments.context))
     if len(cuts) < arguments.continuations:
         parser.error(f"the texts have {len(cuts)} prompts of {arguments.context} tokens only")
@@ -147,6 +154,7 @@ def main() -> None:
         for name, namespace in namespaces.items():
             kv = through(namespace, reference.tokens[:, :-1], reference.kv)
             scores[name].add(reference, kv)
+        print(f"{first + len(reference.tokens)} continuations", file=sys.stderr, flush=True)
     for name, namespace in namespaces.items():
         stats = Path(arguments.mount) / namespace.name / ".kvfs/stats.json"
         print(json.dumps(scores[name].row(name, json.loads(stats.read_text())["ratio"])))
