@@ -348,6 +348,7 @@ def test_fio_verifies_what_it_wrote(here, engine):
         "--numjobs=2",
         "--verify=crc32c",
         "--do_verify=1",
+        "--verify_state_save=0",
         "--verify_fatal=1",
     )
 
