@@ -9,7 +9,7 @@ import pytest
 def directory(daemon):
     path = daemon.mount / "of-an-engine"
     path.mkdir()
-    os.setxattr(path, "user.kvfs.quota", b"64MiB")
+    os.setxattr(path, "user.kvfs.quota", b"16MiB")
     (path / "chunk").write_bytes(b"bytes" * 1000)
     (path / "chunk").read_bytes()
     yield path
@@ -21,7 +21,7 @@ def directory(daemon):
 def test_status_shows_them(on_mount, directory):
     out = on_mount("status").out
     line = next(line for line in out.splitlines() if line.startswith(directory.name))
-    assert "64 MiB" in line
+    assert "16 MiB" in line
     assert "100.0 %" in line  # of the files that were looked for
     shown = on_mount("status", "--json").json["plain"]["directories"]
     assert [one["name"] for one in shown] == [directory.name]
