@@ -39,9 +39,10 @@ Status scan(int root, const std::string& name, const std::atomic<bool>& stopping
   while (!todo.empty() && !stopping) {
     const std::string below = std::move(todo.back());
     todo.pop_back();
-    const DirectoryStream stream = open_directory(root, below.empty() ? name : name + "/" + below);
+    const std::string path_below = below.empty() ? name : fmt::format("{}/{}", name, below);
+    const DirectoryStream stream = open_directory(root, path_below);
     if (stream == nullptr) {
-      if (errno != ENOENT) outcome = fail_errno(errno, fmt::format("reading {}/{}", name, below));
+      if (errno != ENOENT) outcome = fail_errno(errno, fmt::format("reading {}", path_below));
       continue;
     }
     const int fd = ::dirfd(stream.get());
