@@ -116,7 +116,13 @@ void DaemonProcess::end(int signal) {
 }
 
 void DaemonProcess::stop() { end(SIGTERM); }
-void DaemonProcess::freeze() { ::kill(pid_, SIGSTOP); }
+void DaemonProcess::freeze() {
+  ::kill(pid_, SIGSTOP);
+  // Its threads go on until the signal has reached one of them.
+  siginfo_t stopped{};
+  if (::waitid(P_PID, static_cast<id_t>(pid_), &stopped, WSTOPPED) != 0)
+    throw std::runtime_error("waiting for the daemon to stop");
+}
 void DaemonProcess::kill() { end(SIGKILL); }
 void DaemonProcess::lose_memory() {
   const std::string tmpfs = directory_.file("run");
