@@ -16,11 +16,10 @@
 namespace kvfs::mount {
 namespace {
 
-constexpr std::string_view kQuota = "user.kvfs.quota";
 constexpr std::size_t kMostBytes = 65536;  // of a value or a list, in Linux
 
 bool is_quota(const Inode& inode, std::string_view name) {
-  return inode.plain->parent == nullptr && name == kQuota;
+  return inode.plain->parent == nullptr && name == plain::kQuotaAttribute;
 }
 
 // Others mean something to the kernel of the machine below, or are the daemon's own.
@@ -66,7 +65,7 @@ XattrResult<std::string> list(FileSystem& fs, fuse_ino_t ino) {
        name += std::string_view(name).size() + 1) {
     if (is_users(name) && !is_quota(*subject->inode, name)) out.append(name).push_back('\0');
   }
-  if (subject->inode->plain->parent == nullptr) out.append(kQuota).push_back('\0');
+  if (subject->inode->plain->parent == nullptr) out.append(plain::kQuotaAttribute).push_back('\0');
   return out;
 }
 

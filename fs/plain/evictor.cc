@@ -100,24 +100,30 @@ void Evictor::run() {
   }
 }
 
+Evictor::Count Evictor::count(const Directory& directory,
+                              const std::function<bool(const FoundFile&)>& stays) const {
+  Count count{.changes = directory.changes()};
+  const Status status = scan(root_, directory.name(), stopping_, [&](const FoundFile& file) {
+    if (!stays(file)) return;
+    count.bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
+    ++count.files;
+  });
+  if (!status) spdlog::error("plain directories: {}", status.error().message);
+  count.whole = status.has_value() && !stopping_;
+  return count;
+}
+
 // What is made and removed meanwhile makes the sum wrong, until count_again() finds a quiet moment.
 void Evictor::first_scan() {
   const auto begin = SteadyClock::now();
   for (const DirectoryPtr& directory : target_.directories()) {
-    const std::uint64_t changes = directory->changes();
-    std::uint64_t bytes = 0;
-    std::uint64_t files = 0;
-    const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
-      if (target_.is_incomplete(directory, file) &&
-          target_.lose(directory, file.path, file.status.st_ino, 0, Loss::kIncomplete)) {
-        return;
-      }
-      bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
-      ++files;
+    const Count found = count(*directory, [&](const FoundFile& file) {
+      return !target_.is_incomplete(directory, file) ||
+             !target_.lose(directory, file.path, file.status.st_ino, 0, Loss::kIncomplete);
     });
-    if (!status) spdlog::error("plain directories: {}", status.error().message);
     if (stopping_) return;
-    if (!directory->set_usage(bytes, files, changes)) directory->add_found(bytes, files);
+    if (!directory->set_usage(found.bytes, found.files, found.changes))
+      directory->add_found(found.bytes, found.files);
   }
   count_again_at_ = SteadyClock::now() + kCountAgain + 20 * (SteadyClock::now() - begin);
 }
@@ -126,14 +132,8 @@ void Evictor::count_again() {
   const auto begin = SteadyClock::now();
   for (const DirectoryPtr& directory : target_.directories()) {
     if (directory->exact()) continue;
-    const std::uint64_t changes = directory->changes();
-    std::uint64_t bytes = 0;
-    std::uint64_t files = 0;
-    const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
-      bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
-      ++files;
-    });
-    if (status && !stopping_) directory->set_usage(bytes, files, changes);
+    const Count found = count(*directory, [](const FoundFile&) { return true; });
+    if (found.whole) directory->set_usage(found.bytes, found.files, found.changes);
   }
   count_again_at_ = SteadyClock::now() + kCountAgain + 20 * (SteadyClock::now() - begin);
 }
@@ -192,21 +192,16 @@ bool Evictor::find_candidates(const DirectoryPtr& directory) {
     return a.accessed < b.accessed;
   };
   std::priority_queue<Candidate, std::vector<Candidate>, decltype(younger)> oldest(younger);
-  const std::uint64_t changes = directory->changes();
-  std::uint64_t bytes = 0;
-  std::uint64_t files = 0;
-  const Status status = scan(root_, directory->name(), stopping_, [&](const FoundFile& file) {
-    bytes += counted_bytes(static_cast<std::uint64_t>(file.status.st_size));
-    ++files;
+  const Count found = count(*directory, [&](const FoundFile& file) {
     const std::int64_t accessed = nanoseconds(file.status.st_atim);
     if (oldest.size() == kCandidates) {
-      if (accessed >= oldest.top().accessed) return;
+      if (accessed >= oldest.top().accessed) return true;
       oldest.pop();
     }
     oldest.push({file.path, file.status.st_ino, accessed});
+    return true;
   });
-  if (!status) spdlog::error("plain directories: {}", status.error().message);
-  if (status && !stopping_) directory->set_usage(bytes, files, changes);
+  if (found.whole) directory->set_usage(found.bytes, found.files, found.changes);
   auto& candidates = candidates_[directory->id()];
   for (; !oldest.empty(); oldest.pop()) candidates.push_front(oldest.top());
   return !candidates.empty() && !stopping_;

@@ -77,7 +77,15 @@ class Evictor {
     std::uint64_t inode;
     std::int64_t accessed;
   };
+  // What one walk over a directory found.
+  struct Count {
+    std::uint64_t changes = 0;  // of the directory, before the walk
+    std::uint64_t bytes = 0, files = 0;
+    bool whole = false;  // nothing cut it short
+  };
   void run();
+  // Counts the files that `stays` says true of.
+  Count count(const Directory& directory, const std::function<bool(const FoundFile&)>& stays) const;
   bool wait_for_work(bool writers);
   void first_scan();
   void relieve();

@@ -20,6 +20,9 @@
 
 namespace kvfs::plain {
 
+// Of a plain directory, below as on the mount: its own quota.
+inline constexpr const char* kQuotaAttribute = "user.kvfs.quota";
+
 struct PlainOptions {
   std::string directory;    // made where it is missing; nobody else's files may be in it
   std::uint64_t quota = 0;  // of all plain directories together

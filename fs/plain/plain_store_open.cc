@@ -18,7 +18,6 @@ namespace kvfs::plain {
 namespace {
 
 constexpr const char* kMarker = "kvfs-plain";  // says whose it is; locked by the daemon
-constexpr const char* kQuotaAttribute = "user.kvfs.quota";
 
 Result<UniqueFd> take(const std::string& directory) {
   namespace fs = std::filesystem;
