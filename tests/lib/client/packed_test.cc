@@ -13,8 +13,8 @@
 #include <random>
 
 #include "tests/lib/client/canonical_cache.h"
+#include "tests/lib/client/encoded_namespace.h"
 #include "tests/lib/client/engine_cache.h"
-#include "tests/support/mounted.h"
 
 namespace kvfs::test {
 namespace {
@@ -36,7 +36,7 @@ kvfs_geometry packed_geometry(std::uint32_t window = 0) {
 // pages of 4096 instead of twenty.
 constexpr std::uint64_t kSlot = 61440;
 
-class Packed : public Mounted, public ::testing::WithParamInterface<bool> {
+class Packed : public EncodedNamespace, public ::testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
     Mounted::SetUp();
@@ -44,35 +44,6 @@ class Packed : public Mounted, public ::testing::WithParamInterface<bool> {
     Client::create_namespace(mount(), "ns", packed_geometry());
   }
   [[nodiscard]] Client open() const { return {mount(), "ns", {.force_fallback = GetParam()}}; }
-  static kvfs_commit_result store(Client& client, const std::vector<std::int32_t>& tokens,
-                                  const Values& values) {
-    const auto blocks = static_cast<std::uint32_t>(tokens.size() / kTokens);
-    Cache cache(blocks);
-    cache.fill(values);
-    Reservation reservation = client.reserve({tokens});
-    const kvfs_range range = reservation.range();
-    reservation.store({range.first_block, range.count}, cache.pages());
-    return reservation.commit();
-  }
-  static void expect_loads(Client& client, const std::vector<std::int32_t>& tokens,
-                           const Values& values) {
-    auto [lease, match] = client.acquire(Prompt{tokens});
-    ASSERT_EQ(match.blocks, tokens.size() / kTokens);
-    Cache loaded(match.blocks);
-    lease->load({0, match.blocks}, loaded.pages());
-    EXPECT_TRUE(loaded.holds(values));
-  }
-  [[nodiscard]] nlohmann::json stats() const {
-    return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"));
-  }
-  [[nodiscard]] std::string file_of(const kvfs_key& key) const {
-    char name[33];
-    std::snprintf(name, sizeof(name), "%016lx%016lx", key.hi, key.lo);
-    return mount() + "/ns/" + name + ".safetensors";
-  }
-  [[nodiscard]] DaemonProcess& daemon() const {
-    return const_cast<Packed*>(this)->Mounted::daemon();
-  }
 };
 
 TEST_P(Packed, LoadsBitForBitOutOfFewerBytes) {
@@ -122,18 +93,7 @@ TEST_P(Packed, AFileShowsTheNumbers) {
   EXPECT_EQ(std::memcmp(mapped, content.data(), content.size()), 0);
   ::munmap(mapped, content.size());
   ::close(file);
-  // Past the page cache, anywhere and of any size.
-  const int direct = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  ASSERT_GE(direct, 0);
-  std::mt19937 random(4);
-  for (int round = 0; round < 100; ++round) {
-    const std::size_t from = random() % content.size();
-    std::string part(std::min<std::size_t>(1 + random() % 300000, content.size() - from), '\0');
-    ASSERT_EQ(::pread(direct, part.data(), part.size(), static_cast<off_t>(from)),
-              static_cast<ssize_t>(part.size()));
-    ASSERT_TRUE(content.compare(from, part.size(), part) == 0) << from << " + " << part.size();
-  }
-  ::close(direct);
+  expect_reads_anywhere(path, content);
 }
 
 TEST_P(Packed, AFileCopiedOutComesBackIn) {
@@ -144,12 +104,6 @@ TEST_P(Packed, AFileCopiedOutComesBackIn) {
   std::string content = read_file(path);
   std::filesystem::remove(path);
   ASSERT_EQ(client.match({tokens}).blocks, 0U);
-  const auto import = [](const std::string& name, const std::string& bytes) {
-    const int file = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    EXPECT_GE(file, 0);
-    EXPECT_EQ(::write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-    return ::close(file) == 0 ? 0 : errno;
-  };
   std::string damaged = content;
   damaged[offset_of(content, "kv") + 100000] ^= 1;
   // Under a name of its own: the kernel forgets a refused file a moment after its close.

@@ -1,6 +1,5 @@
 // Quantized namespaces from end to end: what comes back, in every way, is what the definition of
 // the encoding makes of the numbers, out of half the bytes.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -12,9 +11,9 @@
 #include <limits>
 
 #include "tests/lib/client/canonical_cache.h"
+#include "tests/lib/client/encoded_namespace.h"
 #include "tests/lib/client/engine_cache.h"
 #include "tests/lib/client/quantized_numbers.h"
-#include "tests/support/mounted.h"
 
 namespace kvfs::test {
 namespace {
@@ -35,7 +34,7 @@ float value_of(std::uint16_t bits) {
   return value;
 }
 
-class Quantized : public Mounted, public ::testing::WithParamInterface<Way> {
+class Quantized : public EncodedNamespace, public ::testing::WithParamInterface<Way> {
  protected:
   void SetUp() override {
     Mounted::SetUp();
@@ -51,31 +50,6 @@ class Quantized : public Mounted, public ::testing::WithParamInterface<Way> {
   }
   [[nodiscard]] Client open() const {
     return {mount(), "ns", {.force_fallback = GetParam().fallback}};
-  }
-  static kvfs_commit_result store(Client& client, const std::vector<std::int32_t>& tokens,
-                                  const Values& values) {
-    Cache cache(tokens.size() / kTokens);
-    cache.fill(values);
-    Reservation reservation = client.reserve({tokens});
-    const kvfs_range range = reservation.range();
-    reservation.store({range.first_block, range.count}, cache.pages());
-    return reservation.commit();
-  }
-  static void expect_loads(Client& client, const std::vector<std::int32_t>& tokens,
-                           const Values& values) {
-    auto [lease, match] = client.acquire(Prompt{tokens});
-    ASSERT_EQ(match.blocks, tokens.size() / kTokens);
-    Cache loaded(match.blocks);
-    lease->load({0, match.blocks}, loaded.pages());
-    EXPECT_TRUE(loaded.holds(values));
-  }
-  [[nodiscard]] nlohmann::json stats() {
-    return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"));
-  }
-  [[nodiscard]] std::string file_of(const kvfs_key& key) const {
-    char name[33];
-    std::snprintf(name, sizeof(name), "%016lx%016lx", key.hi, key.lo);
-    return mount() + "/ns/" + name + ".safetensors";
   }
 };
 
@@ -131,18 +105,7 @@ TEST_P(Quantized, AFileShowsNumbersAndScales) {
     ASSERT_EQ(std::memcmp(tensor("errors") + head * kPlanes * 4, stored + kErrorsAt, kPlanes * 4),
               0);
   }
-  // Past the page cache, anywhere and of any size.
-  const int direct = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  ASSERT_GE(direct, 0);
-  std::mt19937 random(4);
-  for (int round = 0; round < 100; ++round) {
-    const std::size_t from = random() % content.size();
-    std::string part(std::min<std::size_t>(1 + random() % 300000, content.size() - from), '\0');
-    ASSERT_EQ(::pread(direct, part.data(), part.size(), static_cast<off_t>(from)),
-              static_cast<ssize_t>(part.size()));
-    ASSERT_TRUE(content.compare(from, part.size(), part) == 0) << from << " + " << part.size();
-  }
-  ::close(direct);
+  expect_reads_anywhere(path, content);
 }
 
 TEST_P(Quantized, AFileCopiedOutComesBackIn) {
@@ -154,12 +117,6 @@ TEST_P(Quantized, AFileCopiedOutComesBackIn) {
   const std::string content = read_file(path);
   std::filesystem::remove(path);
   ASSERT_EQ(client.match({tokens}).blocks, 0U);
-  const auto import = [](const std::string& name, const std::string& bytes) {
-    const int file = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    EXPECT_GE(file, 0);
-    EXPECT_EQ(::write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-    return ::close(file) == 0 ? 0 : errno;
-  };
   for (const char* name : {"kv", "scales", "errors"}) {
     std::string damaged = content;
     damaged[offset_of(content, name) + 30] ^= 1;
