@@ -33,8 +33,9 @@ class PlainFixture : public testing::Test, public PlainListener {
     store_ = std::move(*opened);
     store_->start(*this);
   }
+  void stop() { store_->stop(std::chrono::steady_clock::now() + std::chrono::seconds(5)); }
   void close() {
-    if (store_ != nullptr) store_->stop(std::chrono::steady_clock::now() + std::chrono::seconds(5));
+    if (store_ != nullptr) stop();
     store_.reset();
   }
   void reopen(std::uint64_t quota) {
