@@ -1,13 +1,17 @@
-"""kvfs.sglang below SGLang's own memory pools, host pools and back end factory, on a real mount.
+"""kvfs.sglang below SGLang's own memory pools, host pools and back end factory, on a real mount; and
+SGLang's file back end, unmodified, on a plain directory of one.
 
 SGLang's server does not run without a GPU; these parts of it do. What its cache controller does
 with a back end is done here by hand: write pages, ask for a prefix, read it into other pages.
 """
 
 import json
+import multiprocessing
+import os
 import time
 
 import pytest
+from support.plain_directories import settled, statistics, until
 
 sglang = pytest.importorskip("sglang")
 torch = pytest.importorskip("torch")
@@ -279,3 +283,76 @@ def test_beside_the_file_back_end(make_daemon, tmp_path, capsys):
         print(f"{1e3 * writes[0]:.0f} / {1e3 * writes[1]:.0f} ms", end=", ")
         print(f"read in {1e3 * file_read:.0f} / {1e3 * kvfs_read:.0f} ms")
     kvfs.close()
+
+
+def file_back_end(path, pool):
+    """SGLang's own, as its controller makes one of `--hicache-storage-backend file`."""
+    config = config_of(pool, {"file_storage_path": str(path)})
+    storage = StorageBackendFactory.create_backend("file", config, pool)
+    storage.register_mem_pool_host(pool)
+    return storage
+
+
+def read_by_file(path, keys, bits_there):
+    """In a process of its own: every page is there, and is what was written."""
+    pool = host_pool("page_first")
+    storage = file_back_end(path, pool)
+    assert storage.batch_exists_v2(keys).kv_hit_pages == len(keys)
+    got = storage.batch_get(keys, [pool.get_dummy_flat_data_page() for _ in keys])
+    for page, there in zip(got, bits_there, strict=True):
+        assert torch.equal(bits(page), torch.from_numpy(there))
+
+
+def plain_directory(daemon, name, quota):
+    path = daemon.mount / name
+    path.mkdir()
+    os.setxattr(path, "user.kvfs.quota", quota)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain_daemon(make_daemon):
+    return make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "256MiB"])
+
+
+def test_the_file_back_end_finds_its_pages_in_another_process(plain_daemon):
+    path = plain_directory(plain_daemon, "sglang", b"64MiB")
+    pool = host_pool("page_first")
+    storage = file_back_end(path, pool)
+    keys = keys_of(12, 8)
+    pages = pages_of(pool, range(8))
+    assert storage.batch_set(keys, pages)
+    reader = multiprocessing.get_context("spawn").Process(
+        target=read_by_file, args=(path, keys, [page.numpy() for page in pages])
+    )
+    reader.start()
+    reader.join(120)
+    assert reader.exitcode == 0
+    settled(plain_daemon)
+    stats = statistics(plain_daemon, path.name)
+    assert (stats["files"], stats["hits"]) == (len(keys), len(keys))
+
+
+def test_the_file_back_end_within_a_quota(plain_daemon):
+    """Three times what fits: every page is taken, what is found is what was written."""
+    path = plain_directory(plain_daemon, "sglang-small", b"16MiB")
+    pool = host_pool("page_first", slots=48 * 64, page=64, layers=8, heads=8, dim=64)
+    storage = file_back_end(path, pool)
+    keys = [f"{number:064x}" for number in range(48)]  # of 1 MiB each
+    found = 0
+    for turn in [*range(48), *reversed(range(48))]:
+        page = pool.get_data_page(turn * 64, flat=True)
+        got = None
+        if storage.exists(keys[turn]):
+            got = storage.get(keys[turn], pool.get_dummy_flat_data_page())
+        if got is None:
+            assert storage.set(keys[turn], page)
+        else:
+            assert torch.equal(bits(got), bits(page))
+            found += 1
+    assert found >= 8
+    settled(plain_daemon)
+    until(lambda: statistics(plain_daemon, path.name)["bytes"] <= 16 << 20)
+    lost = statistics(plain_daemon, path.name)["evictions"]
+    assert lost["files"] >= 48
+    assert lost["corrupt"] == lost["incomplete"] == 0

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from plain import settled, statistics, until
+from support.plain_directories import settled, statistics, until
 
 MIB = 1 << 20
 

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from plain import below, drop_page_cache, refused, settled, statistics, until
+from plain import below, drop_page_cache, refused
+from support.plain_directories import settled, statistics, until
 
 MIB = 1 << 20
 

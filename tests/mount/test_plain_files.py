@@ -13,8 +13,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from plain import direct_read, direct_write, refused, rename_noreplace, settled
+from plain import direct_read, direct_write, refused, rename_noreplace
 from populate import create_namespace, run
+from support.plain_directories import settled
 
 MIB = 1 << 20
 

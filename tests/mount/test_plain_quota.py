@@ -6,8 +6,9 @@ import threading
 import time
 
 import pytest
-from plain import direct_write, refused, settled, statistics, until
+from plain import direct_write, refused
 from populate import run
+from support.plain_directories import settled, statistics, until
 
 MIB = 1 << 20
 QUOTA = 32 * MIB
