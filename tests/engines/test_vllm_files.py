@@ -4,7 +4,7 @@ import os
 
 import pytest
 from engine_runs import tokens_of
-from support.plain_directories import settled, statistics
+from support.plain_directories import settled, statistics, until
 
 BLOCK = 128  # vLLM's on a CPU
 ANSWER = 24
@@ -29,10 +29,23 @@ def prompt(model):
 
 
 @pytest.fixture(scope="module")
-def plain(run_engine, prompt):
+def others(model):
+    tokens = tokens_of(model)
+    return [tokens[begin : begin + 300] for begin in range(100, 1300, 200)]
+
+
+def generate(prompts) -> dict:
+    return {
+        f"other{number}": {"generate": prompt, "max_tokens": ANSWER}
+        for number, prompt in enumerate(prompts)
+    }
+
+
+@pytest.fixture(scope="module")
+def without(run_engine, prompt, others):
     """Without any connector: what the tokens must be."""
-    steps = {"answer": {"generate": prompt, "max_tokens": ANSWER}}
-    return run_engine("plain", None, steps).results().answer
+    steps = {"answer": {"generate": prompt, "max_tokens": ANSWER}} | generate(others)
+    return run_engine("plain", None, steps).results()
 
 
 def example(path) -> dict:
@@ -47,18 +60,80 @@ def example(path) -> dict:
 WHOLE = {"max_num_batched_tokens": 4096}
 
 
-def test_example_connector(run_engine, daemon, prompt, plain, capsys):
+def test_example_connector(run_engine, daemon, prompt, others, without, capsys):
+    """The second process has a quota smaller than what it writes. It does not ask for what that
+    evicts: this connector takes a prompt for stored as long as its directory is there."""
     path = directory(daemon, "example")
-    steps = {"answer": {"generate": prompt, "max_tokens": ANSWER}}
-    stored, loaded = (
-        run_engine(name, None, steps, transfer=example(path), **WHOLE).results().answer
-        for name in ("example-stored", "example-loaded")
-    )
-    assert stored["tokens"] == loaded["tokens"] == plain["tokens"]
-    assert (stored["cached"], loaded["cached"]) == (0, len(prompt) // BLOCK * BLOCK)
+    answer = {"generate": prompt, "max_tokens": ANSWER}
+    steps = {"answer": answer}
+    options = {"transfer": example(path)} | WHOLE
+    stored = run_engine("example-stored", None, steps, **options).results().answer
     settled(daemon)
-    assert statistics(daemon, path.name)["hits"] >= 30  # a file a layer
-    show(capsys, "ExampleConnector", stored, loaded)
+    before = statistics(daemon, path.name)
+    quota = before["bytes"] * 3 // 2
+    os.setxattr(path, "user.kvfs.quota", str(quota).encode())
+    last = {"generate": others[-1], "max_tokens": ANSWER}
+    steps |= generate(others) | {"forgotten": {"forget": None}, "last": last}
+    loaded = run_engine("example-loaded", None, steps, **options).results()
+    assert stored["tokens"] == loaded.answer["tokens"] == without.answer["tokens"]
+    assert (stored["cached"], loaded.answer["cached"]) == (0, len(prompt) // BLOCK * BLOCK)
+    assert_same_answers(loaded, without, others)
+    assert loaded.last["tokens"] == getattr(without, f"other{len(others) - 1}")["tokens"]
+    assert loaded.last["cached"] == len(others[-1]) // BLOCK * BLOCK
+    assert_within(daemon, path, quota, hits=before["hits"] + 30)  # a file a layer
+    show(capsys, "ExampleConnector", stored, loaded.answer)
+
+
+def assert_same_answers(results, without, others):
+    for number in range(len(others)):
+        name = f"other{number}"
+        assert getattr(results, name)["tokens"] == getattr(without, name)["tokens"]
+
+
+def assert_within(daemon, path, quota, hits):
+    settled(daemon)
+    until(lambda: statistics(daemon, path.name)["bytes"] <= quota)
+    stats = statistics(daemon, path.name)
+    assert stats["hits"] >= hits
+    assert stats["evictions"]["files"] >= 4
+    assert stats["evictions"]["corrupt"] == stats["evictions"]["incomplete"] == 0
+
+
+def tiering(path) -> dict:
+    """Host memory for 16 blocks, and files."""
+    return {
+        "kv_connector": "OffloadingConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {
+            "spec_name": "TieringOnCpu",
+            "spec_module_path": "tiering_on_cpu",
+            "cpu_bytes_to_use": 96 * MIB,
+            "secondary_tiers": [{"type": "fs", "root_dir": str(path)}],
+        },
+    }
+
+
+def test_fs_tier(run_engine, daemon, prompt, others, without, capsys):
+    """The second process has a quota smaller than what it writes, and comes back to its first
+    prompt when the oldest files of that are gone."""
+    path = directory(daemon, "tiering")
+    answer = {"generate": prompt, "max_tokens": ANSWER}
+    steps = {"answer": answer}
+    stored = run_engine("fs-stored", None, steps, transfer=tiering(path)).results().answer
+    settled(daemon)
+    blocks = len(prompt) // BLOCK
+    before = statistics(daemon, path.name)
+    assert before["files"] >= blocks
+    quota = before["bytes"] * 3 // 2
+    os.setxattr(path, "user.kvfs.quota", str(quota).encode())
+    steps |= generate(others) | {"forgotten": {"forget": None}, "again": answer}
+    loaded = run_engine("fs-loaded", None, steps, transfer=tiering(path)).results()
+    assert stored["tokens"] == loaded.answer["tokens"] == without.answer["tokens"]
+    assert (stored["cached"], loaded.answer["cached"]) == (0, blocks * BLOCK)
+    assert_same_answers(loaded, without, others)
+    assert loaded.again["tokens"] == without.answer["tokens"]
+    assert_within(daemon, path, quota, hits=before["hits"] + blocks)
+    show(capsys, "the fs tier", stored, loaded.answer)
 
 
 def show(capsys, name, stored, loaded):
