@@ -1,4 +1,5 @@
-"""vLLM with LMCache, whose server keeps its second level on a mount by kvfs.lmcache."""
+"""vLLM with LMCache, whose server keeps its second level on a mount: by kvfs.lmcache, or by LMCache's
+own adapter for files, unmodified, in a plain directory."""
 
 import importlib.util
 import json
@@ -10,12 +11,14 @@ import time
 
 import pytest
 from engine_runs import tokens_of
+from support.plain_directories import settled, statistics, until
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lmcache") is None, reason="LMCache is not installed"
 )
 
 CHUNK = 256  # LMCache's, and two of vLLM's blocks on a CPU
+ANSWER = 24
 # LMCache's keys are Python hashes; and it tells nobody that it ran.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
 
@@ -27,16 +30,10 @@ def free_port() -> int:
 
 
 class Server:
-    """An `lmcache server` with kvfs below it."""
+    """An `lmcache server` with this second level."""
 
-    def __init__(self, mount, log):
+    def __init__(self, adapter, log):
         self.port = free_port()
-        adapter = {
-            "type": "plugin",
-            "module_path": "kvfs.lmcache",
-            "class_name": "KvfsL2Adapter",
-            "adapter_params": {"path": str(mount)},
-        }
         command = [sys.executable, "-m", "lmcache.cli.main", "server"]
         command += ["--port", self.port, "--http-port", free_port()]
         command += ["--prometheus-port", free_port(), "--chunk-size", CHUNK]
@@ -66,6 +63,15 @@ class Server:
         self._process.wait(120)
 
 
+def kvfs_on(mount) -> dict:
+    return {
+        "type": "plugin",
+        "module_path": "kvfs.lmcache",
+        "class_name": "KvfsL2Adapter",
+        "adapter_params": {"path": str(mount)},
+    }
+
+
 def transfer(port):
     return {
         "kv_connector": "LMCacheMPConnector",
@@ -77,35 +83,98 @@ def transfer(port):
     }
 
 
-def test_what_one_server_stored_the_next_one_has(run_engine, make_daemon, model, tmp_path):
-    daemon = make_daemon(dram="512MiB", nvme=None)
-    prompt = tokens_of(model)[:1100]
-    chunks = len(prompt) // CHUNK
-    steps = {"answer": {"generate": prompt, "max_tokens": 24}}
-    plain = run_engine("lmcache-plain", None, steps).results().answer
+@pytest.fixture(scope="module")
+def prompts(model):
+    """One to be found again, and others."""
+    tokens = tokens_of(model)
+    return [tokens[:1100], *(tokens[begin : begin + 600] for begin in range(100, 1300, 200))]
 
-    def run(name):
-        server = Server(daemon.mount, tmp_path / f"{name}.log").wait()
+
+@pytest.fixture(scope="module")
+def plain(run_engine, prompts):
+    """Without LMCache: what the tokens must be."""
+    return run_engine("lmcache-plain", None, generate(prompts)).results()
+
+
+def generate(prompts) -> dict:
+    return {
+        f"answer{number}": {"generate": prompt, "max_tokens": ANSWER}
+        for number, prompt in enumerate(prompts)
+    }
+
+
+@pytest.fixture
+def run(run_engine, tmp_path):
+    """run(name, adapter, prompts, stored): a server and an engine on it, until `stored` is true."""
+
+    def run_both(name, adapter, prompts, stored):
+        server = Server(adapter, tmp_path / f"{name}.log").wait()
         try:
             results = run_engine(
                 f"lmcache-{name}",
                 None,
-                steps,
+                generate(prompts),
                 transfer=transfer(server.port),
                 environment=ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
             ).results()
-            deadline = time.monotonic() + 60  # the server stores behind the request
-            while blocks(daemon) < chunks and time.monotonic() < deadline:
-                time.sleep(0.1)
+            until(stored, 60)  # the server stores behind the request
         finally:
             server.stop()
-        return results.answer
+        return results
 
-    stored, loaded = run("stored"), run("loaded")
-    assert blocks(daemon) >= chunks
+    return run_both
+
+
+def assert_found(prompt, plain, stored, loaded):
     assert stored["tokens"] == loaded["tokens"] == plain["tokens"]
     assert stored["cached"] == 0
-    assert loaded["cached"] == chunks * CHUNK
+    assert loaded["cached"] == len(prompt) // CHUNK * CHUNK
+
+
+def test_what_one_server_stored_the_next_one_has(run, make_daemon, prompts, plain):
+    daemon = make_daemon(dram="512MiB", nvme=None)
+
+    def stored():
+        return blocks(daemon) >= len(prompts[0]) // CHUNK
+
+    results = [
+        run(name, kvfs_on(daemon.mount), prompts[:1], stored).answer0
+        for name in ("stored", "loaded")
+    ]
+    assert_found(prompts[0], plain.answer0, *results)
+
+
+def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain):
+    """The second server has a quota smaller than what it writes."""
+    daemon = make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "512MiB"])
+    path = daemon.mount / "lmcache"
+    path.mkdir()
+    files = {"type": "fs", "base_path": str(path)}
+    chunks = len(prompts[0]) // CHUNK
+
+    def stored():
+        return statistics(daemon, path.name)["files"] >= chunks
+
+    first = run("files-stored", files, prompts[:1], stored).answer0
+    settled(daemon)
+    stats = statistics(daemon, path.name)
+    assert stats["hits"] == 0
+    room = 2 * stats["bytes"]
+    os.setxattr(path, "user.kvfs.quota", str(room).encode())
+
+    def evicted():
+        return statistics(daemon, path.name)["evictions"]["files"] >= chunks
+
+    results = run("files-loaded", files, prompts, evicted)
+    assert_found(prompts[0], plain.answer0, first, results.answer0)
+    for number in range(len(prompts)):
+        name = f"answer{number}"
+        assert getattr(results, name)["tokens"] == getattr(plain, name)["tokens"]
+    settled(daemon)
+    until(lambda: statistics(daemon, path.name)["bytes"] <= room)
+    stats = statistics(daemon, path.name)
+    assert stats["hits"] >= chunks
+    assert stats["evictions"]["corrupt"] == stats["evictions"]["incomplete"] == 0
 
 
 def blocks(daemon) -> int:
