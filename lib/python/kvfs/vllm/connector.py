@@ -11,6 +11,7 @@ import kvfs
 
 from . import metrics, model, versions
 from .attachment import Attachment
+from .events import Events
 from .failures import Failures
 from .messages import Load, Report, Step
 from .ranks import Follower, Leader, Share
@@ -63,6 +64,8 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         self._model: model.Model | None = None
         self._pages: list[kvfs.Pages] = []
         self._share: Share | None = None
+        self._events: Events | None = None
+        self._tells_events = versions.tells_events(vllm_config)
         self._engine_id = vllm_config.kv_transfer_config.engine_id
         self._failed_loads: list[Load] = []
         self._attachment: Attachment | None = None
@@ -88,7 +91,10 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
 
     def _attached(self, namespace) -> None:
         if self.role == base.KVConnectorRole.SCHEDULER:
-            self._scheduler = Scheduler(namespace, **self._options, null_page=versions.NULL_PAGE)
+            self._events = Events(namespace) if self._tells_events else None
+            self._scheduler = Scheduler(
+                namespace, **self._options, null_page=versions.NULL_PAGE, events=self._events
+            )
             logger.info("kvfs: %s/%s", namespace.mount, namespace.name)
         self._namespace = namespace
 
@@ -211,6 +217,11 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             report = meta.report if isinstance(meta, _WorkerMetadata) else None
             self._scheduler.learn(report, connector_output.finished_recving)
 
+    def take_events(self):
+        if self._events is None:
+            return ()
+        return versions.kv_events(self._events.take(), self._namespace.block_tokens)
+
     def get_kv_connector_stats(self):
         counts = self._scheduler.counts.take() if self._scheduler else None
         return metrics.Stats(data=counts) if counts else None
@@ -246,4 +257,4 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             self._scheduler.close()
         if self._namespace:
             self._namespace.close()
-        self._scheduler = self._namespace = None
+        self._scheduler = self._namespace = self._events = None

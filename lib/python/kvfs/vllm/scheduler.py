@@ -85,7 +85,7 @@ class Scheduler:
     likes, and the step that reuses them tells the worker to end that store first (`Step.flush`).
     """
 
-    def __init__(self, namespace, *, break_even=True, store_decode=True, null_page=0):
+    def __init__(self, namespace, *, break_even=True, store_decode=True, null_page=0, events=None):
         self._namespace = namespace
         self._block_tokens = namespace.block_tokens
         windows = [group.window for group in namespace.geometry.groups]
@@ -98,6 +98,8 @@ class Scheduler:
         self._jobs = itertools.count(1)
         self._reading: dict[int, int] = {}  # page -> the job that reads it
         self._pages_of: dict[int, list[int]] = {}  # job -> its pages
+        self._events = events  # events.Events, where somebody follows them
+        self._storing: dict[int, tuple] = {}  # job -> its request, tokens, extras, for the events
         self._begun: list[tuple[float, int]] = []  # steps under way: when, prefill tokens
         self._last_output = 0.0
         self._epoch = ""
@@ -222,6 +224,8 @@ class Scheduler:
             for page in self._pages_of.pop(job, ()):
                 if self._reading.get(page) == job:
                     del self._reading[page]
+            if self._events is not None and job in self._storing:
+                self._events.seen(*self._storing.pop(job))
         for request_id in report.lost:
             self.counts.lost_stores += 1
             if request_id in self._requests:
@@ -240,6 +244,9 @@ class Scheduler:
         for state in self._requests.values():
             state.release()
         self._requests.clear()
+        self._storing.clear()
+        if self._events is not None:
+            self._events.reset()
 
     def close(self) -> None:
         for state in self._requests.values():
@@ -265,6 +272,9 @@ class Scheduler:
             self.counts.loads += 1
             self.counts.tokens_dram += load.dram_blocks * self._block_tokens
             self.counts.tokens_lower += (load.blocks - load.dram_blocks) * self._block_tokens
+            if self._events is not None:
+                tokens = state.tokens.first(state.offered * self._block_tokens)
+                self._events.seen(state.request, tokens, state.extras)
 
     def _state(self, request) -> _Request | None:
         state = self._requests.get(request.request_id)
@@ -311,6 +321,8 @@ class Scheduler:
         state.stored = end
         read = [page for of_group in pages for page in of_group[first:].tolist()]
         self._pages_of[job] = read
+        if self._events is not None:
+            self._storing[job] = (state.request, tokens, state.extras)
         self._reading.update(dict.fromkeys(read, job))
         self._step.stores.append(
             Store(job, state.request.request_id, tokens, state.extras, first, pages)

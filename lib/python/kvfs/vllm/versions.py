@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from vllm.distributed import get_tensor_model_parallel_rank
+from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
 from vllm.platforms import current_platform
+from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash
 from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
     MLAAttentionSpec,
@@ -13,6 +15,8 @@ from vllm.v1.kv_cache_interface import (
 )
 
 import kvfs
+
+from .events import Removed, Stored
 
 # Since vLLM tells a connector's scheduler what its workers have done; without it stores are not
 # ended before their pages are reused, so the connector needs it.
@@ -25,6 +29,9 @@ SupportsHMA = base.SupportsHMA if TransferResults else type("NoGroups", (), {})
 
 # What stands in a block table where a window has passed: the pool's first page.
 NULL_PAGE = 0
+
+# What vLLM's events call memory and what is below it, as against "GPU".
+_MEDIUM = "CPU"
 
 try:
     from vllm.v1.metrics.cache_hit_source import CacheHitSource
@@ -98,3 +105,28 @@ def stream() -> int:
     if not torch.cuda.is_available() or current_platform.is_cpu():
         return 0
     return torch.cuda.current_stream().cuda_stream or 1  # 1: the default stream
+
+
+def tells_events(vllm_config) -> bool:
+    """Whether somebody follows what is cached (--kv-events-config)."""
+    config = vllm_config.kv_events_config
+    return config is not None and config.enable_kv_cache_events
+
+
+def kv_events(events: list[Stored | Removed], block_tokens: int):
+    """As vLLM publishes them."""
+    for event in events:
+        hashes = [maybe_convert_block_hash(one) for one in event.hashes]
+        if isinstance(event, Removed):
+            yield BlockRemoved(block_hashes=hashes, medium=_MEDIUM)
+            continue
+        names = {"lora_name": event.lora and event.lora.lora_name}
+        yield BlockStored(
+            block_hashes=hashes,
+            parent_block_hash=event.parent and maybe_convert_block_hash(event.parent),
+            token_ids=event.tokens,
+            block_size=block_tokens,
+            lora_id=event.lora and event.lora.lora_int_id,
+            medium=_MEDIUM,
+            **{name: of for name, of in names.items() if name in BlockStored.__struct_fields__},
+        )
