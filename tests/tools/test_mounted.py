@@ -86,6 +86,38 @@ def test_a_quantized_namespace(on_mount, encoding):
     assert "not I8" in refused and "use raw" in refused
 
 
+PACKING_PAYS = [{"bench": "gpu_load_1gib", "value": 53}, {"bench": "gpu_load_packed", "value": 72}]
+PACKING_COSTS = [{"bench": "cpu_load", "value": 21}, {"bench": "cpu_packed", "value": 6}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "encoding"),
+    [
+        (PACKING_PAYS + PACKING_COSTS, "BF16", "packed"),
+        (PACKING_PAYS, "F32", "raw"),
+        (PACKING_COSTS, "BF16", "raw"),
+    ],
+)
+def test_a_measurement_chooses_the_encoding(on_mount, tmp_path, rows, dtype, encoding):
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text("\n".join(map(json.dumps, rows)))
+    shape = ("--layers", 2, "--kv-heads", 1, "--head-dim", 64, "--dtype", dtype)
+    create = ("ns", "create", "chosen", *shape, "--bench", bench)
+    made = on_mount(*create, "--json").json
+    assert made["geometry"].get("encoding", "raw") == encoding
+    assert on_mount(*create).out.endswith(f", {encoding}\n")
+    on_mount("ns", "rm", "chosen")
+
+
+def test_a_measurement_that_does_not_say_which_encoding(on_mount, tmp_path):
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text("\n".join(map(json.dumps, [PACKING_PAYS[0], PACKING_COSTS[1]])))
+    create = ("ns", "create", "x", "--layers", 2, "--kv-heads", 1, "--head-dim", 64)
+    assert "whether packing pays" in on_mount(*create, "--bench", bench, status=2).err
+    both = on_mount(*create, "--bench", bench, "--encoding", "raw", status=2).err
+    assert "--encoding" in both
+
+
 def test_namespace_from_files(on_mount, tmp_path):
     config = tmp_path / "config.json"
     config.write_text(

@@ -16,7 +16,7 @@ using nlohmann::json;
 // Rows of a GPU are told apart by `on_gpu`: they win over those of the same thing without one.
 struct Reader {
   BenchFigures figures;
-  bool gpu_link = false, gpu_latency = false, gpu_nvme = false;
+  bool gpu_link = false, gpu_latency = false, gpu_nvme = false, gpu_packed = false;
 
   static void take(std::optional<BenchFigure>& figure, bool& have_gpu, bool on_gpu,
                    BenchFigure found) {
@@ -25,16 +25,25 @@ struct Reader {
     have_gpu = on_gpu;
   }
 
+  // The fastest of a GPU's rows, which are of several sizes.
+  static void take_fastest(std::optional<BenchFigure>& figure, bool& have_gpu, BenchFigure found) {
+    if (have_gpu && figure->value >= found.value) return;
+    take(figure, have_gpu, true, std::move(found));
+  }
+
   void add(const json& row) {
     static const std::regex gpu_load("gpu_load(_[0-9]+(mib|gib))?");
+    static const std::regex gpu_load_packed("gpu_load_packed(_[0-9]+(mib|gib))?");
     static const std::regex ttft("ttft_([0-9]+)k");
     const auto name = row.at("bench").get<std::string>();
     const auto value = row.at("value").get<double>();
     std::smatch parts;
     if (std::regex_match(name, gpu_load)) {
-      const double speed = value * 1e9;
-      if (gpu_link && figures.link->value >= speed) return;
-      take(figures.link, gpu_link, true, {speed, name});
+      take_fastest(figures.link, gpu_link, {value * 1e9, name});
+    } else if (std::regex_match(name, gpu_load_packed)) {
+      take_fastest(figures.packed, gpu_packed, {value * 1e9, name});
+    } else if (name == "cpu_packed") {
+      take(figures.packed, gpu_packed, false, {value * 1e9, name});
     } else if (name == "cpu_load") {
       take(figures.link, gpu_link, false, {value * 1e9, name});
     } else if (name == "gpu_load_1block" || name == "lease_load_1block") {
@@ -70,13 +79,26 @@ Result<BenchFigures> read_bench(const std::string& path) {
     }
   }
   const BenchFigures& found = reader.figures;
-  if (!found.link && !found.latency && !found.nvme && found.prefill.empty()) {
+  if (!found.link && !found.latency && !found.nvme && !found.packed && found.prefill.empty()) {
     return fail(Code::kInvalid,
-                fmt::format("{} has none of the rows gpu_load, gpu_load_1block, gpu_nvme, ttft_8k, "
-                            "cpu_load, lease_load_1block, nvme_promote: run tools/bench for them",
+                fmt::format("{} has none of the rows gpu_load, gpu_load_1block, gpu_nvme, "
+                            "gpu_load_packed, ttft_8k, cpu_load, lease_load_1block, nvme_promote, "
+                            "cpu_packed: run tools/bench for them",
                             path));
   }
   return std::move(reader.figures);
+}
+
+Result<bool> packing_pays(const BenchFigures& figures, const std::string& path) {
+  const auto on_gpu = [](const BenchFigure& figure) { return figure.row.starts_with("gpu"); };
+  if (!figures.packed || !figures.link || on_gpu(*figures.packed) != on_gpu(*figures.link)) {
+    return fail(Code::kInvalid,
+                fmt::format("{} does not say whether packing pays, by rows gpu_load_packed and "
+                            "gpu_load, or cpu_packed and cpu_load: run tools/bench for both, or "
+                            "choose with --encoding",
+                            path));
+  }
+  return figures.packed->value > figures.link->value;
 }
 
 }  // namespace kvfs::cli

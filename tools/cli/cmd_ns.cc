@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "tools/cli/bench_file.h"
 #include "tools/cli/command.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/geometry_options.h"
@@ -22,9 +23,22 @@ using nlohmann::json;
 struct CreateOptions {
   std::string name;
   GeometryOptions geometry;
+  std::string bench;  // what tools/bench printed: chooses the encoding
   std::string mode;
   std::int64_t uid = -1, gid = -1;
 };
+
+// Packed where that can be and loads faster by what was measured.
+Status choose_encoding(const std::string& bench, Geometry& geometry) {
+  Result<BenchFigures> figures = read_bench(bench);
+  if (!figures) return pass(std::move(figures));
+  const Result<bool> pays = packing_pays(*figures, bench);
+  if (!pays) return pass(Result<bool>(pays));
+  Geometry packed = geometry;
+  packed.encoding = Encoding::kPacked;
+  if (*pays && validate(packed)) geometry = std::move(packed);
+  return {};
+}
 
 Result<json> create_request(const CreateOptions& options) {
   Result<ModelShape> shape = resolve_geometry(options.geometry, options.name);
@@ -35,6 +49,10 @@ Result<json> create_request(const CreateOptions& options) {
         fmt::format("{} of the model's {} layers keep a recurrent state, without which a cached "
                     "prefix cannot be continued: this version stores KV only",
                     shape->state_layers, shape->layers));
+  }
+  if (!options.bench.empty()) {
+    if (Status status = choose_encoding(options.bench, shape->geometry); !status)
+      return pass(std::move(status));
   }
   json request{{"op", "ns_create"}, {"name", options.name}, {"geometry", to_json(shape->geometry)}};
   if (options.uid >= 0) request["uid"] = options.uid;
@@ -66,8 +84,9 @@ Result<ExitCode> create(const CreateOptions& options, const Context& context) {
     print_json(
         {{"name", options.name}, {"created", created}, {"geometry", request->at("geometry")}});
   } else {
-    print(fmt::format("{} {}\n", options.name,
-                      created ? "created" : "was there with the same geometry"));
+    print(fmt::format("{} {}, {}\n", options.name,
+                      created ? "created" : "was there with the same geometry",
+                      request->at("geometry").value("encoding", "raw")));
   }
   return ExitCode::kOk;
 }
@@ -160,11 +179,20 @@ void add_create(CLI::App& ns, Context& context) {
       ns, context, "create", "Make a namespace: one model and one KV layout", UsesMount::kYes,
       {"kvfs ns create llama-3.1-8b --config ~/models/llama-3.1-8b/config.json",
        "kvfs ns create llama-packed --config ~/models/llama-3.1-8b --encoding packed",
+       "tools/bench --gpu > bench.jsonl; kvfs ns create llama --config config.json --bench "
+       "bench.jsonl",
        "kvfs ns create smol --layers 30 --kv-heads 3 --head-dim 64 --dtype F32",
        "kvfs ns create tenant-a --geometry geometry.json --salt tenant-a --mode 0750 --gid 1000"},
       [options, &context] { return create(*options, context); });
   command->add_option("NAME", options->name, "The directory's name")->required();
   add_geometry_options(*command, options->geometry);
+  command
+      ->add_option("--bench", options->bench,
+                   "What tools/bench printed: packed where that can be and loads faster by it, "
+                   "else raw")
+      ->type_name("FILE")
+      ->excludes("--encoding")
+      ->excludes("--geometry");
   command->add_option("--mode", options->mode,
                       "Permissions of the directory (octal, default 0755)");
   command->add_option("--uid", options->uid, "Owner (default: the daemon's user)");
