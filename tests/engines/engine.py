@@ -24,7 +24,7 @@ results = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what vLLM prints belongs in the log
 
 from vllm import LLM, SamplingParams  # noqa: E402
-from vllm.config import KVTransferConfig  # noqa: E402
+from vllm.config import KVEventsConfig, KVTransferConfig  # noqa: E402
 
 
 class Engine:
@@ -40,6 +40,8 @@ class Engine:
             "max_num_seqs": 8,
             "disable_log_stats": False,
         }
+        if "kv_events_config" in options:
+            options |= {"kv_events_config": KVEventsConfig(**options["kv_events_config"])}
         if options.get("tensor_parallel_size", 1) > 1:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # ranks may outnumber the cores
         self.llm = LLM(model=model, kv_transfer_config=transfer, **usual | options)
