@@ -11,7 +11,7 @@ STEPS = 40
 
 @pytest.fixture
 def router(tmp_path):
-    """that was published since the last time."""
+    """An endpoint for the engine, and heard(): what it has published since the last time."""
     import msgspec
     import zmq
     from vllm.distributed.kv_events import KVEventBatch
