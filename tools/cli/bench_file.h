@@ -21,12 +21,12 @@ struct BenchFigures {
   std::optional<BenchFigure> link;     // bytes per second: the best gpu_load, else cpu_load
   std::optional<BenchFigure> latency;  // seconds: gpu_load_1block, else lease_load_1block
   std::optional<BenchFigure> nvme;     // bytes per second: gpu_nvme, else nvme_promote
-  std::optional<BenchFigure> packed;   // as link, of packed blocks: gpu_load_packed, else cpu_packed
-  std::vector<PrefillPoint> prefill;   // what ttft_8k, ttft_32k, ... say of a cold prefill
+  std::optional<BenchFigure> packed;  // as link, of packed blocks: gpu_load_packed, else cpu_packed
+  std::vector<PrefillPoint> prefill;  // what ttft_8k, ttft_32k, ... say of a cold prefill
 };
 
-// A JSON object a line; "-" is standard input. kInvalid: not that, or none of these rows; kNotFound,
-// kPermission, kIo.
+// A JSON object a line; "-" is standard input. kInvalid: not that, or none of these rows;
+// kNotFound, kPermission, kIo.
 Result<BenchFigures> read_bench(const std::string& path);
 
 // Whether a packed block is loaded faster than a raw one, on the GPU if there are rows of one, else

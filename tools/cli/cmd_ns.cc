@@ -179,8 +179,7 @@ void add_create(CLI::App& ns, Context& context) {
       ns, context, "create", "Make a namespace: one model and one KV layout", UsesMount::kYes,
       {"kvfs ns create llama-3.1-8b --config ~/models/llama-3.1-8b/config.json",
        "kvfs ns create llama-packed --config ~/models/llama-3.1-8b --encoding packed",
-       "tools/bench --gpu > bench.jsonl; kvfs ns create llama --config config.json --bench "
-       "bench.jsonl",
+       "tools/bench > bench.jsonl; kvfs ns create llama --config config.json --bench bench.jsonl",
        "kvfs ns create smol --layers 30 --kv-heads 3 --head-dim 64 --dtype F32",
        "kvfs ns create tenant-a --geometry geometry.json --salt tenant-a --mode 0750 --gid 1000"},
       [options, &context] { return create(*options, context); });
