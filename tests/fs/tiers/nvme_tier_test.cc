@@ -369,19 +369,20 @@ TEST_F(NvmeTierTest, DoneWaitsUntilTheKernelLetsGoOfTheMemory) {
   // A write that no thread of the kernel has begun is taken back at the deadline, and done: once
   // more then. On a busy machine that happens.
   bool held = false;
+  bool read = false;
   for (int tries = 0; tries < 5 && !held; ++tries) {
     test::Completions write;
     tier->write(slot, memory.at(0, 2 * kMiB), write.expect());
     // Reads go on meanwhile; well beyond the deadline the write is still not done.
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(600);
     while (std::chrono::steady_clock::now() < until) {
-      ASSERT_TRUE(wait_read(*tier, other, memory.at(2 * kMiB, 2 * kMiB)));
+      read |= wait_read(*tier, other, memory.at(2 * kMiB, 2 * kMiB)).has_value();
     }
     held = write.left() == 1;
     if (held) ext4.thaw();
     EXPECT_EQ(write.wait_all().error().code, Code::kTimeout);
   }
-  EXPECT_TRUE(memory.holds(2 * kMiB, 2 * kMiB, 1));
+  EXPECT_TRUE(read && memory.holds(2 * kMiB, 2 * kMiB, 1));
   ASSERT_TRUE(held) << "done was called while the kernel had the memory";
   EXPECT_TRUE(wait_write(*tier, slot, memory.at(0, 2 * kMiB))) << "and all is well again";
 }
