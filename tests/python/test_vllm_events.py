@@ -3,8 +3,16 @@
 import kv_data
 import pytest
 from kvfs.vllm.events import Events, Removed, Stored
-from kvfs.vllm.scheduler import Scheduler
-from test_vllm_sides import BLOCK, Engine, first_step, make_request, next_step, output, sampled
+from test_vllm_sides import (
+    BLOCK,
+    Engine,
+    engines_of,
+    first_step,
+    make_request,
+    next_step,
+    output,
+    sampled,
+)
 
 
 def hashes_of(tokens) -> list[bytes]:
@@ -19,9 +27,8 @@ def request_of(tokens, request_id="r"):
 
 class FollowedEngine(Engine):
     def __init__(self, namespace, seed=0):
-        super().__init__(namespace, seed)
         self.events = Events(namespace)
-        self.scheduler = Scheduler(namespace, events=self.events)
+        super().__init__(namespace, seed, events=self.events)
 
     def prefill(self, tokens, pages, request_id="r"):
         request = request_of(tokens, request_id)
@@ -40,16 +47,8 @@ def namespace(make_namespace):
 
 @pytest.fixture
 def make_engine(namespace):
-    engines = []
-
-    def make():
-        engines.append(FollowedEngine(namespace, len(engines)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.worker.close()
-        engine.scheduler.close()
+    with engines_of(FollowedEngine, namespace) as make:
+        yield make
 
 
 def remove(daemon, namespace, tokens):

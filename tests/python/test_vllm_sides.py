@@ -3,6 +3,7 @@
 tests/engines has the same with real engines.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -107,18 +108,25 @@ def opaque(make_namespace):
     return make_namespace(kv_data.geometry(layout="opaque:test"))
 
 
-@pytest.fixture
-def make_engine(opaque):
+@contextlib.contextmanager
+def engines_of(kind, namespace):
+    """make(**options): an engine of this kind, of other KV than the ones before; closed at the end."""
     engines = []
 
     def make(**options):
-        engines.append(Engine(opaque, seed=len(engines), **options))
+        engines.append(kind(namespace, seed=len(engines), **options))
         return engines[-1]
 
     yield make
     for engine in engines:
         engine.worker.close()
         engine.scheduler.close()
+
+
+@pytest.fixture
+def make_engine(opaque):
+    with engines_of(Engine, opaque) as make:
+        yield make
 
 
 def has_leases(daemon, namespace, count):
