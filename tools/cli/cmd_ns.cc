@@ -32,8 +32,8 @@ struct CreateOptions {
 Status choose_encoding(const std::string& bench, Geometry& geometry) {
   Result<BenchFigures> figures = read_bench(bench);
   if (!figures) return pass(std::move(figures));
-  const Result<bool> pays = packing_pays(*figures, bench);
-  if (!pays) return pass(Result<bool>(pays));
+  Result<bool> pays = packing_pays(*figures, bench);
+  if (!pays) return pass(std::move(pays));
   Geometry packed = geometry;
   packed.encoding = Encoding::kPacked;
   if (*pays && validate(packed)) geometry = std::move(packed);
