@@ -21,12 +21,16 @@ plain::OsResult<PlainPlace> plain_place(FileSystem& fs, fuse_ino_t parent, const
 InodePtr look_up_plain(FileSystem& fs, const PlainPlace& place, const char* name,
                        const struct stat& status) {
   auto node = fs.plain()->tree().child(place.directory->plain, name, S_ISDIR(status.st_mode));
+  if (node->is_directory) node->ask();
   return fs.inodes().look_up(plain_inode(std::move(node), status));
 }
 
 void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
                        const struct stat& status) {
-  const fuse_entry_param entry = entry_param(fs, *inode, status);
+  fuse_entry_param entry = entry_param(fs, *inode, status);
+  // Who asks for a directory that may leave as a whole is heard of each time.
+  const plain::Node& node = *inode->plain;
+  if (node.is_directory && node.top->unit() == plain::Unit::kDirectory) entry.entry_timeout = 0;
   if (fuse_reply_entry(req, &entry) != 0) fs.inodes().forget(inode->nodeid, 1);
 }
 

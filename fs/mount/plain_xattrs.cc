@@ -1,7 +1,9 @@
 // Extended attributes in plain directories: those of users lie on the files below, and a plain
-// directory has its quota as one.
+// directory has its settings as some.
 #include <sys/xattr.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string>
 #include <string_view>
@@ -18,8 +20,45 @@ namespace {
 
 constexpr std::size_t kMostBytes = 65536;  // of a value or a list, in Linux
 
-bool is_quota(const Inode& inode, std::string_view name) {
-  return inode.plain->parent == nullptr && name == plain::kQuotaAttribute;
+// Of a plain directory. An empty value takes it back to what holds without one.
+struct Setting {
+  std::string_view name;
+  std::string (*get)(plain::PlainStore& store, const plain::Directory& directory);
+  plain::OsStatus (*set)(plain::PlainStore& store, const plain::DirectoryPtr& directory,
+                         std::string_view value);
+};
+
+std::string quota(plain::PlainStore& store, const plain::Directory& directory) {
+  return size_text(store.evictor().quota_of(directory));
+}
+
+plain::OsStatus set_quota(plain::PlainStore& store, const plain::DirectoryPtr& directory,
+                          std::string_view value) {
+  if (value.empty()) return store.set_quota(directory, 0);
+  const auto bytes = parse_size(value);
+  if (!bytes) return tl::unexpected(to_errno(bytes.error().code));
+  return store.set_quota(directory, *bytes);
+}
+
+std::string unit(plain::PlainStore&, const plain::Directory& directory) {
+  return std::string(to_string(directory.unit()));
+}
+
+plain::OsStatus set_unit(plain::PlainStore& store, const plain::DirectoryPtr& directory,
+                         std::string_view value) {
+  const auto unit = value.empty() ? plain::Unit::kFile : plain::parse_unit(value);
+  if (!unit) return tl::unexpected(EINVAL);
+  return store.set_unit(directory, *unit);
+}
+
+constexpr std::array kSettings = {Setting{plain::kQuotaAttribute, quota, set_quota},
+                                  Setting{plain::kUnitAttribute, unit, set_unit}};
+
+// Null: none of that name.
+const Setting* setting_of(const Inode& inode, std::string_view name) {
+  if (inode.plain->parent != nullptr) return nullptr;
+  const auto* const found = std::ranges::find(kSettings, name, &Setting::name);
+  return found == kSettings.end() ? nullptr : found;
 }
 
 // Others mean something to the kernel of the machine below, or are the daemon's own.
@@ -44,8 +83,8 @@ plain::OsResult<Subject> subject_of(FileSystem& fs, fuse_ino_t ino) {
 XattrResult<std::string> get(FileSystem& fs, fuse_ino_t ino, const char* name) {
   const auto subject = subject_of(fs, ino);
   if (!subject) return tl::unexpected(subject.error());
-  if (is_quota(*subject->inode, name))
-    return size_text(fs.plain()->evictor().quota_of(*subject->inode->plain->top));
+  if (const Setting* setting = setting_of(*subject->inode, name))
+    return setting->get(*fs.plain(), *subject->inode->plain->top);
   if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNoAttribute));
   std::string value(kMostBytes, '\0');
   const ssize_t bytes = ::lgetxattr(subject->path.c_str(), name, value.data(), value.size());
@@ -63,25 +102,24 @@ XattrResult<std::string> list(FileSystem& fs, fuse_ino_t ino) {
   std::string out;
   for (const char* name = names.data(); name < names.data() + bytes;
        name += std::string_view(name).size() + 1) {
-    if (is_users(name) && !is_quota(*subject->inode, name)) out.append(name).push_back('\0');
+    if (is_users(name) && setting_of(*subject->inode, name) == nullptr)
+      out.append(name).push_back('\0');
   }
-  if (subject->inode->plain->parent == nullptr) out.append(plain::kQuotaAttribute).push_back('\0');
+  for (const Setting& setting : kSettings) {
+    if (setting_of(*subject->inode, setting.name) != nullptr)
+      out.append(setting.name).push_back('\0');
+  }
   return out;
-}
-
-plain::OsStatus set_quota(FileSystem& fs, const Inode& inode, std::string_view value) {
-  const auto bytes = parse_size(value);
-  if (!bytes) return tl::unexpected(to_errno(bytes.error().code));
-  return fs.plain()->set_quota(inode.plain->top, *bytes);
 }
 
 plain::OsStatus set(FileSystem& fs, fuse_ino_t ino, const char* name, std::string_view value,
                     int flags) {
   auto subject = subject_of(fs, ino);
   if (!subject) return tl::unexpected(subject.error());
-  if (is_quota(*subject->inode, name)) {
+  if (const Setting* setting = setting_of(*subject->inode, name)) {
     subject->lock.unlock();
-    return set_quota(fs, *subject->inode, value);
+    if (value.empty()) return tl::unexpected(EINVAL);
+    return setting->set(*fs.plain(), subject->inode->plain->top, value);
   }
   if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNotSupported));
   if (::lsetxattr(subject->path.c_str(), name, value.data(), value.size(), flags) == 0) return {};
@@ -91,9 +129,9 @@ plain::OsStatus set(FileSystem& fs, fuse_ino_t ino, const char* name, std::strin
 plain::OsStatus remove(FileSystem& fs, fuse_ino_t ino, const char* name) {
   auto subject = subject_of(fs, ino);
   if (!subject) return tl::unexpected(subject.error());
-  if (is_quota(*subject->inode, name)) {
+  if (const Setting* setting = setting_of(*subject->inode, name)) {
     subject->lock.unlock();
-    return fs.plain()->set_quota(subject->inode->plain->top, 0);
+    return setting->set(*fs.plain(), subject->inode->plain->top, {});
   }
   if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNoAttribute));
   if (::lremovexattr(subject->path.c_str(), name) == 0) return {};

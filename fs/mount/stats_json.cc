@@ -53,6 +53,7 @@ json plain_directory_json(const plain::Evictor& evictor, const plain::Directory&
   const plain::DirectoryStats stats = directory.stats();
   return {{"name", stats.name},
           {"quota", evictor.quota_of(directory)},
+          {"unit", plain::to_string(stats.unit)},
           {"bytes", stats.bytes},
           {"files", stats.files},
           {"counted", stats.counted},

@@ -11,6 +11,15 @@ std::uint64_t not_negative(std::int64_t value) {
 
 }  // namespace
 
+std::string_view to_string(Unit unit) { return unit == Unit::kFile ? "file" : "directory"; }
+
+std::optional<Unit> parse_unit(std::string_view text) {
+  for (const Unit unit : {Unit::kFile, Unit::kDirectory}) {
+    if (text == to_string(unit)) return unit;
+  }
+  return std::nullopt;
+}
+
 std::string Directory::name() const {
   const MutexLock lock(mutex_);
   return name_;
@@ -61,6 +70,7 @@ void Directory::evicted(std::uint64_t bytes) {
 
 DirectoryStats Directory::stats() const {
   return {.name = name(),
+          .unit = unit_,
           .quota = quota_,
           .bytes = bytes(),
           .files = files(),

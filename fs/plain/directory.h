@@ -4,14 +4,23 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "fs/mutex.h"
 
 namespace kvfs::plain {
 
+// What leaves at once for others: a file, or a whole immediate subdirectory, for engines to whom
+// the files of one are of no use without each other.
+enum class Unit : std::uint8_t { kFile, kDirectory };
+std::string_view to_string(Unit unit);
+std::optional<Unit> parse_unit(std::string_view text);
+
 struct DirectoryStats {
   std::string name;
+  Unit unit = Unit::kFile;
   std::uint64_t quota = 0;  // 0: only the quota of all together
   std::uint64_t bytes = 0;
   std::uint64_t files = 0;
@@ -24,6 +33,12 @@ struct DirectoryStats {
 
 // What a file of that size counts: whole pages, so that it follows from the size alone.
 constexpr std::uint64_t counted_bytes(std::uint64_t size) { return (size + 4095) & ~4095ULL; }
+
+// The immediate subdirectory that a path below a plain directory is in; empty: in none.
+constexpr std::string_view subdirectory_of(std::string_view path_below) {
+  const std::size_t end = path_below.find('/');
+  return end == std::string_view::npos ? std::string_view() : path_below.substr(0, end);
+}
 
 // Threads: all calls from any thread.
 // Owns:    counters.
@@ -42,6 +57,8 @@ class Directory {
 
   [[nodiscard]] std::uint64_t quota() const { return quota_; }
   void set_quota(std::uint64_t bytes) { quota_ = bytes; }
+  [[nodiscard]] Unit unit() const { return unit_; }
+  void set_unit(Unit unit) { unit_ = unit; }
 
   // Signed: while files of an earlier life are being counted, some may leave before they came.
   void add(std::int64_t bytes, std::int64_t files);
@@ -67,6 +84,7 @@ class Directory {
   mutable Mutex mutex_;
   std::string name_ GUARDED_BY(mutex_);
   std::atomic<std::uint64_t> quota_{0};
+  std::atomic<Unit> unit_{Unit::kFile};
   std::int64_t bytes_ GUARDED_BY(mutex_) = 0;
   std::int64_t files_ GUARDED_BY(mutex_) = 0;
   std::atomic<std::uint64_t> changes_{0};

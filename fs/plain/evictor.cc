@@ -3,14 +3,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <queue>
+#include <vector>
 
 namespace kvfs::plain {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick{50};
-constexpr std::size_t kCandidates = 65536;
 constexpr std::chrono::seconds kCountAgain{10};
 
 constexpr std::uint64_t high_mark(std::uint64_t quota) { return quota - quota / 16; }
@@ -75,9 +74,9 @@ bool Evictor::wait_for_room(const Directory& directory, std::uint64_t more,
   return true;
 }
 
-bool Evictor::wait_for_work(bool writers) {
+bool Evictor::wait_for_work(bool soon) {
   MutexLock lock(mutex_);
-  const auto until = writers ? SteadyClock::now() + kTick : count_again_at_;
+  const auto until = soon ? SteadyClock::now() + kTick : count_again_at_;
   while (!look_ && !stopping_ && SteadyClock::now() < until) changed_.wait_until(lock, until);
   look_ = false;
   ++passes_begun_;
@@ -87,8 +86,9 @@ bool Evictor::wait_for_work(bool writers) {
 void Evictor::run() {
   first_scan();
   bool writers = false;
-  while (wait_for_work(writers)) {
+  while (wait_for_work(writers || held_back_)) {
     watching_ = false;
+    held_back_ = false;
     writers = target_.count_writers() != 0;
     if (writers) watching_ = true;
     relieve();
@@ -117,11 +117,17 @@ Evictor::Count Evictor::count(const Directory& directory,
 void Evictor::first_scan() {
   const auto begin = SteadyClock::now();
   for (const DirectoryPtr& directory : target_.directories()) {
+    if (directory->exact()) continue;  // made in this life
+    std::vector<std::pair<std::string, std::uint64_t>> incomplete;
     const Count found = count(*directory, [&](const FoundFile& file) {
-      return !target_.is_incomplete(directory, file) ||
-             !target_.lose(directory, file.path, file.status.st_ino, 0, Loss::kIncomplete);
+      if (!target_.is_incomplete(directory, file)) return true;
+      incomplete.emplace_back(file.path, file.status.st_ino);
+      return false;
     });
     if (stopping_) return;
+    // Only now: its subdirectory may go with it, and all that is in that was counted.
+    for (const auto& [path, inode] : incomplete)
+      target_.lose(directory, path, inode, 0, Loss::kIncomplete);
     if (!directory->set_usage(found.bytes, found.files, found.changes))
       directory->add_found(found.bytes, found.files);
   }
@@ -164,7 +170,7 @@ void Evictor::relieve_all(std::uint64_t target) {
       return candidates_[directory->id()].empty() && !find_candidates(directory);
     });
     const auto oldest = std::ranges::min_element(directories, {}, [this](const auto& directory) {
-      return candidates_[directory->id()].front().accessed;
+      return candidates_[directory->id()].front().used;
     });
     if (oldest != directories.end()) evict_one(*oldest);
   }
@@ -176,7 +182,10 @@ bool Evictor::evict_one(const DirectoryPtr& directory) {
   if (candidates.empty() && !find_candidates(directory)) return false;
   const Candidate candidate = std::move(candidates.front());
   candidates.pop_front();
-  target_.lose(directory, candidate.path, candidate.inode, candidate.accessed, Loss::kEvicted);
+  if (candidate.whole)
+    target_.lose_subdirectory(directory, candidate.path, candidate.used);
+  else
+    target_.lose(directory, candidate.path, candidate.inode, candidate.used, Loss::kEvicted);
   return true;
 }
 
@@ -188,22 +197,16 @@ bool Evictor::find_candidates(const DirectoryPtr& directory) {
     pass = passes_begun_;
   }
   if (std::exchange(scanned_[directory->id()], pass) == pass) return false;
-  const auto younger = [](const Candidate& a, const Candidate& b) {
-    return a.accessed < b.accessed;
-  };
-  std::priority_queue<Candidate, std::vector<Candidate>, decltype(younger)> oldest(younger);
+  Candidates oldest(directory->unit(),
+                    [&](const std::string& name) { return target_.asked(directory, name); });
   const Count found = count(*directory, [&](const FoundFile& file) {
-    const std::int64_t accessed = nanoseconds(file.status.st_atim);
-    if (oldest.size() == kCandidates) {
-      if (accessed >= oldest.top().accessed) return true;
-      oldest.pop();
-    }
-    oldest.push({file.path, file.status.st_ino, accessed});
+    oldest.add(file);
     return true;
   });
   if (found.whole) directory->set_usage(found.bytes, found.files, found.changes);
   auto& candidates = candidates_[directory->id()];
-  for (; !oldest.empty(); oldest.pop()) candidates.push_front(oldest.top());
+  for (Candidate& candidate : oldest.take()) candidates.push_back(std::move(candidate));
+  held_back_ = held_back_ || oldest.held_back();
   return !candidates.empty() && !stopping_;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fs/mutex.h"
+#include "fs/plain/candidates.h"
 #include "fs/plain/directory.h"
 #include "fs/plain/open_files.h"
 #include "fs/plain/scan.h"
@@ -28,6 +29,11 @@ class EvictionTarget {
   // `accessed`; for kIncomplete still without a record) and nobody has it open. True when it went.
   virtual bool lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,
                     std::int64_t accessed, Loss loss) = 0;
+  // Evicts a subdirectory with all that is in it, if none of that was used since `used` or is open.
+  virtual bool lose_subdirectory(const DirectoryPtr& top, const std::string& name,
+                                 std::int64_t used) = 0;
+  // When somebody asked for a subdirectory, if that was within kInUse; else 0.
+  [[nodiscard]] virtual std::int64_t asked(const DirectoryPtr& top, const std::string& name) = 0;
   [[nodiscard]] virtual std::vector<DirectoryPtr> directories() const = 0;
   // Counts what is being written; how many files that is.
   virtual std::size_t count_writers() = 0;
@@ -36,9 +42,10 @@ class EvictionTarget {
 };
 
 // The least recently used files go, by their time of access on the file system below, which the
-// daemon sets at each open. A scan of a directory finds the oldest (kCandidates of them), then they
-// go one by one as room is wanted, each looked at again before; the next scan comes when they are
-// used up. So nothing is kept in memory of the millions of files that are not about to go.
+// daemon sets at each open; or whole subdirectories, by their last used file, where the directory's
+// unit says so. A scan of a directory finds the oldest (Candidates::kMost of them), then they go
+// one by one as room is wanted, each looked at again before; the next scan comes when they are used
+// up. So nothing is kept in memory of the millions of files that are not about to go.
 //
 // A directory is relieved from 15/16 of its quota on, down to 7/8; all of them together likewise.
 // Writers whom the kernel lets write directly are looked at every kTick: what they write in that
@@ -72,11 +79,6 @@ class Evictor {
                      std::chrono::steady_clock::time_point deadline);
 
  private:
-  struct Candidate {
-    std::string path;
-    std::uint64_t inode;
-    std::int64_t accessed;
-  };
   // What one walk over a directory found.
   struct Count {
     std::uint64_t changes = 0;  // of the directory, before the walk
@@ -86,7 +88,7 @@ class Evictor {
   void run();
   // Counts the files that `stays` says true of.
   Count count(const Directory& directory, const std::function<bool(const FoundFile&)>& stays) const;
-  bool wait_for_work(bool writers);
+  bool wait_for_work(bool soon);
   void first_scan();
   void relieve();
   void relieve(const DirectoryPtr& directory, std::uint64_t target);
@@ -107,6 +109,7 @@ class Evictor {
   std::unordered_map<std::uint64_t, std::deque<Candidate>> candidates_;  // by directory
   std::unordered_map<std::uint64_t, std::uint64_t> scanned_;  // the last pass that scanned it
   std::chrono::steady_clock::time_point count_again_at_;
+  bool held_back_ = false;  // in this pass: what may go in the next
 
   mutable Mutex mutex_;
   CondVar changed_;  // both ways

@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 
 namespace kvfs::plain {
 namespace {
@@ -20,6 +19,7 @@ PlainStore::PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options
     : lock_(std::move(lock)),
       root_(std::move(root)),
       path_(options.directory + "/files"),
+      trash_(options.directory + "/leaving"),
       files_(Era::now(), [this](Opened file) { checksums_.post(std::move(file)); }),
       evictor_(*this, root_.get(), options.quota) {}
 
@@ -114,56 +114,6 @@ void Leaving::gone() const {
   if (top == nullptr) return;
   const std::uint64_t counted = open != nullptr ? open->uncount() : bytes;
   top->add(-static_cast<std::int64_t>(counted), -1);
-}
-
-void PlainStore::drop(const NodePtr& node, std::uint64_t inode, Loss loss) {
-  std::string below;
-  {
-    const SharedLock shared = tree_.shared();
-    if (node->gone) return;
-    below = Tree::path(*node).substr(node->top->name().size() + 1);
-  }
-  lose(node->top, below, inode, 0, loss);
-}
-
-bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,
-                      std::int64_t accessed, Loss loss) {
-  NodePtr node;
-  std::string path;
-  std::uint64_t bytes = 0;
-  {
-    const ExclusiveLock exclusive = tree_.exclusive();
-    struct stat file {};
-    path = top->name() + "/" + path_below;
-    if (::fstatat(root(), path.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return false;
-    if (file.st_ino != inode || !S_ISREG(file.st_mode) || files_.is_open(inode)) return false;
-    if (loss == Loss::kEvicted && nanoseconds(file.st_atim) != accessed) return false;
-    if (loss == Loss::kIncomplete && read_record(absolute(path))) return false;
-    bytes = static_cast<std::uint64_t>(file.st_size);
-    const Leaving file_leaving = leaving(top, path);
-    if (::unlinkat(root(), path.c_str(), 0) != 0) {
-      spdlog::error("{}: cannot be removed: {}", absolute(path), std::strerror(errno));
-      return false;
-    }
-    if (loss != Loss::kIncomplete) file_leaving.gone();  // those were never counted
-    node = tree_.find(top, path_below);
-    if (node != nullptr) tree_.remove(*node->parent, node->name);
-  }
-  switch (loss) {
-    case Loss::kEvicted:
-      top->evicted(bytes);
-      break;
-    case Loss::kCorrupt:
-      top->found_corrupt();
-      spdlog::error("{}: dropped: its bytes are not those of its checksum", path);
-      break;
-    case Loss::kIncomplete:
-      top->found_incomplete();
-      spdlog::warn("{}: dropped: it was being written when a daemon died", path);
-      break;
-  }
-  if (node != nullptr) listener_->on_gone(node);
-  return true;
 }
 
 Verification PlainStore::verify(const DirectoryPtr& directory) {

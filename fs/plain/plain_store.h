@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,14 +15,16 @@
 #include "fs/plain/evictor.h"
 #include "fs/plain/open_files.h"
 #include "fs/plain/plain_listener.h"
+#include "fs/plain/trash.h"
 #include "fs/plain/tree.h"
 #include "fs/unique_fd.h"
 #include "lib/format/result.h"
 
 namespace kvfs::plain {
 
-// Of a plain directory, below as on the mount: its own quota.
+// Of a plain directory, below as on the mount: its own quota, and what leaves at once.
 inline constexpr const char* kQuotaAttribute = "user.kvfs.quota";
+inline constexpr const char* kUnitAttribute = "user.kvfs.unit";
 
 struct PlainOptions {
   std::string directory;    // made where it is missing; nobody else's files may be in it
@@ -73,10 +76,12 @@ class PlainStore final : private EvictionTarget {
   OsStatus remove(const std::string& name);  // ENOTEMPTY
   OsStatus rename(const std::string& name, const std::string& to);
   OsStatus set_quota(const DirectoryPtr& directory, std::uint64_t bytes);  // 0: none of its own
+  OsStatus set_unit(const DirectoryPtr& directory, Unit unit);
 
   // Whether a file that nobody has open was left by a writer who died. SharedLock.
   [[nodiscard]] bool is_incomplete(const std::string& path, std::uint64_t inode) const;
-  // Drops a file that is not whole; without a lock.
+  // Drops a file that is not whole, with the subdirectory it is in where that is the unit; without
+  // a lock.
   void drop(const NodePtr& node, std::uint64_t inode, Loss loss);
   // What a name means that is about to mean nothing, or another file. SharedLock, and the kernel's
   // lock on the directory. When it is done, gone() ends its being counted.
@@ -88,14 +93,34 @@ class PlainStore final : private EvictionTarget {
  private:
   PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options);
   void load_directories();
+  // What an eviction or a loss took away; told of when no lock is held.
+  struct Lost {
+    std::vector<NodePtr> nodes;  // that the kernel may know
+    std::size_t incomplete = 0;  // files that were never whole
+    std::uint64_t trash = 0;     // the subdirectory that they are in; 0: none
+  };
+  // All under the tree's exclusive lock.
+  bool take_file(const DirectoryPtr& top, const std::string& path_below, Loss loss, Lost& lost);
+  struct Subdirectory;
+  [[nodiscard]] std::optional<Subdirectory> look_into(const DirectoryPtr& top,
+                                                      const std::string& name) const;
+  bool take_subdirectory(const DirectoryPtr& top, const Subdirectory& subdirectory, Loss loss,
+                         Lost& lost);
+  void forget(const DirectoryPtr& top, const std::string& path_below, Lost& lost);
+  // Without a lock.
+  void finish(const Lost& lost);
   bool lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,
             std::int64_t accessed, Loss loss) override;
+  bool lose_subdirectory(const DirectoryPtr& top, const std::string& name,
+                         std::int64_t used) override;
+  std::int64_t asked(const DirectoryPtr& top, const std::string& name) override;
   std::size_t count_writers() override { return files_.count_writers(); }
   bool is_incomplete(const DirectoryPtr& top, const FoundFile& file) override;
 
   const UniqueFd lock_;
   const UniqueFd root_;
   const std::string path_;
+  Trash trash_;
   PlainListener* listener_ = nullptr;
   Tree tree_;
   mutable Mutex mutex_;  // a leaf

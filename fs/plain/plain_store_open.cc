@@ -56,6 +56,21 @@ Result<UniqueFd> open_root(const std::string& directory) {
   return root;
 }
 
+Unit stored_unit(const std::string& path) {
+  char text[32];
+  const ssize_t bytes = ::lgetxattr(path.c_str(), kUnitAttribute, text, sizeof(text));
+  if (bytes <= 0) return Unit::kFile;
+  return parse_unit({text, static_cast<std::size_t>(bytes)}).value_or(Unit::kFile);
+}
+
+// An empty text removes it.
+OsStatus set_attribute(const std::string& path, const char* name, std::string_view text) {
+  const int done = text.empty() ? ::lremovexattr(path.c_str(), name)
+                                : ::lsetxattr(path.c_str(), name, text.data(), text.size(), 0);
+  if (done == 0 || (text.empty() && errno == ENODATA)) return {};
+  return tl::unexpected(errno);
+}
+
 std::uint64_t stored_quota(const std::string& path) {
   char text[32];
   const ssize_t bytes = ::lgetxattr(path.c_str(), kQuotaAttribute, text, sizeof(text));
@@ -74,6 +89,9 @@ Result<std::unique_ptr<PlainStore>> PlainStore::open(const PlainOptions& options
   auto root = open_root(options.directory);
   if (!root) return pass(std::move(root));
   std::unique_ptr<PlainStore> store(new PlainStore(std::move(*lock), std::move(*root), options));
+  if (const auto made = store->trash_.open(); !made)
+    return fail_errno(made.error(),
+                      "plain_dir: making the place for what leaves " + options.directory);
   store->load_directories();
   return store;
 }
@@ -85,23 +103,29 @@ void PlainStore::load_directories() {
     if (!entry.is_directory(error) || entry.is_symlink(error)) continue;
     auto directory = std::make_shared<Directory>(next_id_++, entry.path().filename().string());
     directory->set_quota(stored_quota(entry.path()));
+    directory->set_unit(stored_unit(entry.path()));
     directories_[directory->name()] = std::move(directory);
   }
 }
 
 OsStatus PlainStore::set_quota(const DirectoryPtr& directory, std::uint64_t bytes) {
-  const std::string text = std::to_string(bytes);
+  const std::string text = bytes == 0 ? "" : std::to_string(bytes);
   {
     const SharedLock shared = tree_.shared();
-    const std::string path = absolute(directory->name());
-    const int done = bytes == 0
-                         ? ::lremovexattr(path.c_str(), kQuotaAttribute)
-                         : ::lsetxattr(path.c_str(), kQuotaAttribute, text.data(), text.size(), 0);
-    if (done != 0 && !(bytes == 0 && errno == ENODATA)) return tl::unexpected(errno);
+    auto set = set_attribute(absolute(directory->name()), kQuotaAttribute, text);
+    if (!set) return set;
   }
   directory->set_quota(bytes);
   evictor_.look();
   return {};
+}
+
+OsStatus PlainStore::set_unit(const DirectoryPtr& directory, Unit unit) {
+  const std::string_view text = unit == Unit::kFile ? "" : to_string(unit);
+  const SharedLock shared = tree_.shared();
+  auto set = set_attribute(absolute(directory->name()), kUnitAttribute, text);
+  if (set) directory->set_unit(unit);
+  return set;
 }
 
 }  // namespace kvfs::plain

@@ -1,6 +1,7 @@
 #include "fs/plain/record.h"
 
 #include <sys/xattr.h>
+#include <time.h>
 
 #include <cerrno>
 #include <cstring>
@@ -35,6 +36,12 @@ std::optional<Record> parse(const Stored& stored, ssize_t bytes) {
 }  // namespace
 
 std::int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1000000000 + time.tv_nsec; }
+
+std::int64_t time_of_files() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return nanoseconds(now);
+}
 
 bool Record::describes(const struct stat& file) const {
   return size == static_cast<std::uint64_t>(file.st_size) && modified == nanoseconds(file.st_mtim);

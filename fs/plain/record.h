@@ -31,6 +31,7 @@ struct Record {
 inline constexpr const char* kRecordAttribute = "user.kvfs.record";
 
 std::int64_t nanoseconds(const timespec& time);
+std::int64_t time_of_files();  // now, as a file's times are
 
 // Nothing where there is none, or one that this version does not understand.
 std::optional<Record> read_record(int fd);

@@ -32,7 +32,7 @@ bool is_dot(const char* name) {
 
 }  // namespace
 
-Status scan(int root, const std::string& name, const std::atomic<bool>& stopping,
+Status walk(int root, const std::string& name, const std::atomic<bool>& stopping,
             const std::function<void(const FoundFile&)>& each) {
   Status outcome;
   std::vector<std::string> todo{""};  // directories, below `name`
@@ -53,10 +53,17 @@ Status scan(int root, const std::string& name, const std::atomic<bool>& stopping
       if (::fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
       const std::string path = below.empty() ? entry->d_name : below + "/" + entry->d_name;
       if (S_ISDIR(status.st_mode)) todo.push_back(path);
-      if (S_ISREG(status.st_mode)) each({fd, entry->d_name, path, status});
+      each({fd, entry->d_name, path, status});
     }
   }
   return outcome;
+}
+
+Status scan(int root, const std::string& name, const std::atomic<bool>& stopping,
+            const std::function<void(const FoundFile&)>& each) {
+  return walk(root, name, stopping, [&](const FoundFile& file) {
+    if (S_ISREG(file.status.st_mode)) each(file);
+  });
 }
 
 }  // namespace kvfs::plain

@@ -1,4 +1,4 @@
-// A walk over all files of one plain directory.
+// A walk over what is in one plain directory.
 #pragma once
 
 #include <sys/stat.h>
@@ -18,10 +18,14 @@ struct FoundFile {
   const struct stat& status;
 };
 
-// Calls `each` for every regular file below `root`/`name`, in the order of the file system below.
-// Symlinks are not followed. What goes or comes meanwhile is seen or is not. Ends early when
-// `stopping` becomes true.
-// Errors: kIo for what cannot be read; the rest was walked.
+// Calls `each` for everything below `root`/`name`: for a directory before what is in it, and for
+// all that is below one subdirectory without another's in between. Symlinks are not followed. What
+// goes or comes meanwhile is seen or is not. Ends early when `stopping` becomes true. Errors: kIo
+// for what cannot be read; the rest was walked.
+Status walk(int root, const std::string& name, const std::atomic<bool>& stopping,
+            const std::function<void(const FoundFile&)>& each);
+
+// The same, for regular files only.
 Status scan(int root, const std::string& name, const std::atomic<bool>& stopping,
             const std::function<void(const FoundFile&)>& each);
 

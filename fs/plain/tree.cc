@@ -22,6 +22,13 @@ std::string joined(std::string_view directory, std::string_view name) {
 
 Node::~Node() { tree.forget(*this); }
 
+void Node::ask() { asked = time_of_files(); }
+
+std::int64_t Node::asked_within(std::chrono::nanoseconds time) const {
+  const std::int64_t last = asked;
+  return time_of_files() - last < time.count() ? last : 0;
+}
+
 std::size_t Tree::PlaceHash::operator()(const Place& place) const noexcept {
   return std::hash<std::string>()(place.name) ^
          static_cast<std::size_t>(place.parent * 0x9e3779b97f4a7c15ULL);

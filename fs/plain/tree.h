@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -30,11 +32,17 @@ struct Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
+  // Somebody asked for a directory: what it has may be opened next.
+  void ask();
+  // When that was, as a file's times are; 0: longer ago than `time`.
+  [[nodiscard]] std::int64_t asked_within(std::chrono::nanoseconds time) const;
+
   Tree& tree;
   const std::uint64_t serial;  // never used twice
   const DirectoryPtr top;
   const bool is_directory;
   std::atomic<bool> gone{false};
+  std::atomic<std::int64_t> asked{0};
   // Guarded by the tree's lock.
   NodePtr parent;    // null for the plain directory itself
   std::string name;  // empty for it

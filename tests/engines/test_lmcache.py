@@ -11,7 +11,7 @@ import time
 
 import pytest
 from engine_runs import tokens_of
-from support.plain_directories import settled, statistics, until
+from support.plain_directories import plain_directory, set_quota, settled, statistics, until
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lmcache") is None, reason="LMCache is not installed"
@@ -147,8 +147,7 @@ def test_what_one_server_stored_the_next_one_has(run, make_daemon, prompts, plai
 def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain):
     """The second server has a quota smaller than what it writes."""
     daemon = make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "512MiB"])
-    path = daemon.mount / "lmcache"
-    path.mkdir()
+    path = plain_directory(daemon, "lmcache", "512MiB")
     files = {"type": "fs", "base_path": str(path)}
     chunks = len(prompts[0]) // CHUNK
 
@@ -160,7 +159,7 @@ def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain):
     stats = statistics(daemon, path.name)
     assert stats["hits"] == 0
     room = 2 * stats["bytes"]
-    os.setxattr(path, "user.kvfs.quota", str(room).encode())
+    set_quota(path, room)
 
     def evicted():
         return statistics(daemon, path.name)["evictions"]["files"] >= chunks

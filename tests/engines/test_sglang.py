@@ -7,11 +7,10 @@ with a back end is done here by hand: write pages, ask for a prefix, read it int
 
 import json
 import multiprocessing
-import os
 import time
 
 import pytest
-from support.plain_directories import settled, statistics, until
+from support.plain_directories import plain_directory, settled, statistics, until
 
 sglang = pytest.importorskip("sglang")
 torch = pytest.importorskip("torch")
@@ -303,20 +302,13 @@ def read_by_file(path, keys, bits_there):
         assert torch.equal(bits(page), torch.from_numpy(there))
 
 
-def plain_directory(daemon, name, quota):
-    path = daemon.mount / name
-    path.mkdir()
-    os.setxattr(path, "user.kvfs.quota", quota)
-    return path
-
-
 @pytest.fixture(scope="module")
 def plain_daemon(make_daemon):
     return make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "256MiB"])
 
 
 def test_the_file_back_end_finds_its_pages_in_another_process(plain_daemon):
-    path = plain_directory(plain_daemon, "sglang", b"64MiB")
+    path = plain_directory(plain_daemon, "sglang", "64MiB")
     pool = host_pool("page_first")
     storage = file_back_end(path, pool)
     keys = keys_of(12, 8)
@@ -335,7 +327,7 @@ def test_the_file_back_end_finds_its_pages_in_another_process(plain_daemon):
 
 def test_the_file_back_end_within_a_quota(plain_daemon):
     """Three times what fits: every page is taken, what is found is what was written."""
-    path = plain_directory(plain_daemon, "sglang-small", b"16MiB")
+    path = plain_directory(plain_daemon, "sglang-small", "16MiB")
     pool = host_pool("page_first", slots=48 * 64, page=64, layers=8, heads=8, dim=64)
     storage = file_back_end(path, pool)
     keys = [f"{number:064x}" for number in range(48)]  # of 1 MiB each

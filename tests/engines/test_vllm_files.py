@@ -1,10 +1,8 @@
 """vLLM's own connectors that keep KV in files, unmodified, on a plain directory of a mount."""
 
-import os
-
 import pytest
 from engine_runs import tokens_of
-from support.plain_directories import settled, statistics, until
+from support.plain_directories import plain_directory, set_quota, settled, statistics, until
 
 BLOCK = 128  # vLLM's on a CPU
 ANSWER = 24
@@ -14,13 +12,6 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def daemon(make_daemon):
     return make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "512MiB"])
-
-
-def directory(daemon, name, quota="512MiB"):
-    path = daemon.mount / name
-    path.mkdir()
-    os.setxattr(path, "user.kvfs.quota", quota.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +52,10 @@ WHOLE = {"max_num_batched_tokens": 4096}
 
 
 def test_example_connector(run_engine, daemon, prompt, others, without, capsys):
-    """The second process has a quota smaller than what it writes. It does not ask for what that
-    evicts: this connector takes a prompt for stored as long as its directory is there."""
-    path = directory(daemon, "example")
+    """The second process has a quota smaller than what it writes, and asks again for its first
+    prompt, which that evicted: this connector takes a prompt for stored while its directory is
+    there, so whole directories are what leaves."""
+    path = plain_directory(daemon, "example", "512MiB", unit="directory")
     answer = {"generate": prompt, "max_tokens": ANSWER}
     steps = {"answer": answer}
     options = {"transfer": example(path)} | WHOLE
@@ -71,15 +63,17 @@ def test_example_connector(run_engine, daemon, prompt, others, without, capsys):
     settled(daemon)
     before = statistics(daemon, path.name)
     quota = before["bytes"] * 3 // 2
-    os.setxattr(path, "user.kvfs.quota", str(quota).encode())
+    set_quota(path, quota)
     last = {"generate": others[-1], "max_tokens": ANSWER}
-    steps |= generate(others) | {"forgotten": {"forget": None}, "last": last}
+    steps |= generate(others) | {"forgotten": {"forget": None}, "last": last, "again": answer}
     loaded = run_engine("example-loaded", None, steps, **options).results()
     assert stored["tokens"] == loaded.answer["tokens"] == without.answer["tokens"]
     assert (stored["cached"], loaded.answer["cached"]) == (0, len(prompt) // BLOCK * BLOCK)
     assert_same_answers(loaded, without, others)
     assert loaded.last["tokens"] == getattr(without, f"other{len(others) - 1}")["tokens"]
     assert loaded.last["cached"] == len(others[-1]) // BLOCK * BLOCK
+    assert loaded.again["tokens"] == without.answer["tokens"]
+    assert loaded.again["cached"] == 0  # it was evicted, and is computed again
     assert_within(daemon, path, quota, hits=before["hits"] + 30)  # a file a layer
     show(capsys, "ExampleConnector", stored, loaded.answer)
 
@@ -116,7 +110,7 @@ def tiering(path) -> dict:
 def test_fs_tier(run_engine, daemon, prompt, others, without, capsys):
     """The second process has a quota smaller than what it writes, and comes back to its first
     prompt when the oldest files of that are gone."""
-    path = directory(daemon, "tiering")
+    path = plain_directory(daemon, "tiering", "512MiB")
     answer = {"generate": prompt, "max_tokens": ANSWER}
     steps = {"answer": answer}
     stored = run_engine("fs-stored", None, steps, transfer=tiering(path)).results().answer
@@ -125,7 +119,7 @@ def test_fs_tier(run_engine, daemon, prompt, others, without, capsys):
     before = statistics(daemon, path.name)
     assert before["files"] >= blocks
     quota = before["bytes"] * 3 // 2
-    os.setxattr(path, "user.kvfs.quota", str(quota).encode())
+    set_quota(path, quota)
     steps |= generate(others) | {"forgotten": {"forget": None}, "again": answer}
     loaded = run_engine("fs-loaded", None, steps, transfer=tiering(path)).results()
     assert stored["tokens"] == loaded.answer["tokens"] == without.answer["tokens"]

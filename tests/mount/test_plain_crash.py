@@ -45,6 +45,7 @@ def test_files_and_directories_come_back(daemon, here, crash):
         (here / name).write_bytes(content)
     os.symlink("deep", here / "link")
     os.setxattr(here, "user.kvfs.quota", b"100MiB")
+    os.setxattr(here, "user.kvfs.unit", b"directory")
     os.setxattr(here / "deep/er/0", "user.colour", b"green")
     os.chmod(here, 0o700)
     settled(daemon)
@@ -54,6 +55,7 @@ def test_files_and_directories_come_back(daemon, here, crash):
         assert (here / name).read_bytes() == content
     assert os.readlink(here / "link") == "deep"
     assert os.getxattr(here, "user.kvfs.quota") == b"100MiB"
+    assert os.getxattr(here, "user.kvfs.unit") == b"directory"
     assert os.getxattr(here / "deep/er/0", "user.colour") == b"green"
     assert here.stat().st_mode & 0o777 == 0o700
     stats = statistics(daemon, "plain")
@@ -204,6 +206,52 @@ def test_killed_again_and_again_under_writers(daemon, here):
             seen += 1
         assert seen > 10
         assert statistics(daemon, "plain")["evictions"]["corrupt"] == 0
+
+
+WRITER_OF_DIRECTORIES = """
+import os, sys
+here, number = sys.argv[1], int(sys.argv[2])
+for turn in range(100000):
+    temporary = f"{here}/t{number}-{turn}"
+    os.mkdir(temporary)
+    for file in range(4):
+        with open(f"{temporary}/{file}", "wb") as output:
+            output.write(b"%06d" % turn * 20000)
+    os.rename(temporary, f"{here}/w{number}-{turn}")
+"""
+
+
+def test_killed_while_directories_are_evicted(daemon, here):
+    """What is there is whole, whichever of them were leaving."""
+    os.setxattr(here, "user.kvfs.quota", b"16MiB")
+    os.setxattr(here, "user.kvfs.unit", b"directory")
+    for _ in range(int(os.environ.get("KVFS_KILL_ROUNDS", "4"))):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER_OF_DIRECTORIES, str(here), str(number)],
+                stderr=subprocess.DEVNULL,
+            )
+            for number in range(2)
+        ]
+
+        def evicts() -> bool:
+            return statistics(daemon, "plain")["evictions"]["files"] >= 100
+
+        until(evicts, 60)
+        daemon.kill()
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+        daemon.start()
+        until(lambda: statistics(daemon, "plain")["counted"])
+        assert os.listdir(f"{daemon.disk}.plain/leaving") == []
+        whole = [path for path in here.iterdir() if path.name.startswith("w")]
+        for path in whole:
+            contents = {file.read_bytes() for file in path.iterdir()}
+            assert len(list(path.iterdir())) == 4, path
+            assert contents == {path.name.split("-")[1].zfill(6).encode() * 20000}
+        assert len(whole) > 10
+        subprocess.run(["rm", "-rf", *here.iterdir()], check=True)
 
 
 def test_another_daemon_and_other_files_are_refused(daemon, here, bin_dir, tmp_path):

@@ -1,7 +1,22 @@
-"""What a daemon says of its plain directories, and when."""
+"""Plain directories of a mount: they are made; what the daemon says of them, and when."""
 
 import json
+import os
 import time
+from pathlib import Path
+
+
+def plain_directory(daemon, name: str, quota: int | str, unit: str = "file") -> Path:
+    path = daemon.mount / name
+    path.mkdir()
+    set_quota(path, quota)
+    if unit != "file":
+        os.setxattr(path, "user.kvfs.unit", unit.encode())
+    return path
+
+
+def set_quota(path: Path, quota: int | str) -> None:
+    os.setxattr(path, "user.kvfs.quota", str(quota).encode())
 
 
 def statistics(daemon, name: str) -> dict:

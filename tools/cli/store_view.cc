@@ -164,7 +164,8 @@ std::string plain_table(const Snapshot& now, const Terminal& terminal) {
                {""},
                {"files", Align::kRight},
                {"hit rate", Align::kRight},
-               {"evicted", Align::kRight}});
+               {"evicted", Align::kRight},
+               {"by", Align::kLeft}});
   for (const json& stats : plain->value("directories", json::array())) {
     const auto hits = static_cast<double>(count_of(stats, "hits"));
     table.add({{text_of(stats, "name"), Tint::kBold},
@@ -173,7 +174,8 @@ std::string plain_table(const Snapshot& now, const Terminal& terminal) {
                gauge(count_of(stats, "bytes"), count_of(stats, "quota")),
                human_count(count_of(stats, "files")),
                percent(hits, hits + static_cast<double>(count_of(stats, "misses"))),
-               lost_cell(stats.value("evictions", json::object()))});
+               lost_cell(stats.value("evictions", json::object())),
+               {text_of(stats, "unit")}});
   }
   return table.empty() ? "" : "\n" + table.render(terminal);
 }
