@@ -7,8 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+SMOLLM2_NUMBERS = 3 * 30 * 2 * 16 * 64  # of a block
 KEYS = ["bench", "value", "unit", "limit", "ratio", "target", "met"]
 
 
@@ -52,6 +54,34 @@ def test_rows_that_are_not_there(bench):
     done = subprocess.run([bench, "--only", "nothing"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "there is no row nothing" in done.stderr
+
+
+def test_real_kv_is_moved_and_said(bench, disk, tmp_path):
+    kv = tmp_path / "kv"
+    numbers = np.random.default_rng(1).standard_normal(2 * SMOLLM2_NUMBERS, dtype=np.float32)
+    kv.write_bytes((numbers.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+    command = [bench, "--quick", "--dir", disk, "--data", kv]
+    command += ["--only", "cpu_packed", "--only", "stat_missing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["bench"]: row.get("data") for row in rows} == {
+        "cpu_packed": "real",
+        "cpu_packed_store": "real",
+        "stat_missing": None,
+    }
+
+
+def test_numbers_that_do_not_pack_are_not_measured(bench, disk, tmp_path):
+    kv = tmp_path / "kv"
+    kv.write_bytes(np.random.default_rng(1).bytes(4 * SMOLLM2_NUMBERS))
+    command = [bench, "--quick", "--dir", disk, "--data", kv, "--only", "cpu_packed"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "do not pack" in done.stderr
+    kv.write_bytes(b"not blocks")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "not whole blocks of SmolLM2-135M" in done.stderr
 
 
 def test_on_a_mount_for_people(on_mount, daemon):

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "gpu/block_codec.h"
 #include "gpu/device.h"
 #include "tools/benchmarks/benches.h"
 #include "tools/benchmarks/copy_limit.h"
@@ -55,10 +56,15 @@ class EncodedCopies {
         limit_(copy_threads()),
         device_(gpu::make_cpu_device(copy_threads())),
         pages_(pages_of(cache_)) {
-    fill_with_numbers({cache_.data(), cache_.size()});
     for (std::uint32_t i = 0; i < kBlocks; ++i) {
       blocks_.push_back({slots_.data() + i * shape_.stored_bytes(), i});
     }
+  }
+
+  Status fill(const RealKv* kv) {
+    if (kv != nullptr) return fill_pages(*kv, shape_, *pages_, kBlocks);
+    fill_with_numbers({cache_.data(), cache_.size()});
+    return {};
   }
 
   Status run(int rounds, std::vector<Round>& loads, std::vector<Round>& stores) {
@@ -74,10 +80,19 @@ class EncodedCopies {
       stores.push_back({speed(*stored), copied});
       loads.push_back({speed(*loaded), copied});
     }
-    return {};
+    return all_fit();
   }
 
  private:
+  [[nodiscard]] Status all_fit() const {
+    const bool packed = shape_.encoding == Encoding::kPacked;
+    for (const gpu::BlockAt& at : blocks_) {
+      if (packed && !gpu::block_fits(shape_, at.memory)) {
+        return fail(Code::kInvalid, "numbers that do not pack were measured");
+      }
+    }
+    return {};
+  }
   static double speed(double seconds) { return static_cast<double>(kBytes) / seconds / 1e9; }
   using Copy = decltype(&gpu::Device::scatter);
   Result<double> measure(Copy copy) {
@@ -106,6 +121,7 @@ Status bench_cpu_encoded(const Target& target, Encoding encoding, const Emit& em
   EncodedCopies copies(encoding);
   std::vector<Round> loads;
   std::vector<Round> stores;
+  if (Status status = copies.fill(target.kv.get()); !status) return status;
   if (Status status = copies.run(target.quick ? 9 : 25, loads, stores); !status) return status;
   const std::string name = "cpu_" + std::string(encoding_name(encoding));
   emit(speed_row(name, "GB/s", std::move(loads), 0));

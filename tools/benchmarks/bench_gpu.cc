@@ -61,12 +61,12 @@ class Sized {
         loaded_(gpu, model, blocks_),
         stored_(gpu, model, blocks_) {}
 
-  Status prepare(const GpuModel& model) {
+  Status prepare(const GpuModel& model, const RealKv* kv) {
     Result<std::unique_ptr<GpuPeers>> peers = GpuPeers::make(gpu_, model, loaded_, bytes_);
     if (!peers) return pass(std::move(peers));
     peers_ = std::move(*peers);
-    fill_with_numbers({peers_->pinned().data(), stored_.size()});
-    if (Status status = fill(gpu_, stored_, peers_->pinned().data()); !status) return status;
+    Status status = fill(gpu_, model, stored_, kv, peers_->pinned().data());
+    if (!status) return status;
     Result<std::vector<Token>> prompt =
         store_from_gpu(name_space_.client(), stored_.pages(), blocks_, model);
     if (!prompt) return pass(std::move(prompt));
@@ -251,7 +251,7 @@ Status bench_gpu_copies(const Target& target, const GpuOptions& options, const E
   bool first = options.name.empty();
   for (const std::uint64_t bytes : options.sizes) {
     Sized sized(**gpu, **name_space, *model, std::max(bytes, model->rank_block_bytes()));
-    Status status = sized.prepare(*model);
+    Status status = sized.prepare(*model, target.kv.get());
     const std::string suffix = first ? "" : options.name + size_suffix(sized.bytes());
     if (status) status = measure(sized, *model, suffix, target, emit);
     if (!status) return status;

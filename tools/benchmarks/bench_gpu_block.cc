@@ -32,8 +32,8 @@ Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, co
   const std::uint64_t bytes = model->rank_block_bytes();
   Result<std::unique_ptr<GpuPeers>> peers = GpuPeers::make(**gpu, *model, loaded, bytes);
   if (!peers) return pass(std::move(peers));
-  fill_with_numbers({(*peers)->pinned().data(), stored.size()});
-  if (Status status = fill(**gpu, stored, (*peers)->pinned().data()); !status) return status;
+  Status filled = fill(**gpu, *model, stored, target.kv.get(), (*peers)->pinned().data());
+  if (!filled) return filled;
   std::vector<std::vector<Token>> prompts;
   for (std::uint64_t i = 0; i < kPrefixes; ++i) {
     auto prompt = store_from_gpu(client, stored.pages(), 1, *model, i);

@@ -33,8 +33,8 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
   const GpuCache loaded(**gpu, *model, blocks);
   {
     const PinnedBuffer pinned(**gpu, stored.size());
-    fill_with_numbers({pinned.data(), stored.size()});
-    if (Status status = fill(**gpu, stored, pinned.data()); !status) return status;
+    Status status = fill(**gpu, *model, stored, target.kv.get(), pinned.data());
+    if (!status) return status;
   }
   auto prompt = store_from_gpu(client, stored.pages(), blocks, *model);
   if (!prompt) return pass(std::move(prompt));

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "lib/format/geometry.h"
 #include "lib/format/result.h"
 #include "tools/benchmarks/daemon.h"
 #include "tools/benchmarks/gpu_model.h"
+#include "tools/benchmarks/real_kv.h"
 #include "tools/benchmarks/row.h"
 
 namespace kvfs::bench {
@@ -18,6 +20,7 @@ struct Target {
   std::string mount;
   std::string nvme_directory;  // where fio measures the same disk; empty: no NVMe tier
   bool quick = false;
+  std::shared_ptr<const RealKv> kv;  // what engines' caches hold; none: random numbers
 };
 
 Status bench_match(const Target& target, const std::string& row, std::uint64_t blocks,

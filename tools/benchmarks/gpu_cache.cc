@@ -8,6 +8,7 @@ namespace kvfs::bench {
 
 GpuCache::GpuCache(const Gpu& gpu, const GpuModel& model, std::uint32_t blocks)
     : model_(model),
+      blocks_(blocks),
       page_count_(blocks * model.block_tokens / model.page_tokens),
       page_stride_(model.row_bytes() * model.rank_heads * model.page_tokens),
       memory_(gpu, page_stride_ * page_count_ * model.kv_factor * model.layers),
@@ -47,6 +48,14 @@ gpu::Pages GpuCache::device_pages() const {
   made.head_count = from.head_count;
   made.page_tokens = from.page_tokens;
   made.page_table = table_;
+  return made;
+}
+
+gpu::Pages GpuCache::host_pages(std::byte* copy) const {
+  gpu::Pages made = device_pages();
+  for (std::byte*& layer : made.layers) {
+    layer = copy + (reinterpret_cast<CUdeviceptr>(layer) - memory_.at());
+  }
   return made;
 }
 

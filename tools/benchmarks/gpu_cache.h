@@ -24,8 +24,11 @@ class GpuCache {
   // For a transfer of blocks from 0 on. Valid while this lives.
   [[nodiscard]] kvfs_pages pages() const;
   [[nodiscard]] gpu::Pages device_pages() const;
+  // The same of a copy of this memory.
+  [[nodiscard]] gpu::Pages host_pages(std::byte* copy) const;
   [[nodiscard]] CUdeviceptr at() const { return memory_.at(); }
   [[nodiscard]] std::size_t size() const { return memory_.size(); }
+  [[nodiscard]] std::uint32_t blocks() const { return blocks_; }
   // The pieces of one page that are contiguous both here and in a per-layer block as engines keep
   // it on the host: (layer, kv, page).
   [[nodiscard]] std::vector<CUdeviceptr> pieces() const;
@@ -33,6 +36,7 @@ class GpuCache {
 
  private:
   GpuModel model_;
+  std::uint32_t blocks_;
   std::uint32_t page_count_;
   std::uint64_t page_stride_;
   DeviceBuffer memory_;

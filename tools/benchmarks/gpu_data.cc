@@ -1,35 +1,16 @@
 #include "tools/benchmarks/gpu_data.h"
 
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <random>
 #include <utility>
 
+#include "tools/benchmarks/data.h"
 #include "tools/benchmarks/handles.h"
 
 namespace kvfs::bench {
 namespace {
 
 constexpr std::uint32_t kVocabulary = 128256;
-
-float bf16(const std::byte* at) {
-  std::uint32_t bits = 0;
-  std::memcpy(reinterpret_cast<std::byte*>(&bits) + 2, at, 2);
-  return std::bit_cast<float>(bits);
-}
-
-// Normally distributed BF16 numbers as fp8 and int8 keep them, of planes whose largest is below 8:
-// to one part in 16, or one in 254 of that.
-bool close_by(const std::byte* loaded, const std::byte* stored, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += 2) {
-    const float wanted = bf16(stored + i);
-    if (!(std::fabs(bf16(loaded + i) - wanted) <= std::fabs(wanted) / 14 + 8.0F / 254)) {
-      return false;
-    }
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -41,8 +22,16 @@ std::vector<Token> prompt_of_blocks(std::uint64_t number, std::uint32_t blocks,
   return tokens;
 }
 
-Status fill(const Gpu& gpu, const GpuCache& cache, const std::byte* pinned) {
-  Status status = gpu.driver().check(
+Status fill(const Gpu& gpu, const GpuModel& model, const GpuCache& cache, const RealKv* kv,
+            std::byte* pinned) {
+  Status status;
+  if (kv == nullptr) {
+    fill_with_numbers({pinned, cache.size()});
+  } else {
+    status = fill_pages(*kv, model.rank_shape(), cache.host_pages(pinned), cache.blocks());
+  }
+  if (!status) return status;
+  status = gpu.driver().check(
       gpu.driver().copy_to_device(cache.at(), pinned, cache.size(), gpu.stream(0)),
       "filling a cache");
   return status ? gpu.wait(0) : status;
@@ -61,10 +50,12 @@ Status same_numbers(const Gpu& gpu, const GpuModel& model, const GpuCache& loade
   }
   if (status) status = gpu.wait(0);
   if (!status) return status;
-  const bool same = model.quantized()
-                        ? close_by(first.data(), second.data(), loaded.size())
-                        : std::memcmp(first.data(), second.data(), loaded.size()) == 0;
-  if (loaded.size() != stored.size() || !same) {
+  if (model.quantized()) {
+    status = store_and_load(model.rank_shape(), stored.host_pages(second.data()), stored.blocks());
+    if (!status) return status;
+  }
+  if (loaded.size() != stored.size() ||
+      std::memcmp(first.data(), second.data(), loaded.size()) != 0) {
     return fail(Code::kCorrupt, "what was loaded is not what was stored");
   }
   return {};

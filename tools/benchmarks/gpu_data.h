@@ -6,6 +6,7 @@
 
 #include "lib/format/key.h"
 #include "tools/benchmarks/gpu_cache.h"
+#include "tools/benchmarks/real_kv.h"
 
 namespace kvfs::bench {
 
@@ -13,10 +14,11 @@ namespace kvfs::bench {
 std::vector<Token> prompt_of_blocks(std::uint64_t number, std::uint32_t blocks,
                                     std::uint32_t block_tokens);
 
-// Copies as many bytes as the cache has from pinned memory into it.
-Status fill(const Gpu& gpu, const GpuCache& cache, const std::byte* pinned);
-// kCorrupt where what was loaded is not what was stored, bit for bit; of quantized blocks, where a
-// number is further away than those of fill_with_numbers can be.
+// Random numbers, or real KV where there is some, by way of as much pinned memory.
+Status fill(const Gpu& gpu, const GpuModel& model, const GpuCache& cache, const RealKv* kv,
+            std::byte* pinned);
+// kCorrupt where what was loaded is not what was stored, bit for bit; of quantized blocks, where it
+// is not what the CPU makes of that.
 Status same_numbers(const Gpu& gpu, const GpuModel& model, const GpuCache& loaded,
                     const GpuCache& stored);
 

@@ -36,6 +36,16 @@ kvfs_geometry GpuModel::geometry() const {
   return geometry;
 }
 
+gpu::BlockShape GpuModel::rank_shape() const {
+  return {.heads = rank_heads,
+          .layers = layers,
+          .kv_factor = kv_factor,
+          .tokens = block_tokens,
+          .head_dim = head_dim,
+          .element_bytes = 2,
+          .encoding = encoding_from_name(encoding).value_or(Encoding::kRaw)};
+}
+
 std::string gpu_model_names() {
   std::string names;
   for (const Known& known : kModels) names += (names.empty() ? "" : ", ") + std::string(known.name);

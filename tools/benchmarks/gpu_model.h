@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/format/result.h"
+#include "gpu/device.h"
 
 namespace kvfs::bench {
 
@@ -49,6 +49,8 @@ struct GpuModel {
     return block_bytes() / kv_heads * rank_heads;
   }
   [[nodiscard]] kvfs_geometry geometry() const;
+  // Of one rank's share of a block.
+  [[nodiscard]] gpu::BlockShape rank_shape() const;
 };
 
 // kInvalid: no such model, or a rank would have no whole heads.

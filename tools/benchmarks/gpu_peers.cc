@@ -7,6 +7,15 @@
 #include "tools/benchmarks/timing.h"
 
 namespace kvfs::bench {
+namespace {
+
+gpu::BlockShape raw_shape(const GpuModel& model) {
+  gpu::BlockShape shape = model.rank_shape();
+  shape.encoding = Encoding::kRaw;
+  return shape;
+}
+
+}  // namespace
 
 GpuPeers::GpuPeers(const Gpu& gpu, const GpuModel& model, const GpuCache& cache,
                    std::uint64_t bytes)
@@ -18,12 +27,7 @@ GpuPeers::GpuPeers(const Gpu& gpu, const GpuModel& model, const GpuCache& cache,
       plain_back_(gpu, bytes),
       device_pieces_(cache.pieces()),
       sizes_(device_pieces_.size(), cache.piece_bytes()),
-      shape_{.heads = model.rank_heads,
-             .layers = model.layers,
-             .kv_factor = model.kv_factor,
-             .tokens = model.block_tokens,
-             .head_dim = model.head_dim,
-             .element_bytes = 2},
+      shape_(raw_shape(model)),
       pages_(cache.device_pages()) {
   const auto host = reinterpret_cast<CUdeviceptr>(pinned_.data());
   for (std::size_t i = 0; i < device_pieces_.size(); ++i) {

@@ -24,6 +24,8 @@ struct Options {
   std::vector<std::string> only;
   std::string directory = ".";
   std::string mount;
+  std::string data;
+  std::shared_ptr<const RealKv> kv;  // of `data`
   bool quick = false;
   bool on_gpu = false;
   bool sweep = false;
@@ -40,6 +42,14 @@ const std::vector<std::string> kGpuRows{"gpu_load", "gpu_packed",      "gpu_fp8"
 void emit(const Row& row) {
   fmt::print("{}\n", to_line(row));
   std::fflush(stdout);
+}
+
+// Rows of copies say it where they move real KV.
+Emit emit_of(const Target& target) {
+  return [real = target.kv != nullptr](Row row) {
+    if (real) row.data = "real";
+    emit(row);
+  };
 }
 
 // One measurement, by the name of its first row.
@@ -67,11 +77,17 @@ std::vector<Bench> memory_benches() {
       {"cpu_load", [](const Target& target) { return bench_cpu_load(target, emit); }},
       {"cpu_store", [](const Target& target) { return bench_cpu_store(target, emit); }},
       {"cpu_packed",
-       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kPacked, emit); }},
+       [](const Target& target) {
+         return bench_cpu_encoded(target, Encoding::kPacked, emit_of(target));
+       }},
       {"cpu_fp8",
-       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kFp8, emit); }},
+       [](const Target& target) {
+         return bench_cpu_encoded(target, Encoding::kFp8, emit_of(target));
+       }},
       {"cpu_int8",
-       [](const Target& target) { return bench_cpu_encoded(target, Encoding::kInt8, emit); }},
+       [](const Target& target) {
+         return bench_cpu_encoded(target, Encoding::kInt8, emit_of(target));
+       }},
       {"read_prefix", [](const Target& target) { return bench_read_prefix(target, emit); }},
       {"stat_missing", [](const Target& target) { return bench_stat_missing(target, emit); }}};
 }
@@ -104,7 +120,8 @@ int run_on_own_daemon(const std::vector<Bench>& benches, const Options& options,
   }
   return run_all(benches, {.mount = (*daemon)->mount(),
                            .nvme_directory = (*daemon)->directory(),
-                           .quick = options.quick});
+                           .quick = options.quick,
+                           .kv = options.kv});
 }
 
 // The rows that need a GPU; all others need none.
@@ -113,7 +130,8 @@ int run_gpu(const Options& options) {
   // being stored.
   const std::uint64_t largest = std::ranges::max(options.gpu.sizes) * options.gpu.tensor_parallel;
   const auto bench = [&](auto run) {
-    return [&options, run](const Target& target) { return run(target, options.gpu, emit); };
+    return
+        [&options, run](const Target& target) { return run(target, options.gpu, emit_of(target)); };
   };
   std::vector<Bench> copies{{"gpu_load_1block", bench(bench_gpu_load_1block)},
                             {"gpu_load", bench(bench_gpu_copies)}};
@@ -122,8 +140,9 @@ int run_gpu(const Options& options) {
     GpuOptions one = options.gpu;
     one.encoding = encoding;
     one.sizes = {std::ranges::max(one.sizes)};
-    copies.push_back({std::string("gpu_") + encoding,
-                      [one](const Target& target) { return bench_gpu_copies(target, one, emit); }});
+    copies.push_back({std::string("gpu_") + encoding, [one](const Target& target) {
+                        return bench_gpu_copies(target, one, emit_of(target));
+                      }});
   }
   int failed =
       run_on_own_daemon(chosen(options, std::move(copies)), options,
@@ -141,7 +160,7 @@ int run_gpu_sweep(const Options& options) {
   for (const GpuOptions& one : gpu_sweep(options.gpu.device)) {
     largest = std::max(largest, std::ranges::max(one.sizes) * one.tensor_parallel);
     benches.push_back({"gpu_load" + one.name, [one](const Target& target) {
-                         return bench_gpu_copies(target, one, emit);
+                         return bench_gpu_copies(target, one, emit_of(target));
                        }});
   }
   return run_on_own_daemon(benches, options,
@@ -191,7 +210,7 @@ int run_on_mount(const Options& options) {
     fmt::print(stderr, "kvfs-bench: {}\n", mount.error().message);
     return 1;
   }
-  Target target{.mount = *mount, .quick = options.quick};
+  Target target{.mount = *mount, .quick = options.quick, .kv = options.kv};
   int failed = run_all(chosen(options, memory_benches()), target);
   const std::vector<Bench> nvme = chosen(options, nvme_benches());
   Result<std::string> place = nvme_place(*mount);
@@ -231,6 +250,9 @@ int run(int argc, char** argv) {
       ->type_name("DIR");
   app.add_option("--mount", options.mount, "A mount that is there, instead of temporary ones")
       ->type_name("DIR");
+  app.add_option("--data", options.data,
+                 "Real KV for the copies to move, of real_kv.py, instead of random numbers")
+      ->type_name("FILE");
   app.add_flag("--quick", options.quick, "Fewer rounds");
   app.add_flag("--gpu", options.on_gpu, "The rows that need a GPU instead of those that need none");
   app.add_flag("--gpu-sweep", options.sweep,
@@ -244,6 +266,14 @@ int run(int argc, char** argv) {
                  fmt::join(known, ", "));
       return 2;
     }
+  }
+  if (!options.data.empty()) {
+    Result<std::shared_ptr<const RealKv>> kv = RealKv::read(options.data);
+    if (!kv) {
+      fmt::print(stderr, "kvfs-bench: {}\n", kv.error().message);
+      return 2;
+    }
+    options.kv = std::move(*kv);
   }
   options.directory = std::filesystem::absolute(options.directory).lexically_normal().string();
   const int failed = options.sweep           ? run_gpu_sweep(options)

@@ -8,9 +8,10 @@
 namespace kvfs::bench {
 
 std::string to_line(const Row& row) {
+  const std::string data = row.data.empty() ? "" : fmt::format(R"(, "data": "{}")", row.data);
   return fmt::format(
-      R"({{"bench": "{}", "value": {:.6g}, "unit": "{}", "limit": {:.6g}, "ratio": {:.4g}, "target": {:.6g}, "met": {}}})",
-      row.bench, row.value, row.unit, row.limit, row.ratio, row.target, row.met);
+      R"({{"bench": "{}", "value": {:.6g}, "unit": "{}", "limit": {:.6g}, "ratio": {:.4g}, "target": {:.6g}, "met": {}{}}})",
+      row.bench, row.value, row.unit, row.limit, row.ratio, row.target, row.met, data);
 }
 
 Row speed_row(std::string bench, std::string unit, std::vector<Round> rounds, double least_ratio) {
@@ -25,7 +26,8 @@ Row speed_row(std::string bench, std::string unit, std::vector<Round> rounds, do
           .limit = middle.limit,
           .ratio = ratio(middle),
           .target = least_ratio,
-          .met = ratio(middle) >= least_ratio};
+          .met = ratio(middle) >= least_ratio,
+          .data = {}};
 }
 
 Row cost_row(std::string bench, std::string unit, double value, double limit, double most) {
@@ -35,7 +37,8 @@ Row cost_row(std::string bench, std::string unit, double value, double limit, do
           .limit = limit,
           .ratio = value > 0 ? limit / value : 0,
           .target = most,
-          .met = value <= most};
+          .met = value <= most,
+          .data = {}};
 }
 
 double quantile(std::vector<double> values, double q) {

@@ -16,9 +16,11 @@ struct Row {
   double ratio = 0;   // how near to the limit: 1 is the limit itself
   double target = 0;  // of the ratio, or, for a time or a size, of the value
   bool met = false;
+  std::string data;  // what was moved, where that is not random numbers
 };
 
-// One JSON object on one line: {"bench", "value", "unit", "limit", "ratio", "target", "met"}.
+// One JSON object on one line: {"bench", "value", "unit", "limit", "ratio", "target", "met"}, and
+// "data" where there is such.
 std::string to_line(const Row& row);
 
 // What one round measured, the two one after the other, so that both saw the same machine.

@@ -33,6 +33,9 @@ TEST(Row, ALineIsOneJsonObject) {
                                   {"target", 50.0},
                                   {"met", true}}));
   EXPECT_EQ(to_line({}).find('\n'), std::string::npos);
+  Row real;
+  real.data = "real";
+  EXPECT_EQ(nlohmann::json::parse(to_line(real)).at("data"), "real");
 }
 
 TEST(Row, Quantiles) {
