@@ -52,6 +52,18 @@ class CpuDevice final : public Device {
     });
     done({});
   }
+  Result<std::unique_ptr<MappedMemory>> map(const SharedHandle& handle) override {
+    return map_host_memory(handle);
+  }
+  void scatter_local(const BlockShape& shape, std::span<const BlockAt> blocks,
+                     std::shared_ptr<const Pages> pages, const After& after,
+                     CopyDone done) override {
+    scatter(shape, blocks, std::move(pages), after, std::move(done));
+  }
+  void copy_out_local(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
+                      std::uint64_t bytes, const After& after, CopyDone done) override {
+    copy_out(blocks, targets, bytes, after, std::move(done));
+  }
 
  private:
   static Stores stores_for(std::uint64_t bytes) {

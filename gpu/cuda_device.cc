@@ -6,8 +6,10 @@
 #include "gpu/cuda_code.h"
 #include "gpu/cuda_driver.h"
 #include "gpu/cuda_lane.h"
+#include "gpu/cuda_local.h"
 #include "gpu/cuda_marks.h"
 #include "gpu/cuda_registrations.h"
+#include "gpu/cuda_shared_memory.h"
 #include "gpu/device.h"
 
 namespace kvfs::gpu {
@@ -104,6 +106,13 @@ class CudaDevice final : public Device {
     Result<std::unique_ptr<CudaLane>> loads =
         lane(LaneDirection::kLoad, "scatter", "unpack", "from");
     if (!loads) return pass(std::move(loads));
+    Result<CudaKernels> kernels = context_->kernels("scatter", "unpack", "from");
+    if (!kernels) return pass(std::move(kernels));
+    local_ = std::make_unique<CudaLocalLane>(driver_, place, *kernels, registrations_);
+    if (Status status = local_->open(); !status) return status;
+    Result<DeviceId> id = cuda_device_id(driver_, context_->device());
+    if (!id) return pass(std::move(id));
+    id_ = *id;
     Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, "gather", "pack", "to");
     if (!stores) return pass(std::move(stores));
     loads_ = std::move(*loads);
@@ -138,6 +147,18 @@ class CudaDevice final : public Device {
                std::uint64_t bytes, const After& after, CopyDone done) override {
     stores_->move_whole(blocks, sources, bytes, after, std::move(done));
   }
+  Result<std::unique_ptr<MappedMemory>> map(const SharedHandle& handle) override {
+    return map_cuda_memory(driver_, context_->get(), id_, handle);
+  }
+  void scatter_local(const BlockShape& shape, std::span<const BlockAt> blocks,
+                     std::shared_ptr<const Pages> pages, const After& after,
+                     CopyDone done) override {
+    local_->move_pages(shape, blocks, *pages, after, std::move(done));
+  }
+  void copy_out_local(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
+                      std::uint64_t bytes, const After& after, CopyDone done) override {
+    local_->move_whole(blocks, targets, bytes, after, std::move(done));
+  }
 
  private:
   const std::unique_ptr<CudaContext> context_;
@@ -146,6 +167,8 @@ class CudaDevice final : public Device {
   const int ordinal_;
   const std::string name_;
   const CudaDriver& driver_;
+  DeviceId id_{};
+  std::unique_ptr<CudaLocalLane> local_;
   std::unique_ptr<CudaLane> loads_;
   std::unique_ptr<CudaLane> stores_;
 };

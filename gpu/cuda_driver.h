@@ -15,6 +15,7 @@ namespace kvfs::gpu {
   X(error_name, cuGetErrorName)                    \
   X(device_get, cuDeviceGet)                       \
   X(device_attribute, cuDeviceGetAttribute)        \
+  X(device_uuid, cuDeviceGetUuid_v2)               \
   X(context_retain, cuDevicePrimaryCtxRetain)      \
   X(context_release, cuDevicePrimaryCtxRelease_v2) \
   X(context_push, cuCtxPushCurrent_v2)             \
@@ -24,12 +25,17 @@ namespace kvfs::gpu {
   X(module_function, cuModuleGetFunction)          \
   X(allocate, cuMemAlloc_v2)                       \
   X(free, cuMemFree_v2)                            \
+  X(memory_info, cuMemGetInfo_v2)                  \
+  X(ipc_get, cuIpcGetMemHandle)                    \
+  X(ipc_open, cuIpcOpenMemHandle_v2)               \
+  X(ipc_close, cuIpcCloseMemHandle)                \
   X(host_allocate, cuMemHostAlloc)                 \
   X(host_free, cuMemFreeHost)                      \
   X(host_register, cuMemHostRegister_v2)           \
   X(host_unregister, cuMemHostUnregister)          \
   X(copy_to_device, cuMemcpyHtoDAsync_v2)          \
   X(copy_to_host, cuMemcpyDtoHAsync_v2)            \
+  X(copy_on_device, cuMemcpyDtoDAsync_v2)          \
   X(copy_rows, cuMemcpy2DAsync_v2)                 \
   X(stream_create, cuStreamCreate)                 \
   X(stream_destroy, cuStreamDestroy_v2)            \

@@ -9,6 +9,7 @@
 
 #include "gpu/cuda_completions.h"
 #include "gpu/cuda_launch.h"
+#include "gpu/cuda_place.h"
 #include "gpu/cuda_registrations.h"
 #include "gpu/cuda_stage.h"
 #include "gpu/device.h"
@@ -16,13 +17,6 @@
 namespace kvfs::gpu {
 
 enum class LaneDirection : std::uint8_t { kLoad, kStore };
-
-// The GPU that a lane works for.
-struct CudaPlace {
-  CUcontext context = nullptr;
-  int ordinal = 0;
-  bool reaches_host = false;  // kernels may use registered host memory by its own address
-};
 
 // A transfer goes in parts through the ring's stages. Loading: a copy stream brings blocks into a
 // stage while a kernel stream takes those of the stage before to their pages; storing: the other

@@ -13,6 +13,8 @@ namespace {
 // Blocks of 256 threads that a kernel gets at most: two for each multiprocessor of a large GPU, so
 // that the engine's kernels still find room.
 constexpr std::uint32_t kGridBlocks = 256;
+// Within the device memory is what limits, and takes more loads under way.
+constexpr std::uint32_t kLocalGridBlocks = 1024;
 constexpr std::uint32_t kBlockThreads = 256;
 // Layers' pointers that one launch names, so that at least as many bytes are left for tiles.
 constexpr std::uint32_t kMostPointers = kCudaTableBytes / 2 / sizeof(std::byte*);
@@ -25,13 +27,16 @@ constexpr std::uint32_t kMostPointers = kCudaTableBytes / 2 / sizeof(std::byte*)
 class Launcher {
  public:
   Launcher(const CudaDriver& driver, CUfunction kernel, CUstream stream, const BlockShape& shape,
-           const Pages& pages, std::uint32_t heads)
-      : driver_(driver), kernel_(kernel), stream_(stream) {
+           const Pages& pages, const CudaPiece& piece)
+      : driver_(driver),
+        kernel_(kernel),
+        stream_(stream),
+        most_blocks_(piece.local ? kLocalGridBlocks : kGridBlocks) {
     move_.kv_stride = pages.kv_stride;
     move_.token_stride = pages.token_stride;
     move_.head_stride = pages.head_stride;
-    move_.heads = heads;
-    move_.layer_total = layers_wanted(shape, pages);
+    move_.heads = piece.heads;
+    move_.layer_total = piece.local ? shape.layers : layers_wanted(shape, pages);
     move_.kv_factor = shape.kv_factor;
     move_.block_tokens = shape.tokens;
     move_.row_bytes = shape.head_dim * shape.element_bytes;
@@ -57,7 +62,7 @@ class Launcher {
     if (move_.tile_count == 0) return;
     const std::uint64_t runs =
         std::uint64_t{move_.tile_count} * move_.heads * move_.layers * move_.kv_factor;
-    const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(runs, kGridBlocks));
+    const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(runs, most_blocks_));
     void* arguments[] = {&move_};
     if (status_) {
       status_ = driver_.check(
@@ -73,6 +78,7 @@ class Launcher {
   const CudaDriver& driver_;
   const CUfunction kernel_;
   const CUstream stream_;
+  const std::uint32_t most_blocks_;
   CudaMove move_{};
   std::size_t most_tiles_ = 0;
   Status status_;
@@ -102,8 +108,7 @@ CudaNumber number_of(DType dtype) {
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at) {
-  Launcher launcher(driver, kernel_for(kernels, shape, pages, at), stream, shape, pages,
-                    piece.heads);
+  Launcher launcher(driver, kernel_for(kernels, shape, pages, at), stream, shape, pages, piece);
   const std::int64_t to_head = piece.first_head * pages.head_stride;
   const std::uint32_t each = split_kv(shape, pages) ? shape.kv_factor : 1;
   const std::uint32_t most_layers = kMostPointers / each;
@@ -112,7 +117,7 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
     const std::uint32_t count = std::min(most_layers, layers - first);
     const std::size_t pointer = (std::size_t{pages.first_layer} + first) * each;
     launcher.begin_layers(std::span(pages.layers).subspan(pointer, std::size_t{count} * each),
-                          first, count);
+                          piece.local ? pages.first_layer + first : first, count);
     for (std::size_t i = 0; i < piece.blocks.size(); ++i) {
       for_each_segment(shape, pages, piece.blocks[i].block, [&](const Segment& segment) {
         launcher.add({.block = at[i],

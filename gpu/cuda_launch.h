@@ -20,10 +20,12 @@ struct CudaPiece {
   std::span<const BlockAt> blocks;
   std::uint32_t first_head;  // counted from Pages::first_head
   std::uint32_t heads;
+  bool local = false;  // whole blocks in the device's own memory: no link to wait for
 };
 
 // at[i]: device address of the piece's first head of its block i, of which it has the layers
-// wanted. More than one launch where a kernel's argument cannot name all layers and tiles.
+// wanted, or all of them where the piece is local. More than one launch where a kernel's argument
+// cannot name all layers and tiles.
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at);

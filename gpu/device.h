@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gpu/shared_memory.h"
 #include "lib/format/geometry.h"
 #include "lib/format/packed_block.h"
 #include "lib/format/quantized_block.h"
@@ -54,7 +55,8 @@ struct BlockShape {
 };
 BlockShape block_shape(const Geometry& geometry, std::size_t group);
 
-// A block in host memory (a slab's slot or a bounce buffer) and its place in the prefix.
+// A block in host memory (a slab's slot or a bounce buffer), or in the device's own where it is
+// said, and its place in the prefix.
 struct BlockAt {
   std::byte* memory;
   std::uint32_t block;  // index in the prefix: its first token is block * shape.tokens
@@ -104,6 +106,16 @@ class Device {
                         std::uint64_t bytes, const After& after, CopyDone done) = 0;
   virtual void copy_in(std::span<const BlockAt> blocks, std::span<std::byte* const> sources,
                        std::uint64_t bytes, const After& after, CopyDone done) = 0;
+
+  // Memory of this device that another process has (gpu/shared_memory.h). kMismatch: it is another
+  // device's.
+  virtual Result<std::unique_ptr<MappedMemory>> map(const SharedHandle& handle) = 0;
+  // scatter() and copy_out() of blocks in this device's own memory: nothing goes over the link.
+  virtual void scatter_local(const BlockShape& shape, std::span<const BlockAt> blocks,
+                             std::shared_ptr<const Pages> pages, const After& after,
+                             CopyDone done) = 0;
+  virtual void copy_out_local(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
+                              std::uint64_t bytes, const After& after, CopyDone done) = 0;
 };
 
 // The CPU device: `threads` copy threads (the caller's included). Always there.

@@ -67,7 +67,8 @@ struct stat of_namespace(const Inode& inode) {
 struct stat of_slab(const Inode& inode) {
   struct stat attr = of_namespace(inode);
   for (const SlabInfo& slab : inode.ns->slabs()) {
-    if (slab.id == inode.id.key.lo) set_size(attr, slab.bytes, 0);
+    if (slab.id != inode.id.key.lo) continue;
+    set_size(attr, slab.id >= kFirstGpuSlab ? sizeof(gpu::SharedHandle) : slab.bytes, 0);
   }
   return attr;
 }

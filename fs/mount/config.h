@@ -17,6 +17,9 @@ struct Config {
   std::string mountpoint;
 
   // Tiers.
+  std::uint64_t gpu = 0;  // 0: none
+  int gpu_ordinal = 0;    // -1: host memory stands in for a GPU's
+  std::uint64_t gpu_reserve = 1ULL << 30;
   std::uint64_t dram = 0;
   std::uint64_t slab = 0;  // 0: chosen from dram
   std::vector<tiers::NvmeDirectory> nvme;

@@ -81,6 +81,8 @@ std::uint64_t machine_memory() {
 Status check_config(const Config& config) {
   if (config.mountpoint.empty())
     return refuse("mountpoint: missing: name the directory to mount on");
+  if (config.gpu != 0 && config.gpu < kHugePage)
+    return refuse("gpu: {} is too small: give at least 2MiB", size_text(config.gpu));
   if (config.dram == 0)
     return refuse("dram: missing: give the DRAM tier a size, as in --dram 8GiB");
   if (config.dram < 4 * kHugePage)

@@ -119,6 +119,35 @@ ConfigKey nvme() {
           [](Config& config) { config.nvme.clear(); }};
 }
 
+ConfigKey gpu() {
+  return {"gpu",
+          KeyType::kText,
+          "N:SIZE",
+          "memory of GPU N for copies of hot blocks (hard limit); 'cpu' for N: host memory in its "
+          "part",
+          [](Config& config, const std::string& given) -> Status {
+            const std::size_t colon = given.find(':');
+            const std::string device = given.substr(0, colon);
+            int ordinal = -1;
+            const auto [end, error] =
+                std::from_chars(device.data(), device.data() + device.size(), ordinal);
+            const bool number = error == std::errc() && end == device.data() + device.size();
+            if (colon == std::string::npos || (device != "cpu" && (!number || ordinal < 0))) {
+              return fail(Code::kInvalid, fmt::format("'{}' is not N:SIZE, as in 0:8GiB", given));
+            }
+            auto bytes = parse_size(std::string_view(given).substr(colon + 1));
+            if (!bytes) return pass(std::move(bytes));
+            config.gpu = *bytes;
+            config.gpu_ordinal = device == "cpu" ? -1 : ordinal;
+            return {};
+          },
+          [](const Config& config) {
+            if (config.gpu == 0) return quoted("0:0");
+            return quoted((config.gpu_ordinal < 0 ? "cpu" : std::to_string(config.gpu_ordinal)) +
+                          ":" + size_text(config.gpu));
+          }};
+}
+
 ConfigKey passthrough() {
   return {"passthrough",
           KeyType::kText,
@@ -172,6 +201,8 @@ ConfigKey log_level() {
 std::span<const ConfigKey> config_keys() {
   static const std::array keys{
       text("mountpoint", "DIR", "where the file system appears", &Config::mountpoint),
+      gpu(),
+      size("gpu_reserve", "memory of that GPU that stays free for others", &Config::gpu_reserve),
       size("dram", "memory for the DRAM tier (hard limit)", &Config::dram),
       size("slab", "bytes of one slab, a multiple of 2MiB; 0: chosen from dram", &Config::slab),
       nvme(),

@@ -93,24 +93,25 @@ Result<Key> key_field(const json& request, const store::Namespace& ns) {
 }
 
 json prefix_json(const store::Namespace& ns, const store::PrefixInfo& info) {
-  return {{"key", to_hex(info.key)},
-          {"blocks", info.blocks},
-          {"tokens", std::uint64_t{info.blocks} * ns.geometry().block_tokens},
-          {"file_bytes", info.file_bytes},
-          {"encoding", encoding_name(ns.geometry().encoding)},
-          {"ratio", packing_ratio(ns.geometry())},
-          {"tiers", {{"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
-          {"hits", info.hits},
-          {"stored_at", static_cast<double>(info.stored_at)},
-          {"last_hit", static_cast<double>(info.last_hit)},
-          {"pinned", info.pinned},
-          {"label", info.label},
-          {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
-          {"names", ns.names_of(info.key)},
-          {"own_bytes", info.own_bytes},
-          {"shared_bytes", info.shared_bytes},
-          {"leases", info.leases},
-          {"leaf", info.leaf}};
+  return {
+      {"key", to_hex(info.key)},
+      {"blocks", info.blocks},
+      {"tokens", std::uint64_t{info.blocks} * ns.geometry().block_tokens},
+      {"file_bytes", info.file_bytes},
+      {"encoding", encoding_name(ns.geometry().encoding)},
+      {"ratio", packing_ratio(ns.geometry())},
+      {"tiers", {{"gpu", info.gpu_blocks}, {"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
+      {"hits", info.hits},
+      {"stored_at", static_cast<double>(info.stored_at)},
+      {"last_hit", static_cast<double>(info.last_hit)},
+      {"pinned", info.pinned},
+      {"label", info.label},
+      {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
+      {"names", ns.names_of(info.key)},
+      {"own_bytes", info.own_bytes},
+      {"shared_bytes", info.shared_bytes},
+      {"leases", info.leases},
+      {"leaf", info.leaf}};
 }
 
 json evicted_json(const store::Evicted& evicted) {

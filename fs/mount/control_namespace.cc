@@ -64,14 +64,15 @@ json node_json(const store::Namespace& ns, const store::PrefixInfo& info) {
   std::uint64_t slot_bytes = 0;  // of a block with all groups
   for (std::size_t group = 0; group < ns.geometry().groups.size(); ++group)
     slot_bytes += ns.geometry().slot_bytes(group);
-  return {{"key", to_hex(info.key)},
-          {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
-          {"blocks", info.blocks},
-          {"own_blocks", info.own_bytes / slot_bytes},
-          {"tiers", {{"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
-          {"hits", info.hits},
-          {"pinned", info.pinned},
-          {"names", ns.names_of(info.key)}};
+  return {
+      {"key", to_hex(info.key)},
+      {"parent", info.parent.is_zero() ? json() : json(to_hex(info.parent))},
+      {"blocks", info.blocks},
+      {"own_blocks", info.own_bytes / slot_bytes},
+      {"tiers", {{"gpu", info.gpu_blocks}, {"dram", info.dram_blocks}, {"nvme", info.nvme_blocks}}},
+      {"hits", info.hits},
+      {"pinned", info.pinned},
+      {"names", ns.names_of(info.key)}};
 }
 
 Answer tree(const Call& call) {

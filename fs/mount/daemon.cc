@@ -60,6 +60,9 @@ store::StoreOptions store_options(const Config& config, const std::string& run_d
     last = tenth;
     spdlog::info("DRAM tier: {} of {} touched", size_text(done), size_text(total));
   };
+  options.gpu.capacity = config.gpu;
+  options.gpu.reserve = config.gpu_reserve;
+  options.gpu_ordinal = config.gpu_ordinal;
   options.nvme.directories = config.nvme;
   options.nvme.segment_bytes = config.segment;
   options.nvme.queue_depth = config.nvme_queue_depth;

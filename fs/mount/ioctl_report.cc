@@ -8,7 +8,7 @@ void ioctl_report(FileSystem&, const IoctlCall& call) {
   ReportMessage message;
   if (!read_message(call, message)) return;
   call.inode->ns->report_missed(message.missed_blocks);
-  call.inode->ns->report_loaded(message.loaded_bytes);
+  call.inode->ns->report_loaded(message.loaded_bytes, message.gpu_bytes);
   answer(call, message);
 }
 

@@ -31,10 +31,10 @@ void add_tier(MetricFamilies& out, const std::string& tier, const store::TierSta
 void add_evictions(MetricFamilies& out, const std::string& name,
                    const store::Evictions& evictions) {
   const std::pair<const char*, std::uint64_t> reasons[] = {
-      {"capacity", evictions.capacity},    {"dirty", evictions.dirty},
-      {"demoted", evictions.demoted},      {"removed", evictions.removed},
-      {"corrupt", evictions.corrupt},      {"io_error", evictions.io_error},
-      {"slab_moved", evictions.slab_moved}};
+      {"capacity", evictions.capacity},     {"dirty", evictions.dirty},
+      {"demoted", evictions.demoted},       {"removed", evictions.removed},
+      {"corrupt", evictions.corrupt},       {"io_error", evictions.io_error},
+      {"slab_moved", evictions.slab_moved}, {"gpu", evictions.gpu}};
   for (const auto& [reason, blocks] : reasons) {
     out.counter("kvfs_evicted_blocks_total", "Blocks that left, by reason",
                 {{"namespace", name}, {"reason", reason}}, number(blocks));
@@ -51,7 +51,8 @@ void add_namespace(MetricFamilies& out, const store::NamespaceStats& stats) {
   out.gauge("kvfs_metadata_bytes", "Memory for what is known of blocks", labels,
             number(stats.metadata_bytes));
   for (const auto& [tier, blocks, bytes] :
-       {std::tuple("dram", stats.dram_blocks, stats.dram_bytes),
+       {std::tuple("gpu", stats.gpu_blocks, stats.gpu_bytes),
+        std::tuple("dram", stats.dram_blocks, stats.dram_bytes),
         std::tuple("nvme", stats.nvme_blocks, stats.nvme_bytes)}) {
     out.gauge("kvfs_namespace_tier_blocks", "Blocks by tier", {{"namespace", name}, {"tier", tier}},
               number(blocks));
@@ -92,6 +93,7 @@ void add_namespace(MetricFamilies& out, const store::NamespaceStats& stats) {
 }
 
 void add_store(MetricFamilies& out, const store::StoreStats& stats) {
+  add_tier(out, "gpu", stats.gpu);
   add_tier(out, "dram", stats.dram);
   add_tier(out, "nvme", stats.nvme);
   out.gauge("kvfs_dirty_bytes", "Committed and not on NVMe yet", {}, number(stats.dirty_bytes));

@@ -4,6 +4,7 @@
 #include "fs/mount/control_namespace.h"
 #include "fs/mount/control_store.h"
 #include "fs/mount/file_system.h"
+#include "fs/mount/gpu_slab_handle.h"
 #include "fs/mount/import.h"
 #include "fs/mount/import_handle.h"
 #include "fs/mount/open_passthrough.h"
@@ -51,6 +52,22 @@ void open_control(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_fi
   give(fs, req, fi, std::make_shared<ControlHandle>(inode, run));
 }
 
+// A GPU's memory is no file: a handle to it is read instead, by whoever may map slabs at all.
+void open_gpu_slab(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
+  if (wants_to_write(fi)) return reply(req, Refusal::kReadOnlyFile);
+  const auto slab = static_cast<std::uint32_t>(inode->id.key.lo);
+  // Counted first: from here on the slab cannot be removed under its descriptor.
+  inode->ns->count_slab_open(slab, +1);
+  const auto memory = inode->ns->gpu_slab(slab);
+  if (!memory) {
+    inode->ns->count_slab_open(slab, -1);
+    return reply(req, memory.error());
+  }
+  fi.direct_io = 1;
+  fi.noflush = 1;
+  give(fs, req, fi, std::make_shared<GpuSlabHandle>(inode, *memory));
+}
+
 void open_reserve(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
   fi.direct_io = 1;
   fi.noflush = 1;
@@ -73,6 +90,8 @@ void op_open(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, fuse_file_info* fi)
     case InodeKind::kPrefix:
       return open_prefix(fs, req, inode, *fi);
     case InodeKind::kSlab:
+      if (inode->id.key.lo >= kFirstGpuSlab) return open_gpu_slab(fs, req, inode, *fi);
+      return open_passthrough(fs, req, inode, *fi);
     case InodeKind::kIndex:
       return open_passthrough(fs, req, inode, *fi);
     case InodeKind::kReserve:

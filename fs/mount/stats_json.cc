@@ -17,10 +17,10 @@ json tier_json(const store::TierStats& tier) {
 }
 
 json evictions_json(const store::Evictions& evictions) {
-  return {{"capacity", evictions.capacity},    {"dirty", evictions.dirty},
-          {"demoted", evictions.demoted},      {"removed", evictions.removed},
-          {"corrupt", evictions.corrupt},      {"io_error", evictions.io_error},
-          {"slab_moved", evictions.slab_moved}};
+  return {{"capacity", evictions.capacity},     {"dirty", evictions.dirty},
+          {"demoted", evictions.demoted},       {"removed", evictions.removed},
+          {"corrupt", evictions.corrupt},       {"io_error", evictions.io_error},
+          {"slab_moved", evictions.slab_moved}, {"gpu", evictions.gpu}};
 }
 
 std::uint64_t quantile_us(const HistogramSnapshot& histogram, double quantile) {
@@ -106,7 +106,8 @@ json namespace_stats_json(const store::Namespace& ns) {
           {"prefixes", stats.prefixes},
           {"pinned", stats.pinned},
           {"tiers",
-           {{"dram", {{"blocks", stats.dram_blocks}, {"bytes", stats.dram_bytes}}},
+           {{"gpu", {{"blocks", stats.gpu_blocks}, {"bytes", stats.gpu_bytes}}},
+            {"dram", {{"blocks", stats.dram_blocks}, {"bytes", stats.dram_bytes}}},
             {"nvme", {{"blocks", stats.nvme_blocks}, {"bytes", stats.nvme_bytes}}}}},
           {"metadata_bytes", stats.metadata_bytes},
           {"hit_blocks", stats.hit_blocks},
@@ -130,6 +131,7 @@ json namespace_stats_json(const store::Namespace& ns) {
 json store_stats_json(FileSystem& fs) {
   const store::StoreStats stats = fs.store().stats();
   json tiers = json::object();
+  if (stats.gpu.present) tiers["gpu"] = tier_json(stats.gpu);
   if (stats.dram.present) tiers["dram"] = tier_json(stats.dram);
   if (stats.nvme.present) tiers["nvme"] = tier_json(stats.nvme);
   json namespaces = json::array();

@@ -26,9 +26,11 @@ struct PrefixAttribute {
 
 std::string tiers_text(const Info& info) {
   std::string text;
-  if (info.dram_blocks != 0) text += fmt::format("dram:{}", info.dram_blocks);
-  if (info.nvme_blocks != 0)
-    text += fmt::format("{}nvme:{}", text.empty() ? "" : " ", info.nvme_blocks);
+  for (const auto& [tier, blocks] : {std::pair("gpu", info.gpu_blocks),
+                                     {"dram", info.dram_blocks},
+                                     {"nvme", info.nvme_blocks}}) {
+    if (blocks != 0) text += fmt::format("{}{}:{}", text.empty() ? "" : " ", tier, blocks);
+  }
   return text;
 }
 

@@ -199,6 +199,9 @@ class CatalogFiles final : public Catalog {
     refresh(id);
   }
   void clear_nvme(BlockId id, std::uint32_t group) override { set_nvme(id, group, {}); }
+  void set_gpu_place(BlockId id, std::uint32_t group, std::uint64_t place) override {
+    index_.set_gpu_place(id, group, place);
+  }
   void refresh(BlockId id) override {
     const State state = state_of(id);
     index_.set_state(id, state.groups, state.flags);

@@ -161,6 +161,9 @@ class Catalog {
   virtual void clear_dram(BlockId id, std::uint32_t group) = 0;
   virtual void set_nvme(BlockId id, std::uint32_t group, tiers::TierSlot slot) = 0;
   virtual void clear_nvme(BlockId id, std::uint32_t group) = 0;
+  // What clients are told of a copy on a GPU: make_place() or kNoPlace. The catalog keeps no such
+  // copies; a block that is written anew has none.
+  virtual void set_gpu_place(BlockId id, std::uint32_t group, std::uint64_t place) = 0;
   // Recomputes the record's flags and places after placement() was changed (kPromoting cleared,
   // ...).
   virtual void refresh(BlockId id) = 0;

@@ -88,7 +88,10 @@ Status IndexWriter::write(BlockId id, const Record& fields) {
     std::memcpy(&pair, &fields.tokens[i], i + 1 < fields.tokens.size() ? 8 : 4);
     words::store(word(id, words::kTokenWord + i / 2), pair);
   }
-  for (std::uint32_t g = 0; g < header().groups; ++g) set_place(id, g, kNoPlace);
+  for (std::uint32_t g = 0; g < header().groups; ++g) {
+    set_place(id, g, kNoPlace);
+    set_gpu_place(id, g, kNoPlace);
+  }
   // 0 means never used: a seq that has gone round skips it.
   words::store_release(head.seq, seq + 2 == 0 ? 2U : seq + 2);
   return {};
@@ -143,7 +146,12 @@ void IndexWriter::set_state(BlockId id, std::uint16_t groups, std::uint16_t flag
 
 void IndexWriter::set_place(BlockId id, std::uint32_t group, std::uint64_t place) {
   // Released: who sees it sees the bytes that are there.
-  words::store_release(word(id, places_offset(header().block_tokens) / 8 + group), place);
+  words::store_release(word(id, place_word(header().block_tokens, group)), place);
+}
+
+void IndexWriter::set_gpu_place(BlockId id, std::uint32_t group, std::uint64_t place) {
+  words::store_release(word(id, gpu_place_word(header().block_tokens, header().groups, group)),
+                       place);
 }
 
 Status IndexWriter::copy_from(const IndexWriter& old, BlockId count) {

@@ -43,7 +43,8 @@ class IndexWriter {
     std::uint16_t flags = 0;
     std::span<const Token> tokens;
   };
-  // Nothing of it is in DRAM yet, says the record: set_place() follows, before publish().
+  // Nothing of it is in DRAM or on a GPU yet, says the record: set_place() follows, before
+  // publish().
   Status write(BlockId id, const Record& record);
   // Brings the bucket of a key into the processor's cache, for a find() or publish() that soon
   // follows.
@@ -54,6 +55,7 @@ class IndexWriter {
   void set_state(BlockId id, std::uint16_t groups, std::uint16_t flags);
   // Where the group's block is in DRAM now: make_place() or kNoPlace.
   void set_place(BlockId id, std::uint32_t group, std::uint64_t place);
+  void set_gpu_place(BlockId id, std::uint32_t group, std::uint64_t place);
   // Takes over the first `count` records of the index before, unpublished.
   Status copy_from(const IndexWriter& old, BlockId count);
   void supersede();     // readers: open the file again

@@ -34,22 +34,23 @@ class Largest {
 };
 
 struct NamespaceMetrics {
-  Counter dram_blocks, nvme_blocks, dram_bytes, nvme_bytes, dirty_bytes, pinned;  // gauges
-  Counter leases_open, reservations_open;                                         // gauges
+  Counter gpu_blocks, dram_blocks, nvme_blocks, gpu_bytes, dram_bytes, nvme_bytes;  // gauges
+  Counter dirty_bytes, pinned;                                                      // gauges
+  Counter leases_open, reservations_open;                                           // gauges
   Counter hit_blocks, missed_blocks;
   Counter leases_total, commits_total, committed_blocks, lost_races, unpackable_blocks;
   Counter saturated_planes;
   Largest largest_error;
   Counter loaded_bytes, stored_bytes, promoted_bytes, written_back_bytes;
   Counter evicted_capacity, evicted_dirty, evicted_demoted, evicted_removed, evicted_corrupt,
-      evicted_io_error, evicted_slab_moved;
+      evicted_io_error, evicted_slab_moved, evicted_gpu;
 };
 
 struct StoreMetrics {
   Counter dirty_bytes, quarantined_bytes;  // gauges
   Counter promoted_blocks_queued;          // gauge: waiting for a read or being read
   // Of all namespaces, those that were removed too.
-  Counter dram_bytes_in, dram_bytes_out;
+  Counter dram_bytes_in, dram_bytes_out, gpu_bytes_in, gpu_bytes_out, gpu_errors;
   Histogram lease_latency, reserve_latency, commit_latency, promote_latency, writeback_latency;
 };
 

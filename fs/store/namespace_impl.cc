@@ -6,6 +6,7 @@
 #include <random>
 
 #include "fs/store/await.h"
+#include "fs/store/gpu_promoter.h"
 #include "fs/store/lease_impl.h"
 #include "fs/store/promoter.h"
 #include "fs/store/slab_mover.h"
@@ -90,20 +91,50 @@ std::vector<SlabInfo> NamespaceImpl::slabs() const {
                      .retiring = slab.retiring ? 1U : 0U});
   }
   std::ranges::sort(infos, {}, &SlabInfo::id);
+  if (state_->services.gpu == nullptr) return infos;
+  for (const tiers::GpuSlabView& slab : state_->services.gpu->slabs()) {  // of higher ids
+    if (slab.owner.namespace_id != id()) continue;
+    infos.push_back({.id = slab.id,
+                     .group = slab.owner.group,
+                     .bytes = slab.bytes,
+                     .slot_bytes = slab.slot_bytes,
+                     .slots = slab.slots,
+                     .retiring = slab.retiring ? 1U : 0U});
+  }
   return infos;
+}
+
+Error NamespaceImpl::no_such_slab(std::uint32_t slab) const {
+  return {Code::kNotFound, fmt::format("slab {} is not of namespace {}", slab, current_name())};
 }
 
 Result<int> NamespaceImpl::slab_fd(std::uint32_t slab) const {
   auto view = state_->services.dram->slab(slab);
   if (!view) return pass(std::move(view));
-  if (view->owner.namespace_id != id()) {
-    return fail(Code::kNotFound,
-                fmt::format("slab {} is not of namespace {}", slab, current_name()));
-  }
+  if (view->owner.namespace_id != id()) return tl::unexpected(no_such_slab(slab));
   return view->fd;
 }
 
+Result<gpu::SharedHandle> NamespaceImpl::gpu_slab(std::uint32_t slab) const {
+  if (state_->services.gpu != nullptr) {
+    for (const tiers::GpuSlabView& one : state_->services.gpu->slabs()) {
+      if (one.id == slab && one.owner.namespace_id == id()) {
+        return state_->services.gpu->handle(slab);
+      }
+    }
+  }
+  return tl::unexpected(no_such_slab(slab));
+}
+
 void NamespaceImpl::count_slab_open(std::uint32_t slab, int delta) {
+  if (slab >= kFirstGpuSlab) {
+    if (state_->services.gpu == nullptr) return;
+    state_->services.gpu->count_open(slab, delta);
+    if (delta < 0 && state_->services.gpu->retiring(slab)) {
+      state_->services.gpu_promoter->remove_retired();
+    }
+    return;
+  }
   state_->services.dram->count_open(slab, delta);
   if (delta >= 0) return;
   const auto view = state_->services.dram->slab(slab);
@@ -120,6 +151,8 @@ NamespaceStats NamespaceImpl::stats() const {
     stats.metadata_bytes = state_->catalog->memory_bytes();
   }
   const NamespaceMetrics& metrics = state_->metrics;
+  stats.gpu_blocks = metrics.gpu_blocks.get();
+  stats.gpu_bytes = metrics.gpu_bytes.get();
   stats.dram_blocks = metrics.dram_blocks.get();
   stats.nvme_blocks = metrics.nvme_blocks.get();
   stats.dram_bytes = metrics.dram_bytes.get();
@@ -146,7 +179,8 @@ NamespaceStats NamespaceImpl::stats() const {
                      .removed = metrics.evicted_removed.get(),
                      .corrupt = metrics.evicted_corrupt.get(),
                      .io_error = metrics.evicted_io_error.get(),
-                     .slab_moved = metrics.evicted_slab_moved.get()};
+                     .slab_moved = metrics.evicted_slab_moved.get(),
+                     .gpu = metrics.evicted_gpu.get()};
   return stats;
 }
 
@@ -165,9 +199,19 @@ bool NamespaceImpl::usable(std::span<const BlockId> chain) const {
   return true;
 }
 
+bool NamespaceImpl::wanted_on_gpu(BlockId tip) const {
+  if (state_->services.gpu_promoter == nullptr) return false;
+  if (state_->catalog->node(tip).hits < GpuPromoter::kHits) return false;
+  for (std::uint32_t g = 0; g < state_->groups; ++g) {
+    if (!state_->on_gpu.contains({tip, g})) return true;
+  }
+  return false;
+}
+
 Result<std::unique_ptr<Lease>> NamespaceImpl::lease(const Key& key, bool quiet) {
   const auto start = Clock::now();
   std::vector<BlockId> chain;
+  bool hot = false;
   {
     const MutexLock lock(state_->mutex);
     const BlockId tip = state_->catalog->find(key);
@@ -176,8 +220,12 @@ Result<std::unique_ptr<Lease>> NamespaceImpl::lease(const Key& key, bool quiet) 
     if (!usable(chain)) return tl::unexpected(not_cached(key));
     state_->hold(chain);
     state_->metrics.leases_open.add();
-    if (!quiet) state_->catalog->count_hit(chain, wall_seconds());
+    if (!quiet) {
+      state_->catalog->count_hit(chain, wall_seconds());
+      hot = wanted_on_gpu(tip);
+    }
   }
+  if (hot) state_->services.gpu_promoter->want(state_, key);
   const auto blocks = static_cast<std::uint32_t>(chain.size());
   if (!quiet) state_->metrics.hit_blocks.add(blocks);
   state_->metrics.leases_total.add();

@@ -35,6 +35,7 @@ class NamespaceImpl final : public Namespace {
   [[nodiscard]] IndexFile index_file() const override;
   [[nodiscard]] std::vector<SlabInfo> slabs() const override;
   [[nodiscard]] Result<int> slab_fd(std::uint32_t slab) const override;
+  [[nodiscard]] Result<gpu::SharedHandle> gpu_slab(std::uint32_t slab) const override;
   void count_slab_open(std::uint32_t slab, int delta) override;
 
   [[nodiscard]] std::optional<PrefixInfo> find(const Key& key) const override;
@@ -48,7 +49,10 @@ class NamespaceImpl final : public Namespace {
 
   Result<std::unique_ptr<Lease>> lease(const Key& key, bool quiet) override;
   void report_missed(std::uint64_t blocks) override { state_->metrics.missed_blocks.add(blocks); }
-  void report_loaded(std::uint64_t bytes) override { state_->count_loaded(bytes); }
+  void report_loaded(std::uint64_t bytes, std::uint64_t gpu_bytes) override {
+    state_->count_loaded(bytes);
+    state_->count_loaded_from_gpu(gpu_bytes);
+  }
   std::unique_ptr<Reservation> reserve() override;
   Result<std::unique_ptr<Reservation>> join(std::uint64_t reservation_id) override;
   Status prefetch(const Key& key) override;
@@ -74,10 +78,13 @@ class NamespaceImpl final : public Namespace {
 
  private:
   [[nodiscard]] Error not_cached(const Key& key) const REQUIRES(state_->mutex);
+  [[nodiscard]] Error no_such_slab(std::uint32_t slab) const;
   [[nodiscard]] bool usable(std::span<const BlockId> chain) const REQUIRES(state_->mutex);
   [[nodiscard]] PrefixInfo info(BlockId tip) const REQUIRES(state_->mutex);
   [[nodiscard]] BlockId branch_above(BlockId id) const REQUIRES(state_->mutex);
   Result<Evicted> finish_eviction(Evicted evicted, Removal removal);
+  // Whether its next load from a GPU could do without the link.
+  [[nodiscard]] bool wanted_on_gpu(BlockId tip) const REQUIRES(state_->mutex);
   // Submits under the lock, so that no erasure can come before, then unlocks it and waits.
   Status journal(std::vector<JournalOp> ops, MutexLock& lock, bool after_sync = false)
       REQUIRES(state_->mutex);

@@ -33,13 +33,16 @@ PrefixInfo NamespaceImpl::info(BlockId tip) const {
     own = own && (at == tip || catalog.node(at).children == 1);
     bool in_dram = true;
     bool on_nvme = true;
+    bool on_gpu = !state_->on_gpu.empty();
     for (std::uint32_t g = 0; g < state_->groups; ++g) {
       const Placement& placement = catalog.placement(at, g);
       if (!placement.dram.valid() && !placement.nvme.valid()) continue;
       in_dram = in_dram && state_->resident(at, g);
       on_nvme = on_nvme && placement.nvme.valid();
+      on_gpu = on_gpu && state_->on_gpu.contains({at, g});
       (own ? info.own_bytes : info.shared_bytes) += state_->slot_bytes[g];
     }
+    info.gpu_blocks += on_gpu ? 1 : 0;
     info.dram_blocks += in_dram ? 1 : 0;
     info.nvme_blocks += on_nvme ? 1 : 0;
   }

@@ -65,6 +65,7 @@ void NamespaceState::release(std::span<const BlockId> ids, Removal& removal) {
   catalog->release(ids, freed, freed_ids);
   take_slots(freed, removal);
   for (const BlockId freed_id : freed_ids) {
+    clear_gpu(freed_id, removal);
     if (!durable_store()) {
       catalog->recycle(freed_id);
       continue;
@@ -145,6 +146,27 @@ void NamespaceState::take_stale_slots(BlockId block, Removal& removal) {
   const auto [begin, end] = stale_slots.equal_range(block);
   for (auto at = begin; at != end; ++at) removal.nvme.push_back(at->second);
   stale_slots.erase(begin, end);
+}
+
+void NamespaceState::set_gpu(BlockId block, std::uint32_t group, tiers::GpuSlot slot) {
+  on_gpu.emplace(BlockOf{block, group}, slot);
+  catalog->set_gpu_place(block, group, make_place(slot.slab, slot.slot));
+  metrics.gpu_blocks.add();
+  metrics.gpu_bytes.add(slot_bytes[group]);
+}
+
+void NamespaceState::clear_gpu(BlockId block, std::uint32_t group, Removal& removal) {
+  const auto at = on_gpu.find({block, group});
+  if (at == on_gpu.end()) return;
+  removal.gpu.push_back(at->second);
+  on_gpu.erase(at);
+  catalog->set_gpu_place(block, group, kNoPlace);
+  metrics.gpu_blocks.sub();
+  metrics.gpu_bytes.sub(slot_bytes[group]);
+}
+
+void NamespaceState::clear_gpu(BlockId block, Removal& removal) {
+  for (std::uint32_t g = 0; !on_gpu.empty() && g < groups; ++g) clear_gpu(block, g, removal);
 }
 
 void NamespaceState::mark_dirty(BlockId block, std::uint32_t group) {
@@ -270,6 +292,7 @@ void NamespaceState::remove(BlockId block, Removal& removal) {
   std::vector<Placement> freed;
   if (catalog->remove(block, freed)) {
     take_slots(freed, removal);
+    clear_gpu(block, removal);
     if (known_to_journal) {
       removal.ids.push_back(block);
     } else {
@@ -399,6 +422,7 @@ void forget(std::shared_ptr<Forgetting> what, Done durable) {
 void dispose(NamespaceState& state, Removal removal, Done durable) {
   Services& services = state.services;
   for (const tiers::DramSlot slot : removal.dram) services.dram->free(slot);
+  for (const tiers::GpuSlot slot : removal.gpu) services.gpu->free(slot);
   for (const tiers::TierSlot slot : removal.nvme_now) services.nvme->free(slot);
   if (!removal.ops.empty()) {
     forget(

@@ -106,6 +106,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   std::unordered_multimap<BlockId, tiers::TierSlot> stale_slots GUARDED_BY(mutex);
   // How many of a block's leases do not use it: its place in DRAM may be taken.
   std::unordered_map<BlockId, std::uint32_t> idle_holds GUARDED_BY(mutex);
+  // Copies in the GPU tier. Of a live or doomed block; the slot is the block's.
+  std::unordered_map<BlockOf, tiers::GpuSlot, BlockOfHash> on_gpu GUARDED_BY(mutex);
 
   [[nodiscard]] bool packed() const { return geometry.encoding == Encoding::kPacked; }
   [[nodiscard]] const std::string& name() const REQUIRES(mutex) { return name_history.back(); }
@@ -140,6 +142,10 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   // The NVMe copy is bad: it is not used any more, and its slot is free when the record is.
   void give_up_nvme(BlockId block, std::uint32_t group) REQUIRES(mutex);
   void take_stale_slots(BlockId block, Removal& removal) REQUIRES(mutex);
+  void set_gpu(BlockId block, std::uint32_t group, tiers::GpuSlot slot) REQUIRES(mutex);
+  // The slot goes into `removal`: nobody may hold the block, or its slab is retiring.
+  void clear_gpu(BlockId block, std::uint32_t group, Removal& removal) REQUIRES(mutex);
+  void clear_gpu(BlockId block, Removal& removal) REQUIRES(mutex);  // of all groups
   void mark_dirty(BlockId block, std::uint32_t group) REQUIRES(mutex);
   void mark_clean(BlockId block, std::uint32_t group) REQUIRES(mutex);
   // In DRAM and ready to be handed out.
@@ -158,6 +164,10 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   void count_loaded(std::uint64_t bytes) {
     metrics.loaded_bytes.add(bytes);
     services.metrics.dram_bytes_out.add(bytes);
+  }
+  void count_loaded_from_gpu(std::uint64_t bytes) {
+    metrics.loaded_bytes.add(bytes);
+    services.metrics.gpu_bytes_out.add(bytes);
   }
   [[nodiscard]] bool dirty_anywhere(BlockId block) const REQUIRES(mutex);
   // eviction_value of the block, per byte of its group.

@@ -8,12 +8,14 @@
 #include "fs/store/waiter.h"
 #include "fs/tiers/block_tier.h"
 #include "fs/tiers/dram_tier.h"
+#include "fs/tiers/gpu_tier.h"
 
 namespace kvfs::store {
 
 struct Removal {
   std::vector<Key> keys;                  // not in the index any more: the listener is told
   std::vector<tiers::DramSlot> dram;      // free at once
+  std::vector<tiers::GpuSlot> gpu;        // free at once
   std::vector<tiers::TierSlot> nvme_now;  // free at once: the journal never named them
   std::vector<JournalOp> ops;             // what the journal is to forget or to change first ...
   std::vector<tiers::TierSlot> nvme;      // ... before these slots are free
@@ -23,8 +25,8 @@ struct Removal {
   std::uint64_t bytes = 0;                // of slots that are or will be free
 
   [[nodiscard]] bool empty() const {
-    return keys.empty() && dram.empty() && nvme_now.empty() && ops.empty() && nvme.empty() &&
-           ids.empty() && finished.empty();
+    return keys.empty() && dram.empty() && gpu.empty() && nvme_now.empty() && ops.empty() &&
+           nvme.empty() && ids.empty() && finished.empty();
   }
 };
 

@@ -13,6 +13,7 @@
 #include "fs/store/tier_health.h"
 #include "fs/tiers/block_tier.h"
 #include "fs/tiers/dram_tier.h"
+#include "fs/tiers/gpu_tier.h"
 
 namespace kvfs::store {
 
@@ -23,6 +24,7 @@ class SlabMover;
 class SlabRegistry;
 class WriteBack;
 class Promoter;
+class GpuPromoter;
 class Quarantine;
 
 struct Services {
@@ -36,7 +38,8 @@ struct Services {
   RoomWaiters room_waiters{timer};
   std::unique_ptr<Journal> journal;
   std::unique_ptr<tiers::DramTier> dram;
-  std::unique_ptr<tiers::BlockTier> nvme;  // nullptr: DRAM only
+  std::unique_ptr<tiers::BlockTier> nvme;  // nullptr: none
+  std::unique_ptr<tiers::GpuTier> gpu;     // nullptr: none
 
   // Owned by StoreImpl.
   NamespaceRegistry* registry = nullptr;
@@ -46,6 +49,7 @@ struct Services {
   WriteBack* write_back = nullptr;
   Promoter* promoter = nullptr;
   SlabMover* slab_mover = nullptr;
+  GpuPromoter* gpu_promoter = nullptr;  // nullptr without a GPU tier
   Quarantine* quarantine = nullptr;
 };
 

@@ -28,14 +28,15 @@ struct Evictions {             // blocks, by reason
   std::uint64_t corrupt = 0;   // failed their checksum
   std::uint64_t io_error = 0;
   std::uint64_t slab_moved = 0;  // their slab went to another namespace
+  std::uint64_t gpu = 0;         // left the GPU tier, remain below
 };
 
 struct NamespaceStats {
   std::string name;
   std::uint64_t blocks = 0;    // live
   std::uint64_t prefixes = 0;  // leaves
-  std::uint64_t dram_blocks = 0, nvme_blocks = 0;
-  std::uint64_t dram_bytes = 0, nvme_bytes = 0;  // slots taken
+  std::uint64_t gpu_blocks = 0, dram_blocks = 0, nvme_blocks = 0;
+  std::uint64_t gpu_bytes = 0, dram_bytes = 0, nvme_bytes = 0;  // slots taken
   std::uint64_t metadata_bytes = 0;
   std::uint64_t hit_blocks = 0, missed_blocks = 0;  // counted at leases, and as clients report
   std::uint64_t leases_total = 0, commits_total = 0, committed_blocks = 0, lost_races = 0;
@@ -52,7 +53,7 @@ struct NamespaceStats {
 };
 
 struct StoreStats {
-  TierStats dram, nvme;
+  TierStats gpu, dram, nvme;
   std::uint64_t dirty_bytes = 0;        // committed, not on NVMe yet
   std::uint64_t writeback_backlog = 0;  // their limit
   std::uint64_t quarantined_bytes = 0;

@@ -16,6 +16,7 @@
 
 #include "fs/store/stats.h"
 #include "fs/tiers/dram_tier.h"
+#include "fs/tiers/gpu_tier.h"
 #include "fs/tiers/nvme_tier.h"
 #include "lib/format/geometry.h"
 #include "lib/format/ioctls.h"
@@ -32,7 +33,9 @@ using Done =
 
 struct StoreOptions {
   tiers::DramOptions dram;
-  tiers::NvmeOptions nvme;      // no directories: DRAM only
+  tiers::NvmeOptions nvme;      // no directories: none
+  tiers::GpuOptions gpu;        // capacity 0: none
+  int gpu_ordinal = -1;         // -1: host memory in its part
   std::string run_directory;    // on the tmpfs: index and node files, DRAM survivors
   std::string state_directory;  // journal (LMDB), spool; on NVMe, or in run_directory without one
   std::uint64_t writeback_backlog =
@@ -56,7 +59,7 @@ struct PrefixInfo {
   std::uint64_t file_bytes = 0;
   std::uint64_t own_bytes = 0;  // blocks no other listed prefix has (what removing it would free)
   std::uint64_t shared_bytes = 0;  // the rest
-  std::uint32_t dram_blocks = 0, nvme_blocks = 0;
+  std::uint32_t gpu_blocks = 0, dram_blocks = 0, nvme_blocks = 0;
   std::uint32_t hits = 0;
   std::uint32_t stored_at = 0, last_hit = 0;
   std::uint32_t leases = 0;
@@ -188,6 +191,8 @@ class Namespace {
   [[nodiscard]] virtual IndexFile index_file() const = 0;
   [[nodiscard]] virtual std::vector<SlabInfo> slabs() const = 0;  // ascending id
   [[nodiscard]] virtual Result<int> slab_fd(std::uint32_t slab) const = 0;
+  // Of slabs from kFirstGpuSlab on, which have no descriptor: what it takes to map one.
+  [[nodiscard]] virtual Result<gpu::SharedHandle> gpu_slab(std::uint32_t slab) const = 0;
   virtual void count_slab_open(std::uint32_t slab, int delta) = 0;
 
   // Finding and listing.
@@ -206,7 +211,7 @@ class Namespace {
   // more).
   virtual Result<std::unique_ptr<Lease>> lease(const Key& key, bool quiet) = 0;
   virtual void report_missed(std::uint64_t blocks) = 0;
-  virtual void report_loaded(std::uint64_t bytes) = 0;
+  virtual void report_loaded(std::uint64_t bytes, std::uint64_t gpu_bytes) = 0;
   virtual std::unique_ptr<Reservation> reserve() = 0;
   virtual Result<std::unique_ptr<Reservation>> join(std::uint64_t reservation_id) = 0;
   virtual Status prefetch(const Key& key) = 0;
@@ -273,9 +278,10 @@ enum class RemoveIf : std::uint8_t { kEmpty, kNothingIsPinned, kNotInUse };
 class Store {
  public:
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, StoreListener* listener);
-  // Test seam: `nvme` replaces the tier that options.nvme would make.
+  // Test seam: `nvme` replaces the tier that options.nvme would make, `gpu` the device's memory.
   static Result<std::unique_ptr<Store>> open(const StoreOptions& options, StoreListener* listener,
-                                             std::unique_ptr<tiers::BlockTier> nvme);
+                                             std::unique_ptr<tiers::BlockTier> nvme,
+                                             std::unique_ptr<gpu::SharedMemoryPool> gpu = nullptr);
   virtual ~Store() = default;  // close() with a short deadline, if it was not called
 
   virtual Result<std::pair<std::shared_ptr<Namespace>, bool>> create_namespace(

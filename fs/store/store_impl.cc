@@ -129,6 +129,7 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf cond
     Status durable = services_.journal->erase_namespace(id);
     registry_.erase(id);
     slab_mover_->retire_all(*space->state());
+    if (gpu_promoter_ != nullptr) gpu_promoter_->retire_all(*space->state());
     std::error_code ignored;
     std::filesystem::remove_all(Recovery::catalog_directory(services_.options, id), ignored);
     if (!durable) return pass(std::move(durable));
@@ -199,22 +200,33 @@ StoreStats StoreImpl::stats() const {
                   .errors = usage.errors,
                   .queued = usage.queued};
   }
+  const StoreMetrics& counted = services_.metrics;
+  if (services_.gpu != nullptr) {
+    stats.gpu = {.present = true,
+                 .capacity = services_.gpu->capacity(),
+                 .used = services_.gpu->used_bytes(),
+                 .reserved = services_.gpu->reserved_bytes(),
+                 .bytes_in = counted.gpu_bytes_in.get(),
+                 .bytes_out = counted.gpu_bytes_out.get(),
+                 .errors = counted.gpu_errors.get(),
+                 .queued = gpu_promoter_->queued()};
+  }
   for (const NamespacePtr& state : registry_.states()) {
     const NamespaceMetrics& metrics = state->metrics;
+    stats.gpu.blocks += metrics.gpu_blocks.get();
     stats.dram.blocks += metrics.dram_blocks.get();
     stats.nvme.blocks += metrics.nvme_blocks.get();
   }
-  const StoreMetrics& metrics = services_.metrics;
-  stats.dram.bytes_in = metrics.dram_bytes_in.get();
-  stats.dram.bytes_out = metrics.dram_bytes_out.get();
-  stats.dirty_bytes = metrics.dirty_bytes.get();
+  stats.dram.bytes_in = counted.dram_bytes_in.get();
+  stats.dram.bytes_out = counted.dram_bytes_out.get();
+  stats.dirty_bytes = counted.dirty_bytes.get();
   stats.writeback_backlog = services_.options.writeback_backlog;
-  stats.quarantined_bytes = metrics.quarantined_bytes.get();
-  stats.lease_latency = metrics.lease_latency.snapshot();
-  stats.reserve_latency = metrics.reserve_latency.snapshot();
-  stats.commit_latency = metrics.commit_latency.snapshot();
-  stats.promote_latency = metrics.promote_latency.snapshot();
-  stats.writeback_latency = metrics.writeback_latency.snapshot();
+  stats.quarantined_bytes = counted.quarantined_bytes.get();
+  stats.lease_latency = counted.lease_latency.snapshot();
+  stats.reserve_latency = counted.reserve_latency.snapshot();
+  stats.commit_latency = counted.commit_latency.snapshot();
+  stats.promote_latency = counted.promote_latency.snapshot();
+  stats.writeback_latency = counted.writeback_latency.snapshot();
   stats.uptime_seconds = std::chrono::duration<double>(Clock::now() - started_).count();
   return stats;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fs/store/dram_space.h"
+#include "fs/store/gpu_promoter.h"
 #include "fs/store/maintenance.h"
 #include "fs/store/namespace_registry.h"
 #include "fs/store/nvme_space.h"
@@ -27,7 +28,7 @@ class StoreImpl final : public Store {
   ~StoreImpl() override;
 
   // What open() does, step by step; store_open.cc.
-  Status start(std::unique_ptr<tiers::BlockTier> nvme);
+  Status start(std::unique_ptr<tiers::BlockTier> nvme, std::unique_ptr<gpu::SharedMemoryPool> gpu);
 
   Result<std::pair<std::shared_ptr<Namespace>, bool>> create_namespace(
       std::string_view name, const Geometry& geometry, const Ownership& ownership) override;
@@ -49,6 +50,7 @@ class StoreImpl final : public Store {
   Status make_directories();
   Status open_journal();
   Status open_tiers(std::unique_ptr<tiers::BlockTier> nvme);
+  Status open_gpu_tier(std::unique_ptr<gpu::SharedMemoryPool> pool);
   void start_parts(const std::vector<NamespacePtr>& recovered);
   void stop_parts();
   void discard_dram();
@@ -74,6 +76,7 @@ class StoreImpl final : public Store {
   std::unique_ptr<NvmeSpace> nvme_space_;
   std::unique_ptr<WriteBack> write_back_;
   std::unique_ptr<Promoter> promoter_;
+  std::unique_ptr<GpuPromoter> gpu_promoter_;
   std::unique_ptr<Maintenance> maintenance_;
 };
 

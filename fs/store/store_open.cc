@@ -49,9 +49,12 @@ Result<std::unique_ptr<Store>> Store::open(const StoreOptions& options, StoreLis
 }
 
 Result<std::unique_ptr<Store>> Store::open(const StoreOptions& options, StoreListener* listener,
-                                           std::unique_ptr<tiers::BlockTier> nvme) {
+                                           std::unique_ptr<tiers::BlockTier> nvme,
+                                           std::unique_ptr<gpu::SharedMemoryPool> gpu) {
   auto store = std::make_unique<StoreImpl>(options, listener);
-  if (Status started = store->start(std::move(nvme)); !started) return pass(std::move(started));
+  if (Status started = store->start(std::move(nvme), std::move(gpu)); !started) {
+    return pass(std::move(started));
+  }
   return store;
 }
 
@@ -69,10 +72,12 @@ StoreImpl::~StoreImpl() {
       .stop_and_run_pending();  // also when start() failed: it may have slots in quarantine
 }
 
-Status StoreImpl::start(std::unique_ptr<tiers::BlockTier> nvme) {
+Status StoreImpl::start(std::unique_ptr<tiers::BlockTier> nvme,
+                        std::unique_ptr<gpu::SharedMemoryPool> gpu) {
   if (Status made = make_directories(); !made) return made;
   if (Status opened = open_journal(); !opened) return opened;
   if (Status opened = open_tiers(std::move(nvme)); !opened) return opened;
+  if (Status opened = open_gpu_tier(std::move(gpu)); !opened) return opened;
   quarantine_ = std::make_unique<Quarantine>(services_);
   services_.quarantine = quarantine_.get();
   auto recovered = Recovery(services_).recover();
@@ -142,6 +147,19 @@ Status StoreImpl::open_tiers(std::unique_ptr<tiers::BlockTier> nvme) {
   return {};
 }
 
+Status StoreImpl::open_gpu_tier(std::unique_ptr<gpu::SharedMemoryPool> pool) {
+  const StoreOptions& options = services_.options;
+  if (options.gpu.capacity == 0) return {};
+  if (pool == nullptr && options.gpu_ordinal < 0) pool = gpu::make_host_pool();
+  if (pool == nullptr) {
+    auto made = gpu::make_cuda_pool(options.gpu_ordinal);
+    if (!made) return pass(std::move(made));
+    pool = std::move(*made);
+  }
+  services_.gpu = std::make_unique<tiers::GpuTier>(options.gpu, std::move(pool));
+  return {};
+}
+
 void StoreImpl::start_parts(const std::vector<NamespacePtr>& recovered) {
   services_.journal->start(services_.nvme.get(),
                            std::chrono::milliseconds(services_.options.nvme.io_timeout_ms));
@@ -161,6 +179,10 @@ void StoreImpl::start_parts(const std::vector<NamespacePtr>& recovered) {
     promoter_ = std::make_unique<Promoter>(services_);
     services_.promoter = promoter_.get();
     for (const NamespacePtr& state : recovered) write_back_->mark_ready(state);
+  }
+  if (services_.gpu != nullptr) {
+    gpu_promoter_ = std::make_unique<GpuPromoter>(services_);
+    services_.gpu_promoter = gpu_promoter_.get();
   }
   maintenance_ = std::make_unique<Maintenance>(services_);
   running_ = true;
@@ -184,6 +206,7 @@ Status StoreImpl::close(Deadline deadline, bool keep_dram) {
 
 void StoreImpl::stop_parts() {
   maintenance_->stop();
+  if (gpu_promoter_ != nullptr) gpu_promoter_->stop();
   if (promoter_ != nullptr) promoter_->stop();
   if (write_back_ != nullptr) write_back_->stop();
   services_.timer.stop_and_run_pending();

@@ -34,6 +34,16 @@ Result<std::byte*> MappedSlots::address(const Extent& extent) {
   return memory;
 }
 
+std::byte* GpuSlots::address(const Extent& extent) {
+  if (extent.slab == kSlabNotResident) return nullptr;
+  if (extent.slab != slab_id_) {
+    slab_ = session_.slabs().get_gpu(extent.slab, slot_bytes_, device_);
+    slab_id_ = extent.slab;
+    if (slab_ != nullptr) transfer_.hold(slab_);
+  }
+  return slab_ == nullptr ? nullptr : slab_->slot(extent.slot);
+}
+
 BounceBuffer::BounceBuffer(std::uint64_t block_bytes, std::uint32_t max_blocks)
     : block_bytes_(block_bytes),
       capacity_(std::clamp<std::uint32_t>(static_cast<std::uint32_t>(kBounceBytes / block_bytes), 1,

@@ -55,6 +55,29 @@ class MappedSlots {
   std::uint32_t slab_id_ = kSlabNotResident;
 };
 
+// Slots of GPU slabs, for copies on that GPU; the slabs are held by `transfer`.
+// Threads: one.
+// Owns:    nothing beyond what the transfer holds.
+// Blocks:  at the first use of a slab.
+// Errors:  none: nullptr for a slot that this device cannot reach.
+class GpuSlots {
+ public:
+  GpuSlots(Session& session, std::uint32_t group, gpu::Device& device, Transfer& transfer)
+      : session_(session),
+        slot_bytes_(session.geometry().slot_bytes(group)),
+        device_(device),
+        transfer_(transfer) {}
+  std::byte* address(const Extent& extent);
+
+ private:
+  Session& session_;
+  const std::uint64_t slot_bytes_;
+  gpu::Device& device_;
+  Transfer& transfer_;
+  std::shared_ptr<GpuSlab> slab_;  // of the last extent; nullptr: out of reach
+  std::uint32_t slab_id_ = kSlabNotResident;
+};
+
 // The fallback's memory: room for some blocks, used again and again.
 // Threads: one.
 // Owns:    the memory. Copies from or to it must have ended before it is destroyed or filled again.

@@ -171,14 +171,17 @@ void Client::tick() {
 void Client::report(Session& session) {
   const ReportMessage message{
       .loaded_bytes = unreported_bytes_.exchange(0, std::memory_order_relaxed),
-      .missed_blocks = unreported_misses_.exchange(0, std::memory_order_relaxed)};
-  if (message.loaded_bytes == 0 && message.missed_blocks == 0) return;
+      .missed_blocks = unreported_misses_.exchange(0, std::memory_order_relaxed),
+      .gpu_bytes = unreported_gpu_bytes_.exchange(0, std::memory_order_relaxed)};
+  if (message.loaded_bytes == 0 && message.missed_blocks == 0 && message.gpu_bytes == 0) return;
   ignore_error(session.checked(ioctl_report(session.directory(), message)),
                "figures of a daemon that is gone are of no use");
 }
 
-void Client::report_later(std::uint64_t loaded_bytes, std::uint32_t missed_blocks) {
-  unreported_bytes_.fetch_add(loaded_bytes, std::memory_order_relaxed);
+void Client::report_later(std::uint64_t loaded_bytes, std::uint64_t gpu_bytes,
+                          std::uint32_t missed_blocks) {
+  if (loaded_bytes != 0) unreported_bytes_.fetch_add(loaded_bytes, std::memory_order_relaxed);
+  if (gpu_bytes != 0) unreported_gpu_bytes_.fetch_add(gpu_bytes, std::memory_order_relaxed);
   if (missed_blocks != 0) unreported_misses_.fetch_add(missed_blocks, std::memory_order_relaxed);
 }
 
@@ -250,7 +253,7 @@ Tip Client::tip_of(const Session& session, const Key& key) {
 }
 
 std::shared_ptr<const IndexMap> Client::places(const PrefixLease& lease, std::uint32_t group,
-                                               std::uint32_t first, std::span<Extent> out) {
+                                               std::uint32_t first, std::span<Places> out) {
   const auto attachment = attachment_.read();
   const bool found = attachment->index && attachment->session.get() == &lease.session() &&
                      lease.places(attachment->index->view(), group, first, out);

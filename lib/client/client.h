@@ -56,9 +56,10 @@ class Client {
   // Where blocks of a lease are, by the index (IndexView::places), which is returned: what was
   // copied from there counts when the index is in force after it. nullptr: ask the daemon.
   std::shared_ptr<const IndexMap> places(const PrefixLease& lease, std::uint32_t group,
-                                         std::uint32_t first, std::span<Extent> out);
+                                         std::uint32_t first, std::span<Places> out);
   // What was loaded from there, and missed before it: the daemon hears of it later.
-  void report_later(std::uint64_t loaded_bytes, std::uint32_t missed_blocks);
+  void report_later(std::uint64_t loaded_bytes, std::uint64_t gpu_bytes,
+                    std::uint32_t missed_blocks);
 
   [[nodiscard]] const Geometry& geometry() const { return geometry_; }
   [[nodiscard]] const Key& seed() const { return seed_; }
@@ -104,6 +105,7 @@ class Client {
   // Not told to the daemon yet: blocks asked for in vain, bytes loaded without asking.
   std::atomic<std::uint32_t> unreported_misses_{0};
   std::atomic<std::uint64_t> unreported_bytes_{0};
+  std::atomic<std::uint64_t> unreported_gpu_bytes_{0};
   Published<Attachment> attachment_;
   std::mutex mutex_;  // guards publishing and what follows
   Clock::time_point next_try_{};

@@ -185,6 +185,16 @@ void EngineSide::load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) 
   }
 }
 
+void EngineSide::load_local(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
+  if (pages_) {
+    device_->scatter_local(shape_, blocks, pages_, after_, std::move(done));
+  } else if (shape_.encoding != Encoding::kRaw) {
+    convert(&gpu::Device::scatter_local, blocks, done);
+  } else {
+    device_->copy_out_local(blocks, addresses(blocks), shape_.bytes(), after_, std::move(done));
+  }
+}
+
 void EngineSide::store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const {
   if (pages_) {
     device_->gather(shape_, blocks, pages_, after_, std::move(done));

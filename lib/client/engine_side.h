@@ -42,6 +42,7 @@ class EngineSide {
   // The same for blocks as read(2) shows them: of a packed namespace raw ones.
   [[nodiscard]] EngineSide shown() const;
   [[nodiscard]] const gpu::BlockShape& shape() const { return shape_; }
+  [[nodiscard]] gpu::Device& device() const { return *device_; }
   // The same with some of its layers; they must be movable.
   [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
@@ -50,6 +51,8 @@ class EngineSide {
   [[nodiscard]] bool layers_movable() const;
 
   void load(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
+  // The same from memory of the engine's own device.
+  void load_local(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
   void store(std::span<const gpu::BlockAt> blocks, gpu::CopyDone done) const;
 
   // The part of a block that this side reads or writes: its heads, as they are stored.

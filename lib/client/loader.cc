@@ -32,6 +32,7 @@ class Load {
         transfer_(transfer),
         progress_(lease, to.range().first),
         slots_(lease.session(), to.range().group, MappedSlots::Access::kRead, transfer),
+        gpu_slots_(lease.session(), to.range().group, to.device(), transfer),
         next_(to.range().first),
         end_(to.range().first + to.range().count) {
     if (!lease.session().mapped() && next_ < end_) {
@@ -47,12 +48,12 @@ class Load {
   Load& operator=(const Load&) = delete;
 
   Status run() {
-    if (all_placed()) return copy_placed();
+    if (Status status = copy_placed(find_placed()); !status) return status;
     while (next_ < end_) {
       if (transfer_.failed()) return {};  // the transfer knows why
       const Result<std::uint32_t> got = next_batch();
       if (got) {
-        copy_batch();
+        copy_batch(From::kHost);
       } else if (got.error().code != Code::kNoSpace || !let_go()) {
         return tl::unexpected<Error>(got.error());
       }
@@ -61,37 +62,66 @@ class Load {
   }
 
  private:
-  // Whether the index has told where all blocks are: the daemon need not be asked. Where it has not
-  // the daemon is asked for all of them, so that it begins to read what is not in DRAM at once.
-  bool all_placed() {
-    if (!lease_.session().mapped() || next_ == end_) return false;
-    std::vector<Extent>& places = this->places();
+  enum class From : std::uint8_t { kHost, kGpu };  // the engine's own
+  // From next_ on, which blocks can be loaded without asking the daemon, by the index: all of them,
+  // or those at the beginning that are on the engine's GPU. For the rest the daemon is asked all
+  // together, so that it begins to read what is not in DRAM at once.
+  std::span<const Places> find_placed() {
+    if (!lease_.session().mapped() || next_ == end_) return {};
+    std::vector<Places>& places = this->places();
     places.resize(end_ - next_);
     placed_by_ = client_.places(lease_, to_.range().group, next_, places);
-    return placed_by_ != nullptr;
+    if (placed_by_ == nullptr) return {};
+    bool all = true;
+    std::size_t on_gpu = 0;  // of the first ones
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      if (gpu_slots_.address(places[i].gpu) == nullptr) places[i].gpu.slab = kSlabNotResident;
+      const bool local = places[i].gpu.slab != kSlabNotResident;
+      on_gpu += local && on_gpu == i ? 1 : 0;
+      all = all && (local || places[i].dram.slab != kSlabNotResident);
+    }
+    return std::span<const Places>(places).first(all ? places.size() : on_gpu);
   }
 
-  Status copy_placed() {
-    std::span<const Extent> rest = places();
-    while (next_ < end_ && !transfer_.failed()) {
-      const auto count = static_cast<std::uint32_t>(std::min(rest.size(), kBatchBlocks));
-      if (Status status = address_blocks(rest.first(count)); !status) return status;
-      copy_batch();
+  Status copy_placed(std::span<const Places> rest) {
+    if (rest.empty()) return {};
+    std::uint64_t gpu_blocks = 0;
+    const std::uint64_t blocks = rest.size();
+    while (!rest.empty() && !transfer_.failed()) {
+      const bool local = rest.front().gpu.slab != kSlabNotResident;
+      std::size_t count = 1;
+      while (count < std::min(rest.size(), kBatchBlocks) &&
+             local == (rest[count].gpu.slab != kSlabNotResident)) {
+        ++count;
+      }
+      batch().clear();
+      for (std::uint32_t block = next_; const Places& place : rest.first(count)) {
+        const Result<std::byte*> memory =
+            local ? gpu_slots_.address(place.gpu) : slots_.address(place.dram);
+        if (!memory) return tl::unexpected<Error>(memory.error());
+        batch().add(*memory, block++);
+      }
+      if (local) gpu_blocks += count;
+      copy_batch(local ? From::kGpu : From::kHost, placed_by_);
       rest = rest.subspan(count);
     }
-    const std::uint64_t bytes = std::uint64_t{to_.range().count} * to_.touched().bytes;
-    client_.report_later(bytes * to_.layers_wanted() / to_.layers(), lease_.take_missed_blocks());
+    const std::uint64_t each = to_.touched().bytes * to_.layers_wanted() / to_.layers();
+    client_.report_later((blocks - gpu_blocks) * each, gpu_blocks * each,
+                         lease_.take_missed_blocks());
     return {};
   }
 
-  void copy_batch() {
+  // `index`: who has told where they are, if it was not the daemon.
+  void copy_batch(From from, std::shared_ptr<const IndexMap> index = {}) {
     next_ += static_cast<std::uint32_t>(batch().blocks().size());
     const std::uint32_t layers = next_ == end_ ? layers_ : 0;
     transfer_.begin_part();
-    to_.load(batch().blocks(), [&transfer = transfer_, index = placed_by_, layers](Status copied) {
+    auto done = [&transfer = transfer_, index = std::move(index), layers](Status copied) {
       if (copied && index != nullptr) copied = index->in_force();
       transfer.finish_part(std::move(copied), layers);
-    });
+    };
+    from == From::kGpu ? to_.load_local(batch().blocks(), std::move(done))
+                       : to_.load(batch().blocks(), std::move(done));
   }
 
   // Addresses of blocks from next_ on; returns how many, at least one.
@@ -180,8 +210,8 @@ class Load {
     thread_local Batch instance;
     return instance;
   }
-  static std::vector<Extent>& places() {
-    thread_local std::vector<Extent> instance;
+  static std::vector<Places>& places() {
+    thread_local std::vector<Places> instance;
     return instance;
   }
 
@@ -193,10 +223,11 @@ class Load {
   Transfer& transfer_;
   PrefixLease::Progress progress_;
   MappedSlots slots_;
+  GpuSlots gpu_slots_;
   std::uint32_t next_;
   const std::uint32_t end_;
   std::uint32_t done_before_ = 0;
-  std::shared_ptr<const IndexMap> placed_by_;  // who has told all places, if it was not the daemon
+  std::shared_ptr<const IndexMap> placed_by_;
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
   std::vector<std::byte> tensor_;  // of quantized blocks in the fallback

@@ -56,7 +56,7 @@ Result<ExtentsAnswer> PrefixLease::extents(ExtentsQuery query, std::span<Extent>
 }
 
 bool PrefixLease::places(const IndexView& index, std::uint32_t group, std::uint32_t first,
-                         std::span<Extent> out) const {
+                         std::span<Places> out) const {
   if (tip_.blocks == 0) return false;
   {
     const std::lock_guard lock(mutex_);

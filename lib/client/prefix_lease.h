@@ -41,7 +41,7 @@ class PrefixLease {
   // The same from an index of this session, without asking: false when it cannot say, or when
   // blocks of the lease were let go.
   bool places(const IndexView& index, std::uint32_t group, std::uint32_t first,
-              std::span<Extent> out) const;
+              std::span<Places> out) const;
   // Nobody else tells the daemon of them any more.
   std::uint32_t take_missed_blocks() { return missed_blocks_.exchange(0); }
 

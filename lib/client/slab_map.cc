@@ -46,8 +46,19 @@ Result<std::shared_ptr<Slab>> SlabMap::get(std::uint32_t id, std::uint64_t slot_
   return slab;
 }
 
+std::shared_ptr<GpuSlab> SlabMap::get_gpu(std::uint32_t id, std::uint64_t slot_bytes,
+                                          gpu::Device& device) {
+  const std::lock_guard lock(mutex_);
+  const auto [at, made] = gpu_slabs_.try_emplace({id, &device});
+  if (made) {
+    // Errors are no news: the blocks come by another way.
+    if (auto slab = GpuSlab::open(directory_, id, slot_bytes, device)) at->second = *slab;
+  }
+  return at->second;
+}
+
 Status SlabMap::drop_retired(std::uint32_t retired) {
-  std::vector<std::shared_ptr<Slab>> dropped;  // unmapped after the lock is gone
+  std::vector<std::shared_ptr<const void>> dropped;  // unmapped after the lock is gone
   const std::lock_guard lock(mutex_);
   if (retired == retired_seen_) return {};
   Result<std::vector<SlabInfo>> listed = ioctl_slabs(directory_);
@@ -57,14 +68,18 @@ Status SlabMap::drop_retired(std::uint32_t retired) {
   for (const SlabInfo& slab : *listed) {
     if (slab.retiring == 0) staying.insert(slab.id);
   }
-  for (auto it = slabs_.begin(); it != slabs_.end();) {
-    if (staying.contains(it->first)) {
-      ++it;
-    } else {
-      dropped.push_back(std::move(it->second));
-      it = slabs_.erase(it);
+  const auto drop = [&](auto& slabs, const auto& id_of) {
+    for (auto it = slabs.begin(); it != slabs.end();) {
+      if (staying.contains(id_of(it->first))) {
+        ++it;
+      } else {
+        dropped.push_back(std::move(it->second));
+        it = slabs.erase(it);
+      }
     }
-  }
+  };
+  drop(slabs_, [](std::uint32_t id) { return id; });
+  drop(gpu_slabs_, [](const auto& id_and_device) { return id_and_device.first; });
   return {};
 }
 

@@ -4,12 +4,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <utility>
 
 #include "lib/client/devices.h"
+#include "lib/client/gpu_slab.h"
 #include "lib/client/mapping.h"
 #include "lib/format/geometry.h"
 #include "lib/format/ioctls.h"
@@ -47,6 +49,9 @@ class SlabMap {
       : directory_(directory), read_only_(read_only), devices_(devices) {}
 
   Result<std::shared_ptr<Slab>> get(std::uint32_t id, std::uint64_t slot_bytes);
+  // Of slabs from kFirstGpuSlab on. nullptr: it is not the device's memory, or cannot be mapped:
+  // what is there is below, too.
+  std::shared_ptr<GpuSlab> get_gpu(std::uint32_t id, std::uint64_t slot_bytes, gpu::Device& device);
 
   // `retired`: IndexHeader::slabs_retired. Lets go of slabs that are to leave since it last
   // changed.
@@ -60,6 +65,8 @@ class SlabMap {
   Devices& devices_;
   std::mutex mutex_;
   std::unordered_map<std::uint32_t, std::shared_ptr<Slab>> slabs_;
+  // nullptr: tried in vain.
+  std::map<std::pair<std::uint32_t, const gpu::Device*>, std::shared_ptr<GpuSlab>> gpu_slabs_;
   std::uint32_t retired_seen_ = 0;
 };
 

@@ -18,7 +18,7 @@ void Transfer::begin_part() {
 }
 
 void Transfer::finish_part(Status status, std::uint32_t layers) {
-  std::vector<std::shared_ptr<Slab>> released;  // unmapped, if it comes to that, without the lock
+  std::vector<std::shared_ptr<const void>> released;  // unmapped, if it comes to that, without the lock
   const std::unique_lock lock(mutex_);
   if (!status && status_) status_ = std::move(status);
   if (status_) layers_ = std::max(layers_, layers);
@@ -32,8 +32,8 @@ void Transfer::finish_part(Status status, std::uint32_t layers) {
   if (open_parts_ <= 1 || layers != 0 || !status_) changed_.notify_all();
 }
 
-void Transfer::hold(const std::shared_ptr<Slab>& slab) {
-  if (std::ranges::find(slabs_, slab) == slabs_.end()) slabs_.push_back(slab);
+void Transfer::hold(std::shared_ptr<const void> slab) {
+  if (std::ranges::find(slabs_, slab) == slabs_.end()) slabs_.push_back(std::move(slab));
 }
 
 void Transfer::drain() {

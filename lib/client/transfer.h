@@ -10,7 +10,6 @@
 
 #include "lib/client/deadline.h"
 #include "lib/client/descriptor.h"
-#include "lib/client/slab_map.h"
 #include "lib/format/result.h"
 
 namespace kvfs::client {
@@ -26,7 +25,7 @@ class Transfer {
   void begin_part();
   // `layers`: with this part the first so many layers have arrived.
   void finish_part(Status status, std::uint32_t layers = 0);
-  void hold(const std::shared_ptr<Slab>& slab);  // the submitter only
+  void hold(std::shared_ptr<const void> slab);  // the submitter only
   // Waits until only the submitter's part is open: everything begun has been copied.
   void drain();
   [[nodiscard]] bool failed() const;
@@ -51,7 +50,7 @@ class Transfer {
   std::atomic<bool> complete_{false};  // written with mutex_ held
   Status status_;
   Descriptor event_;
-  std::vector<std::shared_ptr<Slab>> slabs_;
+  std::vector<std::shared_ptr<const void>> slabs_;
 };
 
 }  // namespace kvfs::client

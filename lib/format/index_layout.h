@@ -4,9 +4,9 @@
 //   [ IndexHeader, 4096 B ][ Bucket * bucket_count ][ record * record_capacity ]
 //
 // A record's number is the block's id (BlockId): it stays the same while the block lives. Records
-// are record_bytes apart: RecordHeader, then block_tokens tokens, then for each group the place of
-// its block in DRAM (make_place). Buckets hold ids; an entry whose home bucket was full sits in a
-// later one, and each bucket it passed counts it in `overflow`.
+// are record_bytes apart: RecordHeader, then block_tokens tokens, then for each group the places of
+// its block in DRAM and in a GPU's memory (make_place). Buckets hold ids; an entry whose home
+// bucket was full sits in a later one, and each bucket it passed counts it in `overflow`.
 //
 // Writing order (one writer at a time): fill record between two steps of its seq, raise overflow
 // counts, then publish the bucket entry with release order; of a chain of new blocks all records
@@ -23,7 +23,8 @@
 // moment between, when the daemon looked; and from there the records up the parents, whose ids
 // nobody gets while the lease is open. Not so, ask the daemon (EXTENTS): where the index was
 // superseded since; where a lease has more than `held_blocks`, and where its holder has let go of
-// blocks (done_before), which then move under a lease, too.
+// blocks (done_before), which then move under a lease, too. A place on a GPU may go under a lease,
+// when its slab retires; what it named stays as it is until the last client has closed the slab.
 //
 // When it must grow, the daemon writes a file of the next generation and sets `superseded` in the
 // old one; clients then open the index again. A daemon that starts does so first of all to every
@@ -44,7 +45,7 @@ using BlockId = std::uint32_t;
 inline constexpr BlockId kNoBlock = 0xffffffffU;
 
 inline constexpr std::uint64_t kIndexMagic = 0x315844495346564bULL;  // "KVFSIDX1"
-inline constexpr std::uint32_t kIndexVersion = 2;
+inline constexpr std::uint32_t kIndexVersion = 3;
 inline constexpr std::size_t kIndexHeaderBytes = 4096;
 inline constexpr std::size_t kBucketEntries = 7;
 
@@ -95,7 +96,7 @@ struct RecordHeader {
 };
 static_assert(sizeof(RecordHeader) == 48);
 
-// A group's block is in slot `slot` of slab `slab`; kNoPlace: not in DRAM.
+// A group's block is in slot `slot` of slab `slab`; kNoPlace: not in that tier.
 constexpr std::uint64_t make_place(std::uint32_t slab, std::uint32_t slot) {
   return std::uint64_t{slab} << 32 | slot;
 }
@@ -105,7 +106,15 @@ constexpr std::uint32_t places_offset(std::uint32_t block_tokens) {
   return (static_cast<std::uint32_t>(sizeof(RecordHeader)) + 4 * block_tokens + 7U) & ~7U;
 }
 constexpr std::uint32_t record_bytes(std::uint32_t block_tokens, std::uint32_t groups) {
-  return places_offset(block_tokens) + 8 * groups;
+  return places_offset(block_tokens) + 16 * groups;
+}
+// Words into a record: DRAM's places of all groups, then the GPU's.
+constexpr std::uint32_t place_word(std::uint32_t block_tokens, std::uint32_t group) {
+  return places_offset(block_tokens) / 8 + group;
+}
+constexpr std::uint32_t gpu_place_word(std::uint32_t block_tokens, std::uint32_t groups,
+                                       std::uint32_t group) {
+  return place_word(block_tokens, groups + group);
 }
 // Four of a bucket's seven entries used when all records are.
 constexpr std::uint32_t bucket_count_for(std::uint32_t record_capacity) {

@@ -218,7 +218,7 @@ Tip IndexView::tip(const Key& key) const {
 }
 
 bool IndexView::places(const Tip& tip, std::uint32_t group, std::uint32_t first,
-                       std::span<Extent> out) const {
+                       std::span<Places> out) const {
   const Records records(*header_, records_);
   if (superseded() || tip.id >= records.capacity || tip.blocks > header_->held_blocks) return false;
   const std::byte* const leased = records.at(tip.id);
@@ -228,17 +228,21 @@ bool IndexView::places(const Tip& tip, std::uint32_t group, std::uint32_t first,
   if ((words::state_flags(state_of(leased)) & kRecordRemoved) != 0) return false;
   std::atomic_thread_fence(std::memory_order_acquire);
   if (words::load(record_header(leased).seq) != tip.seq) return false;
-  const std::size_t place_word = places_offset(header_->block_tokens) / 8 + group;
+  const std::uint32_t tokens = header_->block_tokens;
+  const auto extent_at = [](const std::byte* record, std::uint32_t word) -> Extent {
+    // Of kNoPlace both halves are kSlabNotResident.
+    const std::uint64_t place = words::load_acquire(record_words(record)[word]);
+    return {.slab = static_cast<std::uint32_t>(place >> 32),
+            .slot = static_cast<std::uint32_t>(place)};
+  };
   BlockId id = tip.id;
   for (std::uint32_t i = tip.blocks; i-- > first;) {
     if (id >= records.capacity) return false;
     const std::byte* const record = records.at(id);
     if (words::state_depth(state_of(record)) != i) return false;
     if (i - first < out.size()) {
-      const std::uint64_t place = words::load_acquire(record_words(record)[place_word]);
-      if (place == kNoPlace) return false;
-      out[i - first] = {.slab = static_cast<std::uint32_t>(place >> 32),
-                        .slot = static_cast<std::uint32_t>(place)};
+      out[i - first] = {.dram = extent_at(record, place_word(tokens, group)),
+                        .gpu = extent_at(record, gpu_place_word(tokens, header_->groups, group))};
     }
     id = words::load(record_header(record).parent);
   }

@@ -25,6 +25,13 @@ struct Tip {
   std::uint32_t blocks = 0;  // length of the prefix that ends with it; 0: the key is not there
 };
 
+// Where a block can be loaded from now: extents of no slab (kSlabNotResident) say that it is not
+// there.
+struct Places {
+  Extent dram;
+  Extent gpu;
+};
+
 // Threads: any number of readers beside one writer (see index_layout.h).
 // Owns:    nothing; the mapping must outlive it.
 // Blocks:  never; no system call, no lock, no allocation.
@@ -41,11 +48,11 @@ class IndexView {
   // Id of the published record with this key, or kNoBlock.
   [[nodiscard]] BlockId find(const Key& key) const;
   [[nodiscard]] Tip tip(const Key& key) const;
-  // Where the blocks [first, first + out.size()) of a leased prefix are in DRAM. `tip` is what
-  // tip() said of its key before the lease was asked for, this is called when it was granted.
-  // false: not all of them are there, or this index cannot say (see index_layout.h).
+  // Where the blocks [first, first + out.size()) of a leased prefix are. `tip` is what tip() said
+  // of its key before the lease was asked for, this is called when it was granted. false: this
+  // index cannot say (see index_layout.h).
   [[nodiscard]] bool places(const Tip& tip, std::uint32_t group, std::uint32_t first,
-                            std::span<Extent> out) const;
+                            std::span<Places> out) const;
 
   // Whether there is any entry that could be the key's: enough to steer a search whose result is
   // verified. fetch() beforehand saves it the wait for memory.

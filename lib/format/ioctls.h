@@ -23,7 +23,7 @@
 
 namespace kvfs {
 
-inline constexpr std::uint32_t kAbiVersion = 2;
+inline constexpr std::uint32_t kAbiVersion = 3;
 inline constexpr std::size_t kMaxIoctlBytes = 16383 & ~std::size_t{7};
 
 // The command for message number `nr` carrying `bytes` in and out.
@@ -62,6 +62,9 @@ struct Extent {
 };
 static_assert(sizeof(Extent) == 8);
 inline constexpr std::uint32_t kSlabNotResident = 0xffffffffU;  // not in DRAM (yet)
+// Slabs from here on are pieces of a GPU's memory: their file says how to map them, it is not they
+// (gpu/shared_memory.h). The index alone names slots of theirs, EXTENTS never does.
+inline constexpr std::uint32_t kFirstGpuSlab = 0x80000000U;
 inline constexpr std::uint32_t kSlabPresent =
     0xfffffffeU;  // RESERVE: stored already, nothing to write
 
@@ -99,8 +102,9 @@ struct PrefetchMessage {
 struct ReportMessage {
   std::uint64_t loaded_bytes;   // out of slabs, by the places in the index
   std::uint64_t missed_blocks;  // as in ExtentsMessage, not told there
+  std::uint64_t gpu_bytes;      // as loaded_bytes, out of slabs of a GPU
 };
-static_assert(sizeof(ReportMessage) == 16);
+static_assert(sizeof(ReportMessage) == 24);
 
 // EXTENTS: where blocks [first_block, ...) of group `group` are. Fills at most `capacity` extents,
 // stopping before the first block that is not in DRAM once at least one was filled; when

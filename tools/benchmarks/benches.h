@@ -40,6 +40,8 @@ Status bench_gpu_copies(const Target& target, const GpuOptions& options,
                         const Emit& emit);  // gpu_load, gpu_store, gpu_both
 Status bench_gpu_load_1block(const Target& target, const GpuOptions& options, const Emit& emit);
 Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emit& emit);
+// The mount has a GPU tier that holds the largest size.
+Status bench_gpu_tier(const Target& target, const GpuOptions& options, const Emit& emit);
 
 // On a daemon whose namespace `million` was filled by fill_million().
 inline constexpr const char* kMillion = "bench-million";

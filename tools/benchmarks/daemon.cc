@@ -110,6 +110,7 @@ Status Daemon::start() {
   if (options_.nvme > 0) {
     words.insert(words.end(), {"--nvme", fmt::format("{}:{}", nvme_directory(), options_.nvme)});
   }
+  if (!options_.gpu.empty()) words.insert(words.end(), {"--gpu", options_.gpu});
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());

@@ -16,6 +16,7 @@ struct DaemonOptions {
   std::string directory;  // for the NVMe tier, journal, mount point and log
   std::uint64_t dram = 0;
   std::uint64_t nvme = 0;  // 0: no NVMe tier
+  std::string gpu = {};    // N:SIZE; empty: no GPU tier
   bool keep_dram = true;
 };
 

@@ -36,8 +36,8 @@ const std::vector<std::string> kRows{
     "match_32k_1k",   "match_32k_32k", "match_32k_1m", "lease_load_1block", "cpu_load",
     "cpu_store",      "cpu_packed",    "cpu_fp8",      "cpu_int8",          "nvme_promote",
     "nvme_writeback", "read_prefix",   "stat_missing", "restart_1m",        "metadata_bytes"};
-const std::vector<std::string> kGpuRows{"gpu_load", "gpu_packed",      "gpu_fp8",
-                                        "gpu_int8", "gpu_load_1block", "gpu_nvme"};
+const std::vector<std::string> kGpuRows{"gpu_load",        "gpu_packed", "gpu_fp8", "gpu_int8",
+                                        "gpu_load_1block", "gpu_nvme",   "gpu_tier"};
 
 void emit(const Row& row) {
   fmt::print("{}\n", to_line(row));
@@ -150,6 +150,12 @@ int run_gpu(const Options& options) {
   failed +=
       run_on_own_daemon(chosen(options, {{"gpu_nvme", bench(bench_gpu_nvme)}}), options,
                         {.directory = options.directory, .dram = 2560 * kMiB, .nvme = 4096 * kMiB});
+  // One prefix at a time, and slabs that another one has left.
+  failed += run_on_own_daemon(
+      chosen(options, {{"gpu_tier", bench(bench_gpu_tier)}}), options,
+      {.directory = options.directory,
+       .dram = 3 * largest + 1024 * kMiB,
+       .gpu = fmt::format("{}:{}", options.gpu.device, 2 * largest + 512 * kMiB)});
   return failed;
 }
 

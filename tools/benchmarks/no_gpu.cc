@@ -13,5 +13,6 @@ Status no_cuda() {
 Status bench_gpu_copies(const Target&, const GpuOptions&, const Emit&) { return no_cuda(); }
 Status bench_gpu_load_1block(const Target&, const GpuOptions&, const Emit&) { return no_cuda(); }
 Status bench_gpu_nvme(const Target&, const GpuOptions&, const Emit&) { return no_cuda(); }
+Status bench_gpu_tier(const Target&, const GpuOptions&, const Emit&) { return no_cuda(); }
 
 }  // namespace kvfs::bench

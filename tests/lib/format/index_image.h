@@ -50,10 +50,14 @@ class IndexImage {
     record(id) = fields;
     record(id).seq = 2;
     std::ranges::copy(block, tokens(id));
+    for (std::uint32_t g = 0; g < header().groups; ++g) gpu_place(id, g) = kNoPlace;
   }
   std::uint64_t& place(BlockId id, std::uint32_t group) {
     const std::size_t tokens = (header().block_tokens + 1) / 2;
     return reinterpret_cast<std::uint64_t*>(&record(id) + 1)[tokens + group];
+  }
+  std::uint64_t& gpu_place(BlockId id, std::uint32_t group) {
+    return place(id, header().groups + group);
   }
   void publish(BlockId id, const Key& key) {
     const std::uint32_t mask = header().bucket_count - 1;

@@ -308,16 +308,20 @@ void place_all(Cached& cached) {
 TEST(IndexView, TellsWhereTheBlocksOfALeaseAre) {
   Cached cached(hybrid_geometry(), 8);
   place_all(cached);
+  cached.image.gpu_place(cached.first + 4, 1) = make_place(kFirstGpuSlab, 77);
   const IndexView view = cached.view();
   const Tip tip = view.tip(cached.keys[5]);
   EXPECT_EQ(tip.blocks, 6U);
   for (std::uint32_t g = 0; g < 2; ++g) {
     for (const auto& [first, count] : {std::pair{0U, 6U}, {2U, 3U}, {5U, 1U}, {6U, 0U}}) {
-      std::vector<Extent> places(count);
+      std::vector<Places> places(count);
       ASSERT_TRUE(view.places(tip, g, first, places));
       for (std::uint32_t i = 0; i < count; ++i) {
-        EXPECT_EQ(places[i].slab, g + 1);
-        EXPECT_EQ(places[i].slot, 10 * (first + i) + g);
+        EXPECT_EQ(places[i].dram.slab, g + 1);
+        EXPECT_EQ(places[i].dram.slot, 10 * (first + i) + g);
+        const bool on_gpu = g == 1 && first + i == 4;
+        EXPECT_EQ(places[i].gpu.slab, on_gpu ? kFirstGpuSlab : kSlabNotResident);
+        EXPECT_EQ(places[i].gpu.slot, on_gpu ? 77U : 0xffffffffU);
       }
     }
   }
@@ -328,17 +332,16 @@ TEST(IndexView, TellsNoPlacesThatItDoesNotKnow) {
   place_all(cached);
   const IndexView view = cached.view();
   const Tip tip = view.tip(cached.keys[3]);
-  std::vector<Extent> places(3);
+  std::vector<Places> places(3);
   const auto all = [&](std::uint32_t first) { return view.places(tip, 0, first, places); };
   ASSERT_TRUE(all(0));
 
   cached.image.place(cached.first + 1, 0) = kNoPlace;
-  EXPECT_FALSE(all(0));
-  EXPECT_FALSE(all(1));
-  places.resize(2);
-  EXPECT_TRUE(all(2));  // what is not asked for may be anywhere
+  EXPECT_TRUE(all(0));
+  EXPECT_EQ(places[0].dram.slab, 1U);
+  EXPECT_EQ(places[1].dram.slab, kSlabNotResident);
+  EXPECT_EQ(places[1].gpu.slab, kSlabNotResident);
   place_all(cached);
-  ASSERT_TRUE(all(0));
 
   const auto refuses_while = [&](auto& field, auto value) {
     const auto before = std::exchange(field, value);

@@ -1,0 +1,157 @@
+#include "gpu/cuda_local.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "gpu/cuda_marks.h"
+#include "gpu/cuda_memory.h"
+#include "gpu/pages.h"
+
+namespace kvfs::gpu {
+namespace {
+
+// Of decoded planes at a time: they are written and read once more, so they are to stay in the
+// GPU's cache.
+constexpr std::uint64_t kPlaneBytes = std::uint64_t{16} << 20;
+
+CUdeviceptr address(const std::byte* memory) { return reinterpret_cast<CUdeviceptr>(memory); }
+
+}  // namespace
+
+CudaLocalLane::CudaLocalLane(const CudaDriver& driver, const CudaPlace& place,
+                             const CudaKernels& kernels, CudaRegistrations& registrations)
+    : driver_(driver),
+      place_(place),
+      kernels_(kernels),
+      ring_(driver, place.context),
+      registrations_(registrations) {}
+
+Status CudaLocalLane::open() {
+  Status status =
+      driver_.check(driver_.stream_create(&stream_, CU_STREAM_NON_BLOCKING), "creating a stream");
+  if (status) status = ring_.open();
+  if (!status) return status;
+  completions_ = std::make_unique<CudaCompletions>(driver_, place_.context, ring_, registrations_);
+  return {};
+}
+
+CudaLocalLane::~CudaLocalLane() {
+  completions_.reset();
+  if (stream_ == nullptr) return;
+  const CudaContextScope scope(driver_, place_.context);
+  driver_.stream_destroy(stream_);
+}
+
+template <typename Queue>
+void CudaLocalLane::submit(const After& after, CopyDone done, const Queue& queue) {
+  const std::lock_guard turn(turn_);
+  const CudaContextScope scope(driver_, place_.context);
+  CudaCompletions::Part part;
+  part.stage = &ring_.acquire();
+  part.event = part.stage->moved;
+  part.near_end = true;
+  Status status;
+  if (after) {
+    status = driver_.check(driver_.stream_wait(stream_, CudaMarks::event(after), 0),
+                           "waiting for the engine's stream");
+  }
+  if (status) status = queue(*part.stage);
+  if (status)
+    status = driver_.check(driver_.event_record(part.event, stream_), "recording an event");
+  if (!status) {
+    driver_.stream_synchronize(stream_);  // what was queued may still use the stage
+    completions_->release(part);
+    part = {};
+    part.failed = std::move(status);
+  }
+  part.done = std::move(done);
+  completions_->post(std::move(part));
+}
+
+void CudaLocalLane::move_pages(const BlockShape& shape, std::span<const BlockAt> blocks,
+                               const Pages& pages, const After& after, CopyDone done) {
+  if (blocks.empty()) return done({});
+  submit(after, std::move(done), [&](CudaStage& stage) -> Status {
+    Status status = check_memory(driver_, place_.ordinal, shape, pages, blocks);
+    if (!status) return status;
+    return shape.encoding == Encoding::kRaw ? move_raw(shape, blocks, pages)
+                                            : move_encoded(shape, blocks, pages, stage);
+  });
+}
+
+Status CudaLocalLane::move_raw(const BlockShape& shape, std::span<const BlockAt> blocks,
+                               const Pages& pages) {
+  std::vector<CUdeviceptr> at;
+  at.reserve(blocks.size());
+  const std::uint64_t first = pages.first_head * shape.head_bytes();
+  for (const BlockAt& block : blocks) at.push_back(address(block.memory) + first);
+  return launch_moves(
+      driver_, kernels_, stream_, shape, pages,
+      {.blocks = blocks, .first_head = 0, .heads = heads_wanted(shape, pages), .local = true}, at);
+}
+
+Status CudaLocalLane::move_encoded(const BlockShape& shape, std::span<const BlockAt> blocks,
+                                   const Pages& pages, CudaStage& stage) {
+  const std::uint32_t heads = heads_wanted(shape, pages);
+  // Whole blocks, or where those are too large some heads of one.
+  const std::uint64_t block_bytes = heads * shape.head_bytes();
+  const std::uint64_t most_blocks = std::max<std::uint64_t>(1, kPlaneBytes / block_bytes);
+  const auto most_heads = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(kPlaneBytes / shape.head_bytes(), 1, heads));
+  const std::uint64_t count = std::min<std::uint64_t>(most_blocks, blocks.size());
+  const std::uint64_t room = count > 1 ? count * block_bytes : most_heads * shape.head_bytes();
+  Status status = stage.planes.reserve(room);
+  std::vector<CUdeviceptr> at;
+  for (std::size_t begin = 0; status && begin < blocks.size(); begin += count) {
+    const auto some = blocks.subspan(begin, std::min<std::size_t>(count, blocks.size() - begin));
+    const std::uint32_t step = some.size() > 1 ? heads : most_heads;
+    for (std::uint32_t head = 0; status && head < heads; head += step) {
+      const std::uint32_t here = std::min(step, heads - head);
+      at.clear();
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        at.push_back(stage.planes.device() + i * here * shape.head_bytes());
+      }
+      status = decode(shape, some, pages.first_head + head, here, stage.planes.device());
+      // Planes are as a stage's blocks are: of these heads alone.
+      if (status) {
+        status =
+            launch_moves(driver_, kernels_, stream_, shape, pages,
+                         {.blocks = some, .first_head = head, .heads = here, .local = true}, at);
+      }
+    }
+  }
+  return status;
+}
+
+// Heads that lie side by side are one conversion.
+Status CudaLocalLane::decode(const BlockShape& shape, std::span<const BlockAt> blocks,
+                             std::uint32_t first_head, std::uint32_t heads, CUdeviceptr planes) {
+  const std::uint64_t stored = heads * shape.stored_head_bytes();
+  Status status;
+  for (std::size_t i = 0; status && i < blocks.size();) {
+    std::size_t next = i + 1;
+    while (next < blocks.size() && blocks[next].memory == blocks[next - 1].memory + stored) ++next;
+    status = launch_conversion(driver_, kernels_, stream_, shape, (next - i) * heads,
+                               address(blocks[i].memory) + first_head * shape.stored_head_bytes(),
+                               planes + i * heads * shape.head_bytes());
+    i = next;
+  }
+  return status;
+}
+
+void CudaLocalLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
+                               std::uint64_t bytes, const After& after, CopyDone done) {
+  if (blocks.empty()) return done({});
+  submit(after, std::move(done), [&](CudaStage&) {
+    Status status;
+    for (std::size_t i = 0; status && i < blocks.size(); ++i) {
+      status = driver_.check(
+          driver_.copy_on_device(address(engine[i]), address(blocks[i].memory), bytes, stream_),
+          "copying within the GPU");
+    }
+    return status;
+  });
+}
+
+}  // namespace kvfs::gpu

@@ -1,0 +1,231 @@
+// Loads from the GPU tier: a daemon that keeps hot blocks in a device's memory, clients that map
+// it. Where there is no GPU host memory plays the part.
+#include <gtest/gtest.h>
+#include <sys/xattr.h>
+#include <kvfs/kvfs.hpp>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/gpu/client/engine.h"
+#include "tests/gpu/client/mounted_engine.h"
+#include "tests/support/child.h"
+
+namespace kvfs::test {
+namespace {
+
+using gpu::test::Where;
+
+constexpr std::uint32_t kTokens = 16 * 40;
+
+// Reads from the tier, says so and stops where it stands, for its parent to kill.
+const ChildStep kReader("gpu_tier_reader", [](const Words& words) {
+  Client client(words.at(0), "ns");
+  const Model model;
+  Engine found(words.at(1) == "host" ? Where::kHost : Where::kCuda, model, {}, kTokens);
+  const auto tokens = prompt(1, kTokens);
+  auto [lease, match] = client.acquire(Prompt{tokens});
+  lease->load({0, match.blocks}, found.pages());
+  if (!found.holds(1, 0, kTokens)) return 2;
+  return stop_here();
+});
+
+class GpuTier : public MountedEngine {
+ protected:
+  DaemonProcess::Options options() const override {
+    const std::string device = where() == Where::kHost ? "cpu" : "0";
+    return {.dram = "64MiB",
+            .nvme = "128MiB",
+            .more = {"--gpu", device + ":32MiB", "--gpu-reserve", "64MiB"}};
+  }
+  nlohmann::json tier() {
+    return nlohmann::json::parse(daemon().read(".kvfs/stats.json"))["tiers"]["gpu"];
+  }
+  // Loads until all of the prefix is there.
+  void heat(Client& client, const Engine& engine, int seed, std::uint32_t blocks,
+            const std::string& name = "ns") {
+    for (int i = 0; i < 2; ++i) load(client, engine, seed, kTokens);
+    ASSERT_TRUE(eventually([&] {
+      return nlohmann::json::parse(
+                 daemon().read(name + "/.kvfs/stats.json"))["tiers"]["gpu"]["blocks"] == blocks;
+    }));
+  }
+  // With all that is in it.
+  void remove(const std::string& name) {
+    const std::filesystem::path directory = mount() + "/" + name;
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      std::filesystem::remove(entry.path());
+    }
+    EXPECT_TRUE(std::filesystem::remove(directory));
+  }
+  // What clients have told of loads from there; those that heat() made while blocks came are in it.
+  ::testing::AssertionResult told(std::uint64_t bytes) {
+    if (eventually([&] { return tier()["bytes_out"] >= bytes; })) {
+      return ::testing::AssertionSuccess();
+    }
+    return ::testing::AssertionFailure() << tier().dump() << ", less than " << bytes;
+  }
+};
+
+TEST_P(GpuTier, AHotPrefixIsLoadedFromThere) {
+  const Model model;
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  Engine found(where(), model, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  heat(client, found, 1, kTokens / 16);
+  found.clear();
+  load(client, found, 1, kTokens);
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
+  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * client.block_bytes()));
+  for (const auto& entry : std::filesystem::directory_iterator(mount() + "/ns")) {
+    char tiers[64] = {};
+    ASSERT_GT(::getxattr(entry.path().c_str(), "user.kvfs.tiers", tiers, sizeof(tiers) - 1), 0);
+    EXPECT_TRUE(std::string(tiers).starts_with("gpu:40 dram:40")) << tiers;
+  }
+}
+
+TEST_P(GpuTier, LoadsWhatDramHasNoMore) {
+  const Model model;
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  Engine found(where(), model, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  heat(client, found, 1, kTokens / 16);
+  // More than DRAM holds; none of it hot.
+  for (int seed = 2; seed < 60; ++seed) {
+    Engine other(where(), model, {}, kTokens);
+    other.fill(seed);
+    store(client, other, seed, kTokens);
+  }
+  const auto dram = [&] {
+    return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"))["tiers"]["dram"]["blocks"];
+  };
+  EXPECT_LT(dram(), 59 * 40);
+  found.clear();
+  load(client, found, 1, kTokens);
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
+  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * client.block_bytes()));
+}
+
+TEST_P(GpuTier, PartsOfBlocksAndOfLayersAndTheRestFromDram) {
+  const Model model{.layers = 12};
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens / 2);
+  Engine half(where(), model, {}, kTokens);
+  for (int i = 0; i < 2; ++i) load(client, half, 1, kTokens / 2);
+  ASSERT_TRUE(eventually([&] { return tier()["blocks"] == kTokens / 32; }));
+  store(client, cache, 1, kTokens);  // the second half is in DRAM only
+  for (const std::uint32_t step : {0U, 1U, 5U}) {
+    Engine found(where(), model, {}, kTokens);
+    load(client, found, 1, kTokens, {.layer_step = step});
+    EXPECT_TRUE(found.holds(1, 0, kTokens)) << "step " << step;
+  }
+  Engine rank(where(), model, {.axes = "LPKHT", .first_head = 1, .heads = 2}, kTokens);
+  load(client, rank, 1, kTokens);
+  EXPECT_TRUE(rank.holds(1, 0, kTokens));
+}
+
+TEST_P(GpuTier, EncodedBlocks) {
+  for (const char* encoding : {"packed", "fp8", "int8"}) {
+    SCOPED_TRACE(encoding);
+    const Model model{.encoding = encoding};
+    create(encoding, model);
+    Client client = open(encoding);
+    Engine cache(where(), model, {}, kTokens);
+    Engine found(where(), model, {.axes = "LPKHT"}, kTokens);
+    cache.fill(1);
+    store(client, cache, 1, kTokens);
+    heat(client, found, 1, kTokens / 16, encoding);
+    found.clear();
+    load(client, found, 1, kTokens);
+    EXPECT_TRUE(found.holds(1, 0, kTokens));
+    Engine rank(where(), model, {.first_head = 2, .heads = 1}, kTokens);
+    load(client, rank, 1, kTokens);
+    EXPECT_TRUE(rank.holds(1, 0, kTokens));
+  }
+}
+
+// What the daemon counts are descriptors, and those of a dead process are closed.
+TEST_P(GpuTier, AKilledClientLeavesNothing) {
+  const Model model;
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  heat(client, cache, 1, kTokens / 16);
+  Child reader(kReader, {mount(), where() == Where::kHost ? "host" : "cuda"});
+  ASSERT_TRUE(reader.stopped());
+  reader.kill();
+  client = Client(mount(), "ns");  // this process has nothing mapped either
+  remove("ns");
+  EXPECT_TRUE(eventually([&] { return tier()["reserved"] == 0; }));
+}
+
+// Slabs that clients have mapped go when those have heard of it.
+TEST_P(GpuTier, ANamespaceThatGoesGivesTheMemoryBack) {
+  const Model model;
+  create("ns", model);
+  {
+    Client client = open("ns");
+    Engine cache(where(), model, {}, kTokens);
+    cache.fill(1);
+    store(client, cache, 1, kTokens);
+    heat(client, cache, 1, kTokens / 16);
+    load(client, cache, 1, kTokens);
+  }
+  EXPECT_GT(tier()["reserved"], 0);
+  remove("ns");
+  EXPECT_TRUE(eventually([&] { return tier()["reserved"] == 0; }));
+}
+
+TEST_P(GpuTier, ADaemonThatStartsAgainBeginsAnew) {
+  const Model model;
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  Engine found(where(), model, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  heat(client, found, 1, kTokens / 16);
+  load(client, found, 1, kTokens);
+  daemon().kill();
+  daemon().start();
+  ASSERT_TRUE(eventually([&] {
+    try {
+      found.clear();
+      const auto tokens = prompt(1, kTokens);
+      auto [lease, match] = client.acquire(Prompt{tokens});
+      if (!lease) return false;
+      lease->load({0, match.blocks}, found.pages());
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  }));
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
+  heat(client, found, 1, kTokens / 16);
+  found.clear();
+  load(client, found, 1, kTokens);
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, GpuTier,
+                         ::testing::Values(Way{Where::kHost, false}, Way{Where::kCuda, false}),
+                         way_name);
+
+}  // namespace
+}  // namespace kvfs::test
