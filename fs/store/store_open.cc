@@ -1,4 +1,5 @@
 // Opening and closing a store.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -153,7 +154,11 @@ Status StoreImpl::open_gpu_tier(std::unique_ptr<gpu::SharedMemoryPool> pool) {
   if (pool == nullptr && options.gpu_ordinal < 0) pool = gpu::make_host_pool();
   if (pool == nullptr) {
     auto made = gpu::make_cuda_pool(options.gpu_ordinal);
-    if (!made) return pass(std::move(made));
+    if (!made) {
+      return fail(made.error().code, fmt::format("gpu: {}; or leave --gpu out: blocks then stay in "
+                                                 "DRAM and on NVMe",
+                                                 made.error().message));
+    }
     pool = std::move(*made);
   }
   services_.gpu = std::make_unique<tiers::GpuTier>(options.gpu, std::move(pool));

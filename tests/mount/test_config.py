@@ -85,6 +85,9 @@ def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
         (["--dram", "64MiB", "--slab", "128MiB"], ["slab", "128MiB"]),
         (["--dram", "64MiB", "--writeback-backlog", "1GiB"], ["writeback_backlog", "1GiB"]),
         (["--dram", "64MiB", "--max-read", "5000"], ["max_read", "5000"]),
+        (["--dram", "64MiB", "--gpu", "8GiB"], ["--gpu", "8GiB", "0:8GiB"]),
+        (["--dram", "64MiB", "--gpu", "-1:8GiB"], ["--gpu", "-1:8GiB", "N:SIZE"]),
+        (["--dram", "64MiB", "--gpu", "cpu:1MiB"], ["gpu", "1MiB", "2MiB"]),
         (["--dram", "64MiB", "--colour", "red"], ["colour", "--help"]),
         (
             ["--dram", "64MiB", "--nvme", "/x/a:64MiB", "--nvme", "/x/a:64MiB"],

@@ -202,7 +202,7 @@ def test_promotion_from_nvme_parks_and_answers(ns):
     prefix = store_prefix(ns, 32, seed=11)
     ns.control(op="flush")
     ns.control(op="evict", tier="dram", bytes=1 << 30)
-    assert ns.control(op="stat", key=hex_of(prefix.key))["tiers"] == {"dram": 0, "nvme": 32}
+    assert ns.control(op="stat", key=hex_of(prefix.key))["tiers"]["dram"] == 0
     with Lease(ns, prefix.key) as lease:
         extents, _ = lease.extents(flags=0)
         assert [e.slab for e in extents] == [NOT_RESIDENT]
@@ -245,13 +245,13 @@ def test_a_client_that_loads_counts_at_the_open_and_reports_later(ns, prefix):
     import json
 
     fd = os.open(prefix.path, os.O_RDONLY | os.O_NONBLOCK)
-    ioctl(ns.dir_fd, REPORT, struct.pack("<QQ", 1 << 20, 3))
+    ioctl(ns.dir_fd, REPORT, struct.pack("<QQQ", 1 << 20, 3, 1 << 21))
     os.close(fd)
     assert ns.control(op="stat", key=hex_of(prefix.key))["hits"] == 1
     with open(f"{ns.path}/.kvfs/stats.json") as file:
         stats = json.load(file)
     assert (stats["hit_blocks"], stats["missed_blocks"]) == (8, 3)
-    assert stats["loaded_bytes"] == 1 << 20
+    assert stats["loaded_bytes"] == 3 << 20
     with expect_errno(errno.EINVAL):
         ioctl(ns.dir_fd, REPORT, bytes(8))
 

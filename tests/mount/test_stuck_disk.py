@@ -52,7 +52,7 @@ def stuck(own):
     ns.control(op="evict", tier="dram", bytes=1 << 30)
     warm = store_prefix(ns, 8, seed=2)
     ns.control(op="flush")
-    assert ns.control(op="stat", key=hex_of(cold.key))["tiers"] == {"dram": 0, "nvme": 8}
+    assert ns.control(op="stat", key=hex_of(cold.key))["tiers"] == {"gpu": 0, "dram": 0, "nvme": 8}
     disk.stop()
     yield ns, disk, warm, cold
     disk.go_on()
@@ -79,7 +79,7 @@ def test_what_is_in_memory_is_served(stuck):
     assert within_bound(begin)
     disk.go_on()
     ns.control(op="flush", timeout_s=60)
-    assert ns.control(op="stat", key=hex_of(new.key))["tiers"] == {"dram": 8, "nvme": 8}
+    assert ns.control(op="stat", key=hex_of(new.key))["tiers"] == {"gpu": 0, "dram": 8, "nvme": 8}
 
 
 def test_what_is_on_the_disk_ends_at_a_deadline(stuck):
