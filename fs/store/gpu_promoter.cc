@@ -20,6 +20,9 @@ constexpr std::chrono::milliseconds kLook{100};
 constexpr std::size_t kMostWanted = 256;
 // Blocks copied between two looks at what is wanted of the thread.
 constexpr std::size_t kBatch = 32;
+// Having looked in vain for blocks that are worth less, how long it does not look again: it looks
+// at all of them, with their namespace locked.
+constexpr std::chrono::milliseconds kContent{500};
 // A block leaves for one that is worth clearly more, else two would take turns.
 constexpr double kClearlyLess = 0.8;
 
@@ -169,9 +172,10 @@ Result<tiers::GpuSlot> GpuPromoter::take_slot(NamespaceState& state, BlockId blo
   while (true) {
     Result<tiers::GpuSlot> slot =
         services_.gpu->allocate(state.owner(group), state.slot_bytes[group]);
-    if (slot || slot.error().code != Code::kNoSpace) return slot;
+    if (slot || slot.error().code != Code::kNoSpace || Clock::now() < content_until_) return slot;
     if (!evict_below(state, group, value * kClearlyLess) &&
         !retire_below(state, group, value * kClearlyLess)) {
+      content_until_ = Clock::now() + kContent;
       return slot;
     }
   }

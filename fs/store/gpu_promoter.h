@@ -63,7 +63,9 @@ class GpuPromoter {
   [[nodiscard]] bool stopping() const;
 
   Services& services_;
-  bool lost_ = false;  // of the thread: the device failed
+  // Of the thread.
+  bool lost_ = false;  // the device failed
+  Clock::time_point content_until_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::deque<Wanted> wanted_ GUARDED_BY(mutex_);

@@ -20,7 +20,14 @@ ttft, ttft_encoding, ttft_engine = map(
 
 TOKENS = 1024
 STORED = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
-SMALL = ["--shape=tiny", "--device=cpu", "--dram=64MiB", "--nvme-size=128MiB", "--warm-up=0"]
+SMALL = [
+    "--shape=tiny",
+    "--device=cpu",
+    "--gpu=cpu:64MiB",
+    "--dram=64MiB",
+    "--nvme-size=128MiB",
+    "--warm-up=0",
+]
 FEW = ["--rounds=1", "--cold-rounds=1", "--nvme-rounds=1"]
 
 
@@ -60,6 +67,8 @@ def test_a_bit_is_a_difference():
 
 def test_targets():
     of = ttft_encoding.targets
+    assert of("llama-3.1-8b", 32768, "gpu", 0.87, 5) == {"target": 1 / 1.15, "met": True}
+    assert of("llama-3.1-8b", 32768, "gpu", 0.86, 50)["met"] is False
     assert of("llama-3.1-8b", 32768, "raw", 1.0, 10.9)["met"] is False
     assert of("llama-3.1-8b", 32768, "raw", 0.9, 20)["met"] is False
     assert of("llama-3.1-8b", 131072, "fp8", 0.1, 35) == {"speedup_target": 35, "met": True}
@@ -74,6 +83,7 @@ def test_rows_of_every_encoding(bin_dir, tmp_path):
     rows = {row["bench"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert list(rows) == [
         "ttft_1k",
+        "ttft_1k_gpu",
         "ttft_1k_nvme",
         "ttft_1k_packed",
         "ttft_1k_fp8",

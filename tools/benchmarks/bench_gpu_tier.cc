@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "tools/benchmarks/benches.h"
-#include "tools/benchmarks/data.h"
 #include "tools/benchmarks/gpu_cache.h"
 #include "tools/benchmarks/gpu_data.h"
 #include "tools/benchmarks/handles.h"
@@ -43,7 +42,8 @@ Result<double> load(kvfs_lease* lease, std::uint32_t blocks, const GpuCache& to)
 }
 
 // Leases the prefix until all of it is in the tier.
-Status heat(const TempNamespace& name_space, std::span<const Token> prompt, std::uint32_t blocks) {
+Status heat(const TempNamespace& name_space, const std::vector<Token>& prompt,
+            std::uint32_t blocks) {
   const Stopwatch patience;
   while (patience.seconds() < kPatience) {
     Result<LeasePtr> lease = acquire(name_space.client(), prompt);
@@ -65,8 +65,8 @@ Status measure(const Gpu& gpu, const GpuModel& model, const TempNamespace& name_
   const DeviceBuffer copied(gpu, loaded.size());
   {
     const PinnedBuffer pinned(gpu, stored.size());
-    fill_with_numbers({pinned.data(), stored.size()});
-    if (Status status = fill(gpu, stored, pinned.data()); !status) return status;
+    Status status = fill(gpu, model, stored, target.kv.get(), pinned.data());
+    if (!status) return status;
   }
   auto prompt = store_from_gpu(name_space.client(), stored.pages(), blocks, model, size);
   if (!prompt) return pass(std::move(prompt));

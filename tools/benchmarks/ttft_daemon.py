@@ -19,8 +19,11 @@ class Daemon:
         self.mount.mkdir()
         self.arguments = [f"--dram={options.dram}", f"--nvme={self.root}/nvme:{options.nvme_size}"]
         self.process = None
+        self.gpu = None
 
-    def start(self) -> None:
+    def start(self, gpu: str | None = None) -> None:
+        """With a GPU tier where there is one to be."""
+        self.gpu = gpu
         log = (self.root / "kvfsd.log").open("a")
         self.process = subprocess.Popen(
             [
@@ -30,6 +33,7 @@ class Daemon:
                 f"--state-dir={self.root}/state",
                 f"--run-dir={self.root}/run",
                 *self.arguments,
+                *([f"--gpu={gpu}"] if gpu else []),
             ],
             stdout=log,
             stderr=log,

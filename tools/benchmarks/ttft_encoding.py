@@ -6,7 +6,7 @@ import torch
 ENCODINGS = ("raw", "packed", "fp8", "int8")
 EXACT = ("raw", "packed")  # every bit comes back
 LARGEST = {"fp8": 448.0, "int8": 127.0}  # what a plane's largest number is scaled to
-LEAST_RATIO = 1 / 1.05  # limit / value of raw blocks
+LEAST_RATIO = {"raw": 1 / 1.05, "gpu": 1 / 1.15}  # limit / value of raw blocks, of the GPU tier
 # cold / value, by shape and tokens.
 LEAST_SPEEDUPS = {
     "llama-3.1-8b": {
@@ -18,8 +18,9 @@ LEAST_SPEEDUPS = {
 
 
 def targets(shape: str, tokens: int, encoding: str, ratio: float, speedup: float) -> dict:
-    """What a row has to say of its targets: nothing where there are none."""
-    least = {"target": LEAST_RATIO} if encoding == "raw" else {}
+    """What a row has to say of its targets: nothing where there are none. `encoding` is gpu where
+    the blocks came out of the GPU tier."""
+    least = {"target": LEAST_RATIO[encoding]} if encoding in LEAST_RATIO else {}
     reached = {"target": ratio, "speedup_target": speedup}
     if least_speedup := LEAST_SPEEDUPS.get(shape, {}).get(tokens, {}).get(encoding):
         least["speedup_target"] = least_speedup

@@ -137,8 +137,11 @@ TEST_F(StoreGpuTest, HotterBlocksTakeThePlaceOfOthers) {
   ASSERT_TRUE(eventually([&] { return store_->stats().gpu.queued == 0; }));
   EXPECT_LT(on_gpu(*ns, second), 32U);
   use(*ns, second, 40);
-  ASSERT_TRUE(eventually([&] { return on_gpu(*ns, second) == 64; }))
-      << on_gpu(*ns, first) << " of the first, " << on_gpu(*ns, second) << " of the second";
+  ASSERT_TRUE(eventually([&] {
+    use(*ns, second, 1);
+    return on_gpu(*ns, second) == 64;
+  })) << on_gpu(*ns, first)
+      << " of the first, " << on_gpu(*ns, second) << " of the second";
   EXPECT_EQ(on_gpu(*ns, first), 0U);
   EXPECT_LE(store_->stats().gpu.reserved, 2 * kSlab);
   EXPECT_GE(ns->stats().evictions.gpu, 64U);
