@@ -4,7 +4,8 @@ The KV of prompts of --context tokens is rounded to BF16, stored and loaded thro
 encoding, and the model goes on from what came back: greedily, and once more along the tokens that it
 chose with the BF16 KV, for the logits. It computes in float32, so that nothing but the KV makes a
 difference. MODEL is a directory that transformers loads, or one with a
-GGUF file, of a model whose layers all keep every token; the namespaces accuracy-* stay on MOUNT.
+GGUF file. Its layers keep every token, or some have a sliding window: those are a group of their
+own, of which only the window is loaded. The namespaces accuracy-MODEL-* stay on MOUNT.
 """
 
 import argparse
@@ -57,27 +58,65 @@ def cache_of(kv) -> DynamicCache:
     return DynamicCache([(keys.float(), values.float()) for keys, values in kv])
 
 
-def through(namespace, tokens: torch.Tensor, kv):
-    """The KV of all prompts as it comes back; what no full block has is kept as it was."""
-    back = [(keys.clone(), values.clone()) for keys, values in kv]
-    for row, prompt in enumerate(tokens.numpy().astype("int32")):
-        for tensors, move in ((kv, store), (back, fetch)):
-            keys, values = ([pair[i][row : row + 1] for pair in tensors] for i in (0, 1))
-            move(namespace, prompt, kvfs.Pages(keys=keys, values=values, layout=LAYOUT))
-    return back
+class Stored:
+    """A namespace of a model in one encoding."""
 
+    def __init__(self, mount: Path, model, encoding: str):
+        c = model.config.get_text_config(decoder=True)
+        dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        kinds = getattr(c, "layer_types", None) or ["full_attention"] * c.num_hidden_layers
+        windows = {"full_attention": 0, "sliding_attention": getattr(c, "sliding_window", None)}
+        if unknown := set(kinds) - set(windows):
+            sys.exit(f"layers that cannot be stored: {', '.join(unknown)}")
+        self.layers, groups = [], []  # of each group
+        for kind in sorted(set(kinds)):
+            self.layers.append([i for i, its in enumerate(kinds) if its == kind])
+            groups.append(
+                kvfs.Group(len(self.layers[-1]), c.num_key_value_heads, dim, window=windows[kind])
+            )
+        geometry = kvfs.Geometry(c.model_type, torch.bfloat16, groups, encoding=encoding)
+        name = f"accuracy-{c.model_type}-{encoding}".replace("_", "-")
+        kvfs.create_namespace(mount, name, geometry)
+        self.namespace = kvfs.open(mount, name, geometry)
+        self.stats = Path(mount) / name / ".kvfs/stats.json"
 
-def store(namespace, prompt, pages):
-    with namespace.reserve(prompt) as reservation:
-        if reservation.count:
-            reservation.store(pages)
-            reservation.commit()
+    def ratio(self) -> float:
+        return json.loads(self.stats.read_text())["ratio"]
 
+    def through(self, tokens: torch.Tensor, kv):
+        """The KV of all prompts as it comes back; what no full block has is kept as it was."""
+        back = [(keys.clone(), values.clone()) for keys, values in kv]
+        for row, prompt in enumerate(tokens.numpy().astype("int32")):
+            self.store(prompt, self.pages(kv, row))
+            self.fetch(prompt, self.pages(back, row))
+        return back
 
-def fetch(namespace, prompt, pages):
-    with namespace.acquire(prompt) as lease:
-        assert lease.tokens == len(prompt) // 16 * 16, "a block was not stored"
-        lease.load(pages)
+    def pages(self, kv, row: int) -> list[kvfs.Pages]:
+        """Of each group."""
+        return [
+            kvfs.Pages(
+                keys=[kv[layer][0][row : row + 1] for layer in layers],
+                values=[kv[layer][1][row : row + 1] for layer in layers],
+                layout=LAYOUT,
+            )
+            for layers in self.layers
+        ]
+
+    def store(self, prompt, pages: list[kvfs.Pages]) -> None:
+        with self.namespace.reserve(prompt) as reservation:
+            if reservation.count:
+                for group, its in enumerate(pages):
+                    reservation.store(its, group=group)
+                reservation.commit()
+
+    def fetch(self, prompt, pages: list[kvfs.Pages]) -> None:
+        size = self.namespace.block_tokens
+        with self.namespace.acquire(prompt) as lease:
+            assert lease.tokens == len(prompt) // size * size, "a block was not stored"
+            for group, its in enumerate(pages):
+                window = self.namespace.geometry.groups[group].window
+                begin = max(0, lease.tokens - window) // size if window else 0
+                lease.load(its, group=group, first_block=begin)
 
 
 class Score:
@@ -116,17 +155,6 @@ class Score:
         }
 
 
-def namespace_of(mount, model, encoding: str):
-    c = model.config.get_text_config(decoder=True)
-    heads = c.num_key_value_heads
-    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    group = kvfs.Group(c.num_hidden_layers, heads, dim)
-    geometry = kvfs.Geometry("accuracy", torch.bfloat16, group, encoding=encoding)
-    name = f"accuracy-{encoding}"
-    kvfs.create_namespace(mount, name, geometry)
-    return kvfs.open(mount, name, geometry)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -147,17 +175,15 @@ def main() -> None:
         parser.error(f"the texts have {len(cuts)} prompts of {arguments.context} tokens only")
     step = len(cuts) / arguments.continuations  # from all parts of the texts
     cuts = [cuts[int(i * step)] for i in range(arguments.continuations)]
-    namespaces = {name: namespace_of(arguments.mount, model, name) for name in arguments.encoding}
-    scores = {name: Score() for name in namespaces}
+    stores = {name: Stored(arguments.mount, model, name) for name in arguments.encoding}
+    scores = {name: Score() for name in stores}
     for first in range(0, len(cuts), arguments.batch):
         reference = Continuations(model, cuts[first : first + arguments.batch], arguments.steps)
-        for name, namespace in namespaces.items():
-            kv = through(namespace, reference.tokens[:, :-1], reference.kv)
-            scores[name].add(reference, kv)
+        for name, stored in stores.items():
+            scores[name].add(reference, stored.through(reference.tokens[:, :-1], reference.kv))
         print(f"{first + len(reference.tokens)} continuations", file=sys.stderr, flush=True)
-    for name, namespace in namespaces.items():
-        stats = Path(arguments.mount) / namespace.name / ".kvfs/stats.json"
-        print(json.dumps(scores[name].row(name, json.loads(stats.read_text())["ratio"])))
+    for name, stored in stores.items():
+        print(json.dumps(scores[name].row(name, stored.ratio())))
 
 
 if __name__ == "__main__":
