@@ -40,7 +40,7 @@ def rounding(numbers: torch.Tensor, encoding: str) -> torch.Tensor:
 
 def same_bits(kv: list[torch.Tensor], stored: list[torch.Tensor]) -> bool:
     pairs = zip(kv, stored, strict=True)
-    return all(torch.equal(a.view(torch.int16), b.view(torch.int16)) for a, b in pairs)
+    return all(torch.equal(a.view(torch.int16), b.to(a.device).view(torch.int16)) for a, b in pairs)
 
 
 def compare(
@@ -51,7 +51,7 @@ def compare(
         return {"kv_identical": same_bits(kv, stored)}
     within, largest = True, []
     for a, b in zip(kv, stored, strict=True):
-        blocks = b.unflatten(2, (-1, block_tokens))
+        blocks = b.to(a.device).unflatten(2, (-1, block_tokens))
         off = (a.unflatten(2, (-1, block_tokens)).float() - blocks.float()).abs()
         within = within and bool((off <= rounding(blocks, encoding)).all())
         # NaN, which the memory held before the load, wins over every number.

@@ -153,12 +153,14 @@ class Engine:
         both = [t for layer in self.cache.layers for t in (layer.all_keys, layer.all_values)]
         return [t[:, :, :tokens] for t in both]
 
-    def kv(self, tokens: int) -> list[torch.Tensor]:
-        return [half.clone() for half in self.halves(tokens)]
-
     def put(self, kv: list[torch.Tensor]) -> None:
         for half, numbers in zip(self.halves(kv[0].shape[2]), kv, strict=True):
             half.copy_(numbers)
+
+    def give_back(self) -> None:
+        """What a prefill took and torch keeps is wanted by the store's GPU tier, another process."""
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
 
     def wipe(self) -> None:
         for layer in self.cache.layers:
