@@ -56,7 +56,11 @@ def test_sigterm_writes_back_unmounts_and_keeps(own):
     own.start()
     ns = Namespace(f"{own.mount}/a")
     assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
-    assert ns.control(op="stat", key=hex_of(prefix.key))["tiers"] == {"gpu": 0, "dram": 20, "nvme": 20}
+    assert ns.control(op="stat", key=hex_of(prefix.key))["tiers"] == {
+        "gpu": 0,
+        "dram": 20,
+        "nvme": 20,
+    }
     ns.close()
 
 
