@@ -30,26 +30,29 @@ void Directory::set_name(std::string name) {
   name_ = std::move(name);
 }
 
-void Directory::add(std::int64_t bytes, std::int64_t files) {
-  const MutexLock lock(mutex_);
+void Directory::change(std::int64_t bytes, std::int64_t files) {
   bytes_ += bytes;
   files_ += files;
+  *total_ += bytes;
+}
+
+void Directory::add(std::int64_t bytes, std::int64_t files) {
+  const MutexLock lock(mutex_);
+  change(bytes, files);
   ++changes_;
 }
 
 bool Directory::set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes) {
   const MutexLock lock(mutex_);
   if (changes_ != changes) return false;
-  bytes_ = static_cast<std::int64_t>(bytes);
-  files_ = static_cast<std::int64_t>(files);
+  change(static_cast<std::int64_t>(bytes) - bytes_, static_cast<std::int64_t>(files) - files_);
   counted_ = exact_ = true;
   return true;
 }
 
 void Directory::add_found(std::uint64_t bytes, std::uint64_t files) {
   const MutexLock lock(mutex_);
-  bytes_ += static_cast<std::int64_t>(bytes);
-  files_ += static_cast<std::int64_t>(files);
+  change(static_cast<std::int64_t>(bytes), static_cast<std::int64_t>(files));
   counted_ = true;
 }
 

@@ -34,6 +34,10 @@ struct DirectoryStats {
 // What a file of that size counts: whole pages, so that it follows from the size alone.
 constexpr std::uint64_t counted_bytes(std::uint64_t size) { return (size + 4095) & ~4095ULL; }
 
+// Bytes of all directories, kept as they change: every open for writing asks.
+using TotalBytes = std::shared_ptr<std::atomic<std::int64_t>>;
+inline TotalBytes no_bytes() { return std::make_shared<std::atomic<std::int64_t>>(0); }
+
 // The immediate subdirectory that a path below a plain directory is in; empty: in none.
 constexpr std::string_view subdirectory_of(std::string_view path_below) {
   const std::size_t end = path_below.find('/');
@@ -47,7 +51,8 @@ constexpr std::string_view subdirectory_of(std::string_view path_below) {
 class Directory {
  public:
   // `id` is not used again while the daemon lives.
-  Directory(std::uint64_t id, std::string name) : id_(id), name_(std::move(name)) {}
+  Directory(std::uint64_t id, std::string name, TotalBytes total = no_bytes())
+      : id_(id), total_(std::move(total)), name_(std::move(name)) {}
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
 
@@ -80,7 +85,10 @@ class Directory {
   [[nodiscard]] DirectoryStats stats() const;
 
  private:
+  void change(std::int64_t bytes, std::int64_t files) REQUIRES(mutex_);
+
   const std::uint64_t id_;
+  const TotalBytes total_;
   mutable Mutex mutex_;
   std::string name_ GUARDED_BY(mutex_);
   std::atomic<std::uint64_t> quota_{0};

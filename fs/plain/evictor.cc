@@ -38,9 +38,7 @@ std::uint64_t Evictor::quota_of(const Directory& directory) const {
 }
 
 std::uint64_t Evictor::bytes() const {
-  std::uint64_t sum = 0;
-  for (const DirectoryPtr& directory : target_.directories()) sum += directory->bytes();
-  return sum;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, *total_));
 }
 
 bool Evictor::has_room(const Directory& directory, std::uint64_t more) const {
@@ -109,6 +107,8 @@ Evictor::Count Evictor::count(const Directory& directory,
     ++count.files;
   });
   if (!status) spdlog::error("plain directories: {}", status.error().message);
+  // What the walk has seen of a file that is new or growing is a change of the directory.
+  target_.catch_up();
   count.whole = status.has_value() && !stopping_;
   return count;
 }

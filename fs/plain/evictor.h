@@ -37,6 +37,8 @@ class EvictionTarget {
   [[nodiscard]] virtual std::vector<DirectoryPtr> directories() const = 0;
   // Counts what is being written; how many files that is.
   virtual std::size_t count_writers() = 0;
+  // All that was made or written before this call is counted after it.
+  virtual void catch_up() = 0;
   // Whether a file found by the first scan was left by a writer who died.
   [[nodiscard]] virtual bool is_incomplete(const DirectoryPtr& top, const FoundFile& file) = 0;
 };
@@ -57,8 +59,8 @@ class EvictionTarget {
 // Errors:  wait_for_room(): false when nothing more may go, or the deadline passed.
 class Evictor {
  public:
-  Evictor(EvictionTarget& target, int root, std::uint64_t quota)
-      : target_(target), root_(root), quota_(quota) {}
+  Evictor(EvictionTarget& target, int root, std::uint64_t quota, TotalBytes total)
+      : target_(target), root_(root), quota_(quota), total_(std::move(total)) {}
   ~Evictor() { stop(); }
   Evictor(const Evictor&) = delete;
   Evictor& operator=(const Evictor&) = delete;
@@ -101,6 +103,7 @@ class Evictor {
   EvictionTarget& target_;
   const int root_;
   const std::uint64_t quota_;
+  const TotalBytes total_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> watching_{false};
   std::thread thread_;

@@ -21,7 +21,7 @@ PlainStore::PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options
       path_(options.directory + "/files"),
       trash_(options.directory + "/leaving"),
       files_(Era::now(), [this](Opened file) { checksums_.post(std::move(file)); }),
-      evictor_(*this, root_.get(), options.quota) {}
+      evictor_(*this, root_.get(), options.quota, total_) {}
 
 PlainStore::~PlainStore() { stop(std::chrono::steady_clock::now()); }
 
@@ -61,7 +61,7 @@ OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid
     }
   }
   const MutexLock lock(mutex_);
-  auto directory = std::make_shared<Directory>(next_id_++, name);
+  auto directory = std::make_shared<Directory>(next_id_++, name, total_);
   directory->set_usage(0, 0, 0);
   directories_[name] = std::move(directory);
   return {};
@@ -74,6 +74,7 @@ OsStatus PlainStore::remove(const std::string& name) {
     const DirectoryPtr directory = find(name);
     if (directory == nullptr) return tl::unexpected(ENOENT);
     if (::unlinkat(root(), name.c_str(), AT_REMOVEDIR) != 0) return failed();
+    directory->set_usage(0, 0, directory->changes());
     node = tree_.find(directory, "");
     if (node != nullptr) node->gone = true;
     const MutexLock lock(mutex_);
@@ -93,6 +94,12 @@ OsStatus PlainStore::rename(const std::string& name, const std::string& to) {
   node.key() = to;
   directories_.insert(std::move(node));
   return {};
+}
+
+void PlainStore::catch_up() {
+  // Whoever makes a file holds the other lock until it is counted.
+  { const ExclusiveLock all_made = tree_.exclusive(); }
+  files_.count_writers();
 }
 
 bool PlainStore::is_incomplete(const std::string& path, std::uint64_t inode) const {

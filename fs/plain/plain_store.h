@@ -115,6 +115,7 @@ class PlainStore final : private EvictionTarget {
                          std::int64_t used) override;
   std::int64_t asked(const DirectoryPtr& top, const std::string& name) override;
   std::size_t count_writers() override { return files_.count_writers(); }
+  void catch_up() override;
   bool is_incomplete(const DirectoryPtr& top, const FoundFile& file) override;
 
   const UniqueFd lock_;
@@ -126,6 +127,7 @@ class PlainStore final : private EvictionTarget {
   mutable Mutex mutex_;  // a leaf
   std::map<std::string, DirectoryPtr, std::less<>> directories_ GUARDED_BY(mutex_);
   std::uint64_t next_id_ GUARDED_BY(mutex_) = 1;
+  const TotalBytes total_ = no_bytes();
   Checksums checksums_;
   OpenFiles files_;
   Evictor evictor_;

@@ -101,7 +101,8 @@ void PlainStore::load_directories() {
   const MutexLock lock(mutex_);
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
     if (!entry.is_directory(error) || entry.is_symlink(error)) continue;
-    auto directory = std::make_shared<Directory>(next_id_++, entry.path().filename().string());
+    auto directory =
+        std::make_shared<Directory>(next_id_++, entry.path().filename().string(), total_);
     directory->set_quota(stored_quota(entry.path()));
     directory->set_unit(stored_unit(entry.path()));
     directories_[directory->name()] = std::move(directory);

@@ -143,6 +143,7 @@ def test_verify_finds_what_changes_while_the_daemon_runs(daemon, here):
         (here / name).write_bytes(os.urandom(MIB))
     settled(daemon)
     drop_page_cache(here / "bad")
+    settled(daemon)  # what is open is not dropped
     change_below(below(daemon, here / "bad"))
     assert daemon.control({"op": "plain_verify", "name": "plain"})["bad"] == ["bad"]
     assert os.listdir(here) == ["good"]

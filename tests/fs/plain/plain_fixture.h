@@ -55,9 +55,14 @@ class PlainFixture : public testing::Test, public PlainListener {
   }
   // As a create, writes and a close.
   void write(const DirectoryPtr& top, const std::string& name, const std::string& bytes) {
-    auto file = open_file(top, name, Access::kWrite, O_CREAT | O_EXCL);
+    auto file = [&] {
+      const SharedLock shared = store_->tree().shared();
+      auto made = store_->files().open(store_->root(), top->name() + "/" + name, Access::kWrite,
+                                       top, O_CREAT | O_EXCL, 0644);
+      if (made) top->add(0, 1);
+      return made;
+    }();
     ASSERT_TRUE(file) << file.error();
-    top->add(0, 1);
     ASSERT_EQ(::pwrite((*file)->fd(), bytes.data(), bytes.size(), 0),
               static_cast<ssize_t>(bytes.size()));
     file->finish();
