@@ -34,6 +34,8 @@ Status bench_read_prefix(const Target& target,
 Status bench_stat_missing(const Target& target, const Emit& emit);
 Status bench_nvme_promote(const Target& target, const Emit& emit);
 Status bench_nvme_writeback(const Target& target, const Emit& emit);
+Status bench_plain(const Target& target,
+                   const Emit& emit);  // plain_read, plain_read_cached and plain_write
 
 // kUnavailable where the build or the machine has no CUDA.
 Status bench_gpu_copies(const Target& target, const GpuOptions& options,

@@ -33,9 +33,10 @@ struct Options {
 };
 
 const std::vector<std::string> kRows{
-    "match_32k_1k",   "match_32k_32k", "match_32k_1m", "lease_load_1block", "cpu_load",
-    "cpu_store",      "cpu_packed",    "cpu_fp8",      "cpu_int8",          "nvme_promote",
-    "nvme_writeback", "read_prefix",   "stat_missing", "restart_1m",        "metadata_bytes"};
+    "match_32k_1k", "match_32k_32k", "match_32k_1m",   "lease_load_1block",
+    "cpu_load",     "cpu_store",     "cpu_packed",     "cpu_fp8",
+    "cpu_int8",     "nvme_promote",  "nvme_writeback", "plain_read",
+    "read_prefix",  "stat_missing",  "restart_1m",     "metadata_bytes"};
 const std::vector<std::string> kGpuRows{"gpu_load",        "gpu_packed", "gpu_fp8", "gpu_int8",
                                         "gpu_load_1block", "gpu_nvme",   "gpu_tier"};
 
@@ -95,7 +96,8 @@ std::vector<Bench> memory_benches() {
 std::vector<Bench> nvme_benches() {
   return {
       {"nvme_promote", [](const Target& target) { return bench_nvme_promote(target, emit); }},
-      {"nvme_writeback", [](const Target& target) { return bench_nvme_writeback(target, emit); }}};
+      {"nvme_writeback", [](const Target& target) { return bench_nvme_writeback(target, emit); }},
+      {"plain_read", [](const Target& target) { return bench_plain(target, emit); }}};
 }
 
 // Number of benchmarks that failed to run.
