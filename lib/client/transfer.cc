@@ -18,7 +18,8 @@ void Transfer::begin_part() {
 }
 
 void Transfer::finish_part(Status status, std::uint32_t layers) {
-  std::vector<std::shared_ptr<const void>> released;  // unmapped, if it comes to that, without the lock
+  std::vector<std::shared_ptr<const void>>
+      released;  // unmapped, if it comes to that, without the lock
   const std::unique_lock lock(mutex_);
   if (!status && status_) status_ = std::move(status);
   if (status_) layers_ = std::max(layers_, layers);
