@@ -106,7 +106,7 @@ class CudaDevice final : public Device {
     Result<std::unique_ptr<CudaLane>> loads =
         lane(LaneDirection::kLoad, "scatter", "unpack", "from");
     if (!loads) return pass(std::move(loads));
-    Result<CudaKernels> kernels = context_->kernels("scatter", "unpack", "from");
+    Result<CudaKernels> kernels = context_->kernels("scatter_local", "unpack", "from");
     if (!kernels) return pass(std::move(kernels));
     local_ = std::make_unique<CudaLocalLane>(driver_, place, *kernels, registrations_);
     if (Status status = local_->open(); !status) return status;

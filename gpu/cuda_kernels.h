@@ -19,8 +19,7 @@ struct CudaTile {
 constexpr uint32_t kCudaTableBytes = 4024;
 
 // One launch: all that a kernel needs is in its argument (4 KiB at most), so that no table has to
-// be copied before it. A run is one tile's tokens of one head, layer and kv; runs are numbered with
-// kv fastest, then layer, head, tile.
+// be copied before it. A run is one tile's tokens of one head, layer and kv.
 struct CudaMove {
   int64_t kv_stride;  // used when K and V of a layer share a pointer
   int64_t token_stride;

@@ -23,7 +23,7 @@ namespace kvfs::gpu {
 // Errors:  go to the transfer's `done`.
 class CudaLocalLane {
  public:
-  // `kernels`: of loads.
+  // `kernels`: of loads, those of local blocks.
   CudaLocalLane(const CudaDriver& driver, const CudaPlace& place, const CudaKernels& kernels,
                 CudaRegistrations& registrations);
   ~CudaLocalLane();
