@@ -96,6 +96,7 @@ void open_now(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_i
   if (!opened) return fail_open(req, opened.error());
   if (!truncates && (*opened)->trust() != plain::OpenFile::Trust::kWhole) {
     if (compared) return reply(req, Refusal::kStale);
+    opened = tl::unexpected(ESTALE);  // closed first: what is open is not dropped
     fs.jobs().post([&fs, inode, fi, pending = fs.parked().park(req)] {
       compare(fs, inode, pending,
               [&](fuse_req_t later) { open_now(fs, later, inode, fi, /*compared=*/true); });

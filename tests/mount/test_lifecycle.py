@@ -126,7 +126,7 @@ def test_control_shutdown(own, drop):
     own.start()
     ns = Namespace(f"{own.mount}/a")
     tiers = ns.control(op="stat", key=hex_of(prefix.key))["tiers"]
-    assert tiers == {"dram": 0 if drop else 8, "nvme": 8}
+    assert tiers == {"gpu": 0, "dram": 0 if drop else 8, "nvme": 8}
     assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
     ns.close()
 

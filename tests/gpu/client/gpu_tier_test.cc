@@ -25,9 +25,11 @@ constexpr std::uint32_t kTokens = 16 * 40;
 
 // Reads from the tier, says so and stops where it stands, for its parent to kill.
 const ChildStep kReader("gpu_tier_reader", [](const Words& words) {
+  const Where where = words.at(1) == "host" ? Where::kHost : Where::kCuda;
+  if (where == Where::kCuda && gpu::test::no_cuda() != nullptr) return 3;  // which starts CUDA
   Client client(words.at(0), "ns");
   const Model model;
-  Engine found(words.at(1) == "host" ? Where::kHost : Where::kCuda, model, {}, kTokens);
+  Engine found(where, model, {}, kTokens);
   const auto tokens = prompt(1, kTokens);
   auto [lease, match] = client.acquire(Prompt{tokens});
   lease->load({0, match.blocks}, found.pages());
