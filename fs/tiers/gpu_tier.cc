@@ -160,7 +160,7 @@ std::vector<GpuSlabView> GpuTier::slabs() const {
 }
 
 Result<std::uint64_t> GpuTier::shortage() const {
-  const Result<std::uint64_t> available = pool_->available();
+  Result<std::uint64_t> available = pool_->available();
   if (!available) return available;
   std::uint64_t spare = *available;
   for (const GpuSlabView& slab : slabs()) {
