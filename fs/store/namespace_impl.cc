@@ -19,6 +19,16 @@ namespace {
 // What a prefetch has not brought by then, it gives up.
 constexpr std::chrono::seconds kPrefetchTime{60};
 
+// Of a slab of DRAM or of a GPU.
+SlabInfo info_of(const auto& slab) {
+  return {.id = slab.id,
+          .group = slab.owner.group,
+          .bytes = slab.bytes,
+          .slot_bytes = slab.slot_bytes,
+          .slots = slab.slots,
+          .retiring = slab.retiring ? 1U : 0U};
+}
+
 // Not guessable: an id is all that a process needs to write into another's reservation.
 std::uint64_t new_reservation_id() {
   static thread_local std::random_device random;
@@ -82,24 +92,12 @@ NamespaceImpl::IndexFile NamespaceImpl::index_file() const {
 std::vector<SlabInfo> NamespaceImpl::slabs() const {
   std::vector<SlabInfo> infos;
   for (const tiers::SlabView& slab : state_->services.dram->slabs()) {
-    if (slab.owner.namespace_id != id()) continue;
-    infos.push_back({.id = slab.id,
-                     .group = slab.owner.group,
-                     .bytes = slab.bytes,
-                     .slot_bytes = slab.slot_bytes,
-                     .slots = slab.slots,
-                     .retiring = slab.retiring ? 1U : 0U});
+    if (slab.owner.namespace_id == id()) infos.push_back(info_of(slab));
   }
   std::ranges::sort(infos, {}, &SlabInfo::id);
   if (state_->services.gpu == nullptr) return infos;
   for (const tiers::GpuSlabView& slab : state_->services.gpu->slabs()) {  // of higher ids
-    if (slab.owner.namespace_id != id()) continue;
-    infos.push_back({.id = slab.id,
-                     .group = slab.owner.group,
-                     .bytes = slab.bytes,
-                     .slot_bytes = slab.slot_bytes,
-                     .slots = slab.slots,
-                     .retiring = slab.retiring ? 1U : 0U});
+    if (slab.owner.namespace_id == id()) infos.push_back(info_of(slab));
   }
   return infos;
 }

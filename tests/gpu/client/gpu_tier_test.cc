@@ -57,6 +57,13 @@ class GpuTier : public MountedEngine {
                  daemon().read(name + "/.kvfs/stats.json"))["tiers"]["gpu"]["blocks"] == blocks;
     }));
   }
+  // Stores the prefix of seed 1 and heats it.
+  void store_hot(Client& client, Engine& cache, const Engine& found,
+                 const std::string& name = "ns") {
+    cache.fill(1);
+    store(client, cache, 1, kTokens);
+    heat(client, found, 1, kTokens / 16, name);
+  }
   // With all that is in it.
   void remove(const std::string& name) {
     const std::filesystem::path directory = mount() + "/" + name;
@@ -80,9 +87,7 @@ TEST_P(GpuTier, AHotPrefixIsLoadedFromThere) {
   Client client = open("ns");
   Engine cache(where(), model, {}, kTokens);
   Engine found(where(), model, {}, kTokens);
-  cache.fill(1);
-  store(client, cache, 1, kTokens);
-  heat(client, found, 1, kTokens / 16);
+  store_hot(client, cache, found);
   found.clear();
   load(client, found, 1, kTokens);
   EXPECT_TRUE(found.holds(1, 0, kTokens));
@@ -100,9 +105,7 @@ TEST_P(GpuTier, LoadsWhatDramHasNoMore) {
   Client client = open("ns");
   Engine cache(where(), model, {}, kTokens);
   Engine found(where(), model, {}, kTokens);
-  cache.fill(1);
-  store(client, cache, 1, kTokens);
-  heat(client, found, 1, kTokens / 16);
+  store_hot(client, cache, found);
   // More than DRAM holds; none of it hot.
   for (int seed = 2; seed < 60; ++seed) {
     Engine other(where(), model, {}, kTokens);
@@ -148,9 +151,7 @@ TEST_P(GpuTier, EncodedBlocks) {
     Client client = open(encoding);
     Engine cache(where(), model, {}, kTokens);
     Engine found(where(), model, {.axes = "LPKHT"}, kTokens);
-    cache.fill(1);
-    store(client, cache, 1, kTokens);
-    heat(client, found, 1, kTokens / 16, encoding);
+    store_hot(client, cache, found, encoding);
     found.clear();
     load(client, found, 1, kTokens);
     EXPECT_TRUE(found.holds(1, 0, kTokens));
@@ -166,9 +167,7 @@ TEST_P(GpuTier, AKilledClientLeavesNothing) {
   create("ns", model);
   Client client = open("ns");
   Engine cache(where(), model, {}, kTokens);
-  cache.fill(1);
-  store(client, cache, 1, kTokens);
-  heat(client, cache, 1, kTokens / 16);
+  store_hot(client, cache, cache);
   Child reader(kReader, {mount(), where() == Where::kHost ? "host" : "cuda"});
   ASSERT_TRUE(reader.stopped());
   reader.kill();
@@ -184,9 +183,7 @@ TEST_P(GpuTier, ANamespaceThatGoesGivesTheMemoryBack) {
   {
     Client client = open("ns");
     Engine cache(where(), model, {}, kTokens);
-    cache.fill(1);
-    store(client, cache, 1, kTokens);
-    heat(client, cache, 1, kTokens / 16);
+    store_hot(client, cache, cache);
     load(client, cache, 1, kTokens);
   }
   EXPECT_GT(tier()["reserved"], 0);
@@ -200,9 +197,7 @@ TEST_P(GpuTier, ADaemonThatStartsAgainBeginsAnew) {
   Client client = open("ns");
   Engine cache(where(), model, {}, kTokens);
   Engine found(where(), model, {}, kTokens);
-  cache.fill(1);
-  store(client, cache, 1, kTokens);
-  heat(client, found, 1, kTokens / 16);
+  store_hot(client, cache, found);
   load(client, found, 1, kTokens);
   daemon().kill();
   daemon().start();
