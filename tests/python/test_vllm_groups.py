@@ -9,6 +9,7 @@ import kv_data
 import kvfs
 import numpy as np
 import pytest
+from kvfs.vllm.messages import Step
 from kvfs.vllm.scheduler import Scheduler
 from kvfs.vllm.worker import Worker
 from test_vllm_sides import make_request, output
@@ -118,7 +119,7 @@ def test_what_follows_a_hit_is_stored_without_what_the_window_has_passed(engines
     new = SimpleNamespace(req_id="other", block_ids=tables, num_computed_tokens=6 * BLOCK)
     (store,) = two.scheduler.build(output([new], [], {"other": 2 * BLOCK + 1})).stores
     assert store.first_block == 6
-    two.run(SimpleNamespace(loads=[], stores=[store], flush=set(), ended=[]))
+    two.run(Step(stores=[store]))
     assert hybrid.match(tokens).blocks == 8
 
 

@@ -122,7 +122,8 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         """At once, or with the first step after the mount has come."""
         ready = self._namespace is not None and self._share is not None
         if ready and isinstance(self._worker, Unattached):
-            self._worker = Worker(self._namespace, self._pages, self._stores())
+            layers = versions.layers_asked_for(self._model.groups)
+            self._worker = Worker(self._namespace, self._pages, self._stores(), layers=layers)
 
     def _stores(self):
         """What this rank does of stores."""
@@ -144,11 +145,14 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         self._worker.flush(kv_connector_metadata.step)
 
     def start_load_kv(self, forward_context, **kwargs):
-        if self._connector_metadata.step.loads:
-            self._worker.load(self._connector_metadata.step, versions.stream())
+        step = self._connector_metadata.step
+        if step.loads:
+            self._worker.load(step, versions.stream())
+        if step.computes and not versions.asks_for_layers(forward_context):
+            self._worker.wait_layers()
 
     def wait_for_layer_load(self, layer_name):
-        pass  # loads are asynchronous: a request is scheduled when its KV is there
+        self._worker.wait_layer(layer_name)
 
     def save_kv_layer(self, layer_name, kv_layer, attn_metadata, **kwargs):
         pass  # blocks are stored whole, see wait_for_save

@@ -45,12 +45,16 @@ class Store:
 @dataclass
 class Step:
     """Scheduler to worker. `flush`: stores whose pages are about to be written again. `ended`:
-    stores that are over, which ranks that only take part in them do not know by themselves."""
+    stores that are over, which ranks that only take part in them do not know by themselves.
+    `computes`: whether the step has a forward. `loaded`: requests whose first step after their
+    load it is."""
 
     loads: list[Load] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     flush: set[int] = field(default_factory=set)
     ended: list[int] = field(default_factory=list)
+    computes: bool = False
+    loaded: set[str] = field(default_factory=set)
 
 
 @dataclass

@@ -26,8 +26,8 @@ class _Request:
     """What is known of one request. `stored`: blocks that kvfs has, or has been told to store."""
 
     __slots__ = (
-        "awaits", "block_tokens", "extras", "failed", "lease", "local_blocks",
-        "loading", "match", "offered", "pages", "request", "stored", "tokens",
+        "awaits", "block_tokens", "extras", "failed", "lease", "loaded", "loading",
+        "local_blocks", "match", "offered", "pages", "request", "stored", "tokens",
     )  # fmt: skip
 
     def __init__(self, request, block_tokens: int, groups: int, epoch: str):
@@ -40,6 +40,7 @@ class _Request:
         self.local_blocks = 0  # blocks that vLLM had itself, when it asked
         self.lease = None
         self.loading: Load | None = None
+        self.loaded = False  # and not scheduled since
         self.awaits = None  # until when
         if (getattr(request, "kv_transfer_params", None) or {}).get("do_remote_prefill"):
             self.awaits = time.monotonic() + _PREFILL_S
@@ -203,6 +204,7 @@ class Scheduler:
             prefill += scheduled if scheduled > 1 else 0
             self._scheduled(request_id, ids or (), request_id in resumed, computed, scheduled)
         self._begun.append((time.perf_counter(), prefill))
+        self._step.computes = bool(output.num_scheduled_tokens)
         step, self._step = self._step, Step()
         return step
 
@@ -268,6 +270,7 @@ class Scheduler:
     def _loaded(self, state: _Request) -> None:
         state.release()
         load, state.loading = state.loading, None
+        state.loaded = True
         if load is not None and not state.failed:
             self.counts.loads += 1
             self.counts.tokens_dram += load.dram_blocks * self._block_tokens
@@ -291,6 +294,9 @@ class Scheduler:
         state = self._requests.get(request_id)
         if state is None:
             return
+        if state.loaded:
+            state.loaded = False
+            self._step.loaded.add(request_id)
         if whole:
             state.pages = [Growing(ids) for ids in page_ids]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from vllm.config import CUDAGraphMode
 from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
@@ -105,6 +106,19 @@ def stream() -> int:
     if not torch.cuda.is_available() or current_platform.is_cpu():
         return 0
     return torch.cuda.current_stream().cuda_stream or 1  # 1: the default stream
+
+
+def layers_asked_for(groups) -> tuple[str, ...]:
+    """The layers whose loads may end within a forward, one by one: on a GPU, of a single group."""
+    if current_platform.is_cpu() or len(groups) > 1:
+        return ()
+    return groups[0].layer_names
+
+
+def asks_for_layers(forward_context) -> bool:
+    """Whether the forward calls wait_for_layer_load: not where a graph of all of it is replayed."""
+    mode = getattr(forward_context, "cudagraph_runtime_mode", None)
+    return forward_context.attn_metadata is not None and mode is not CUDAGraphMode.FULL
 
 
 def tells_events(vllm_config) -> bool:

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 
 import kvfs
 
 from .failures import Failures
+from .loading import Loading
 from .messages import Load, Loaded, Report, Step
 from .stores import LeadingStores
 
 logger = logging.getLogger("vllm.kvfs")
-
-
-@dataclass
-class _LoadUnderWay:
-    load: Load
-    lease: kvfs.Lease
-    transfers: list[kvfs.Transfer]
-    began: float
-    ended: Future  # when, to the moment: the engine asks only once a step
-
-
-def _end_of(taken: list[kvfs.Transfer]) -> float:
-    """Takes the transfers out of the list: whoever has one keeps its lease."""
-    while taken:
-        transfer = taken.pop()
-        with contextlib.suppress(kvfs.Error):  # whoever polls the transfer reports it
-            transfer.wait()
-    return time.perf_counter()
 
 
 class Unattached:
@@ -53,6 +33,12 @@ class Unattached:
         self._report.stored += [store.job for store in step.stores]
         self._report.lost += [store.request_id for store in step.stores]
 
+    def wait_layer(self, layer_name: str) -> None:
+        pass
+
+    def wait_layers(self) -> None:
+        pass
+
     def poll(self) -> tuple[set[str], list[Load]]:
         failed, self._failed = self._failed, []
         return {load.request_id for load in failed}, failed
@@ -69,15 +55,20 @@ class Worker:
     """Loads begin on the engine's thread and run in libkvfs; stores have threads of their own.
 
     Nothing here raises for what kvfs cannot do: a load that fails is named, so that vLLM computes
-    its tokens, and a store that fails is a later miss. `pages`: of each group, the heads that this
-    process has.
+    its tokens, and a store that fails is a later miss. (But see Loading.wait_layers.) `pages`: of
+    each group, the heads that this process has. `layers`: the names of the first group's, in order,
+    where the engine's steps ask for them one by one (wait_layer): then a request may go on before
+    its load has ended.
     """
 
-    def __init__(self, namespace, pages: list[kvfs.Pages], stores=None, *, load_timeout_s=10.0):
+    def __init__(self, namespace, pages, stores=None, *, layers=(), load_timeout_s=10.0):
         self._namespace = namespace
         self._pages = pages
         self._timeout = load_timeout_s
-        self._loads: list[_LoadUnderWay] = []
+        self._layers = {name: index for index, name in enumerate(layers)}
+        self._loads: list[Loading] = []
+        self._arriving: list[Loading] = []  # whose requests were told of as loaded
+        self._idle = True  # nothing is computed in this step
         self._finished: set[str] = set()
         self._failed: list[Load] = []
         self._report = Report()
@@ -86,8 +77,13 @@ class Worker:
         self._clocks = ThreadPoolExecutor(4, "kvfs-load")
 
     def flush(self, step: Step) -> None:
-        """Before the step's forward: ends stores whose pages it writes to."""
+        """Before the step writes to pages: ends stores that read them, and loads whose request has
+        not its first step here: it may be gone, and its pages another one's."""
         self._stores.flush(step)
+        self._idle = not step.computes
+        strange = any(one.load.request_id not in step.loaded for one in self._arriving)
+        if strange and (step.computes or step.loads):
+            self.wait_layers()
 
     def load(self, step: Step, stream: int = 0) -> None:
         for load in step.loads:
@@ -96,18 +92,37 @@ class Worker:
             except (kvfs.Error, ValueError) as error:
                 self._load_failed(load, error)
 
+    def wait_layer(self, layer_name: str) -> None:
+        """Within the forward, before this layer reads its KV."""
+        index = self._layers.get(layer_name)
+        if not self._arriving or index is None:
+            return
+        for loading in self._arriving:
+            loading.wait_layers(index + 1)
+        if index + 1 == len(self._layers):
+            self._arrived()
+
+    def wait_layers(self) -> None:
+        """Before a forward that does not ask for its layers one by one."""
+        for loading in self._arriving:
+            loading.wait()
+        self._arrived()
+
     def store(self, step: Step, stream: int = 0) -> None:
         """After the forward that computes them was launched on `stream`."""
         self._stores.begin(step, stream)
 
     def poll(self) -> tuple[set[str], list[Load]]:
-        """Requests whose loads have ended, and the loads that failed, since the last call."""
+        """Requests that may go on, and the loads that failed, since the last call."""
         under_way = []
-        for current in self._loads:
-            if all(transfer.done for transfer in current.transfers):
-                self._load_ended(current)
+        for loading in self._loads:
+            if loading.done:
+                self._load_ended(loading)
+            elif loading.nearly_done(self._idle):
+                self._finished.add(loading.load.request_id)
+                self._arriving.append(loading)
             else:
-                under_way.append(current)
+                under_way.append(loading)
         self._loads = under_way
         finished, self._finished = self._finished, set()
         failed, self._failed = self._failed, []
@@ -120,58 +135,47 @@ class Worker:
 
     def close(self) -> None:
         """Ends what is under way; stores that wait are finished, so that a run's end is kept."""
-        for current in self._loads:
-            for transfer in current.transfers:
-                try:
-                    transfer.wait()
-                except kvfs.Error as error:
-                    logger.debug("kvfs: load at the end: %s", error)
-            current.lease.release()
+        for loading in self._loads + self._arriving:
+            loading.release()
         self._loads.clear()
+        self._arriving.clear()
         self._clocks.shutdown()
         self._stores.close()
 
     # ---- inside
 
     def _begin(self, load: Load, stream: int) -> None:
-        lease = self._namespace.acquire(load.key)
-        if lease is None:
-            raise kvfs.NotFound("the prefix was evicted")
-        began = time.perf_counter()
-        transfers: list[kvfs.Transfer] = []
-        try:
-            for group, (pages, run) in enumerate(zip(self._pages, load.runs, strict=True)):
-                transfers.append(
-                    lease.load_async(
-                        pages,
-                        page_table=run.pages,
-                        first_token=run.first_block * self._namespace.block_tokens,
-                        first_block=run.first_block,
-                        count=len(run.pages),
-                        group=group,
-                        timeout=self._timeout,
-                        stream=stream,
-                    )
-                )
-        except (kvfs.Error, ValueError):
-            _end_of(transfers)  # nothing may still write to pages that vLLM is given back
-            raise
-        ended = self._clocks.submit(_end_of, list(transfers))
-        self._loads.append(_LoadUnderWay(load, lease, transfers, began, ended))
+        loading = Loading(
+            self._namespace,
+            self._pages,
+            load,
+            stream=stream,
+            timeout=self._timeout,
+            by_layers=bool(self._layers),
+        )
+        loading.watch(self._clocks)
+        self._loads.append(loading)
 
-    def _load_ended(self, current: _LoadUnderWay) -> None:
-        ended = current.ended.result()
-        load = current.load
+    def _arrived(self) -> None:
+        """All layers of what was arriving are there."""
+        for loading in self._arriving:
+            self._loaded(loading)
+            loading.release()
+        self._arriving.clear()
+
+    def _load_ended(self, loading: Loading) -> None:
         try:
-            for transfer in current.transfers:
-                transfer.wait(0)
+            self._loaded(loading)
         except kvfs.Error as error:
-            self._load_failed(load, error)
+            self._load_failed(loading.load, error)
         else:
-            self._finished.add(load.request_id)
-            self._report.loaded.append(Loaded(load.blocks, load.dram_blocks, ended - current.began))
+            self._finished.add(loading.load.request_id)
         finally:
-            current.lease.release()
+            loading.release()
+
+    def _loaded(self, loading: Loading) -> None:
+        load = loading.load
+        self._report.loaded.append(Loaded(load.blocks, load.dram_blocks, loading.end()))
 
     def _load_failed(self, load: Load, error: Exception) -> None:
         self._failures.warn("load of %d blocks failed, they are computed: %s", load.blocks, error)

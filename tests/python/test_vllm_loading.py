@@ -1,0 +1,140 @@
+"""Loads that a request's step need not wait for to the end: the worker's side, on a real mount."""
+
+from pathlib import Path
+
+import kv_data
+import kvfs
+import numpy as np
+import pytest
+from kvfs.vllm import loading
+from kvfs.vllm.loading import Loading, layer_step
+from kvfs.vllm.messages import Load, Run, Step
+from kvfs.vllm.worker import Worker
+
+BLOCKS = 96
+LAYERS = [f"model.layers.{index}.attn" for index in range(8)]
+
+
+@pytest.fixture
+def large(make_namespace):
+    """48 MiB of KV, which take so long that a load of them is seen on its way."""
+    return make_namespace(kv_data.geometry(layers=len(LAYERS), kv_heads=8, head_dim=128))
+
+
+@pytest.fixture
+def by_single_layers(monkeypatch):
+    monkeypatch.setattr(loading, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(loading, "_PIECE_BYTES", 1)
+
+
+class Engine:
+    """A worker with one page for each block; `kv` is stored, `cache` is loaded into."""
+
+    def __init__(self, namespace, **options):
+        self.namespace = namespace
+        self.tokens = kv_data.random_tokens(BLOCKS * 16, seed=1)
+        self.kv = kv_data.random_kv(namespace.geometry, BLOCKS * 16, seed=2)
+        kv_data.store(namespace, self.tokens, self.kv)
+        self.cache = np.zeros_like(self.kv)
+        self.worker = Worker(namespace, self.pages(), layers=LAYERS, **options)
+
+    def pages(self):
+        split = self.cache.reshape(*self.cache.shape[:2], BLOCKS, 16, *self.cache.shape[3:])
+        return [kvfs.Pages(split, "layers kv pages tokens heads dim")]
+
+    def load(self):
+        key = self.namespace.match(self.tokens).key
+        run = Run(0, np.arange(BLOCKS, dtype=np.int32))
+        return Load("r", key, (run,), BLOCKS, BLOCKS)
+
+    def arriving(self):
+        """Begins loads until one is told of before its end; its request's next step."""
+        for _ in range(100):
+            self.cache[:] = 0
+            self.worker.flush(Step())
+            self.worker.load(Step(loads=[self.load()]))
+            finished = set()
+            while not finished:
+                finished, failed = self.worker.poll()
+                assert not failed
+            assert finished == {"r"}
+            if self.worker._arriving:
+                return Step(computes=True, loaded={"r"})
+        raise AssertionError("100 loads have ended before anybody looked")
+
+
+@pytest.fixture
+def engine(large, by_single_layers):
+    engine = Engine(large)
+    yield engine
+    engine.worker.close()
+
+
+def test_a_step_begins_before_its_load_has_ended_and_waits_at_each_layer(engine):
+    step = engine.arriving()
+    engine.worker.flush(step)
+    assert engine.worker._arriving
+    for index, name in enumerate(LAYERS):
+        engine.worker.wait_layer(name)
+        assert np.array_equal(engine.cache[index], engine.kv[index])
+    assert not engine.worker._arriving
+    assert engine.worker.poll() == (set(), [])
+    loaded = engine.worker.report().loaded[-1]
+    assert (loaded.blocks, loaded.dram_blocks) == (BLOCKS, BLOCKS)
+    assert loaded.seconds > 0
+
+
+@pytest.mark.parametrize("step", [Step(computes=True), Step(computes=True, loaded={"another"})])
+def test_no_other_step_begins_before_the_load_has_ended(engine, step):
+    engine.arriving()
+    engine.worker.flush(step)
+    assert not engine.worker._arriving
+    assert np.array_equal(engine.cache, engine.kv)
+
+
+def test_pages_of_an_aborted_request_are_not_written_to_by_two_loads(engine):
+    engine.arriving()
+    engine.worker.flush(Step(loads=[engine.load()]))
+    assert not engine.worker._arriving
+
+
+def test_a_forward_that_does_not_ask_for_layers_has_all_of_them(engine):
+    step = engine.arriving()
+    engine.worker.flush(step)
+    engine.worker.wait_layers()
+    assert np.array_equal(engine.cache, engine.kv)
+
+
+def test_an_engine_that_ends_waits_for_what_is_arriving(engine):
+    engine.arriving()
+    engine.worker.close()
+    assert np.array_equal(engine.cache, engine.kv)
+
+
+def test_what_was_lost_on_its_way_is_loaded_again_or_ends_the_engine(engine, monkeypatch):
+    under_way = Loading(
+        engine.namespace, engine.pages(), engine.load(), stream=0, timeout=10, by_layers=True
+    )
+    under_way.wait()
+    engine.cache[:] = 0
+    under_way._again()
+    assert np.array_equal(engine.cache, engine.kv)
+    under_way.release()
+    Path(engine.namespace.path(under_way.load.key)).unlink()
+    monkeypatch.setattr(loading, "_AGAIN_S", 0.2)
+    with pytest.raises(RuntimeError, match="96 blocks of r were lost"):
+        under_way._again()
+
+
+def test_which_loads_come_by_layers(large, make_namespace):
+    llama = kvfs.Geometry("llama", "bfloat16", kvfs.Group(32, 8, 128))
+
+    def load(blocks, in_dram=None):
+        return Load("r", "", (), blocks, blocks if in_dram is None else in_dram)
+
+    assert layer_step(llama, load(512)) == 8
+    assert layer_step(llama, load(63)) == 0  # less than 128 MiB
+    assert layer_step(llama, load(512, in_dram=511)) == 0
+    assert layer_step(large.geometry, load(4096)) == 0  # a step of 8 would be all of them
+    packed = kvfs.Geometry("llama", "bfloat16", kvfs.Group(32, 8, 128), encoding="packed")
+    assert layer_step(packed, load(512)) == 0
