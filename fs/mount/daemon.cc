@@ -103,11 +103,12 @@ struct Daemon {
 
 // Before the tmpfs is touched: it may be another daemon's.
 Status Daemon::lock() {
-  auto run = InstanceLock::take(config.run_dir + ".lock", config.run_dir);
+  const auto wait = config.shutdown_timeout + kEndGrace;
+  auto run = InstanceLock::take(config.run_dir + ".lock", config.run_dir, wait);
   if (!run) return pass(std::move(run));
   run_lock = std::move(*run);
   if (config.state_dir != config.run_dir) {
-    auto state = InstanceLock::take(config.state_dir + "/kvfsd.lock", config.state_dir);
+    auto state = InstanceLock::take(config.state_dir + "/kvfsd.lock", config.state_dir, wait);
     if (!state) return pass(std::move(state));
     state_lock = std::move(*state);
   }
@@ -155,6 +156,9 @@ Status Daemon::mount() {
 // The first call counts.
 void Daemon::begin_end() {
   if (end_by != store::Deadline{}) return;
+  for (std::optional<InstanceLock>* lock : {&run_lock, &state_lock}) {
+    if (*lock) (*lock)->ending();
+  }
   end_by = store::Clock::now() + config.shutdown_timeout;
   end_watch.arm(end_by + kEndGrace, [this] {
     spdlog::error("a disk does not answer: the daemon ends without it");

@@ -2,26 +2,53 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/file.h>
 
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <string_view>
+#include <thread>
 
 namespace kvfs::mount {
 namespace {
 
-std::string owner_of(int fd) {
-  std::array<char, 32> text{};
+constexpr std::string_view kEnding = "ending";
+
+struct Owner {
+  std::string process;
+  bool ending;
+};
+
+// The file has "PID" or "PID ending".
+Owner owner_of(int fd) {
+  std::array<char, 64> text{};
   const ssize_t n = ::pread(fd, text.data(), text.size() - 1, 0);
-  std::string pid(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-  while (!pid.empty() && pid.back() == '\n') pid.pop_back();
-  return pid.empty() ? "another process" : "process " + pid;
+  const std::string said(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+  const std::string pid = said.substr(0, said.find_first_of(" \n"));
+  return {.process = pid.empty() ? "another process" : "process " + pid,
+          .ending = said.find(kEnding) != std::string::npos};
+}
+
+Status write_owner(int fd, const std::string& text) {
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) < 0) {
+    return fail_errno(errno, "writing a lock file");
+  }
+  return {};
+}
+
+// false: another one has it.
+Result<bool> try_lock(int fd) {
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno != EWOULDBLOCK) return fail_errno(errno, "locking a lock file");
+  return false;
 }
 
 }  // namespace
 
-Result<InstanceLock> InstanceLock::take(const std::string& path, const std::string& what) {
+Result<InstanceLock> InstanceLock::take(const std::string& path, const std::string& what,
+                                        std::chrono::milliseconds wait) {
   const auto directory = std::filesystem::path(path).parent_path();
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -29,19 +56,31 @@ Result<InstanceLock> InstanceLock::take(const std::string& path, const std::stri
     return fail(Code::kIo, fmt::format("creating {}: {}", directory.string(), error.message()));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.valid()) return fail_errno(errno, "opening " + path);
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return fail_errno(errno, "locking " + path);
-    return fail(
-        Code::kBusy,
-        fmt::format(
-            "{} is used by a kvfsd already ({}): stop it, or give this one directories of its own",
-            what, owner_of(fd.get())));
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  bool told = false;
+  for (;;) {
+    auto locked = try_lock(fd.get());
+    if (!locked) return pass(std::move(locked));
+    if (*locked) break;
+    const Owner owner = owner_of(fd.get());
+    if (!owner.ending || std::chrono::steady_clock::now() > deadline) {
+      return fail(Code::kBusy, fmt::format("{} is used by a kvfsd already ({}{}): stop it, or give "
+                                           "this one directories of its own",
+                                           what, owner.process, owner.ending ? ", ending" : ""));
+    }
+    if (!told)
+      spdlog::info("{}: waiting for the end of the kvfsd before ({})", what, owner.process);
+    told = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(fd.get(), 0) != 0 || ::pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
-    return fail_errno(errno, "writing " + path);
-  }
+  if (auto status = write_owner(fd.get(), fmt::format("{}\n", ::getpid())); !status)
+    return pass(std::move(status));
   return InstanceLock(std::move(fd));
+}
+
+void InstanceLock::ending() {
+  if (auto status = write_owner(fd_.get(), fmt::format("{} {}\n", ::getpid(), kEnding)); !status)
+    spdlog::warn("{}", status.error().message);
 }
 
 }  // namespace kvfs::mount
