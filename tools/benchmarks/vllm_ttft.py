@@ -1,0 +1,202 @@
+"""Time to the first token in vLLM: computed, out of its own cache, and out of a connector's.
+
+    PYTHONPATH=... python3 tools/benchmarks/vllm_ttft.py --connector kvfs --path /kv --encoding packed
+
+One engine, one connector: none (the reference), kvfs, offloading (vLLM's own, host memory), lmcache
+(in its process, host memory). To compare them, run one after the other on one machine. A model of a
+known shape with random weights. Each round takes a prompt that is new, of N tokens in whole blocks
+and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the
+connector has it. One JSON object for each N:
+
+    bench             "vllm_ttft_32k_kvfs_packed"
+    cold, own, hit    ms from the request to its first token, medians; ..._all: of every round
+    cached            tokens that each hit found: trust `hit` where it is N
+    equal_tokens      a hit's answer is the one out of vLLM's own cache, token by token, in all
+                      rounds (not where the encoding rounds)
+
+Needs vLLM; with kvfs the mount `--path`, and the package kvfs.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+
+from ttft_engine import SHAPES
+
+MORE = 8  # tokens behind the cached ones, so that own cache and hit compute the same ones
+ANSWER = 16
+GIB = 1 << 30
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--connector", choices=("none", "kvfs", "offloading", "lmcache"), required=True
+    )
+    parser.add_argument("--path", help="with kvfs: the mount")
+    parser.add_argument("--encoding", default="raw", help="with kvfs: raw, packed, fp8 or int8")
+    parser.add_argument("--host-gib", type=float, default=40, help="memory of the other connectors")
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3.1-8b")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[8192, 32768, 65536])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--graphs", action="store_true", help="CUDA graphs, where vLLM has them")
+    parser.add_argument("--options", type=json.loads, default={}, help="more of vllm.LLM's, JSON")
+    return parser.parse_args()
+
+
+def transfer(given) -> dict | None:
+    """vLLM's kv_transfer_config."""
+    if given.connector == "none":
+        return None
+    kvfs = {
+        "kv_connector": "KvfsConnector",
+        "kv_connector_module_path": "kvfs.vllm",
+        "kv_connector_extra_config": {
+            "path": given.path,
+            "encoding": given.encoding,
+            "required": True,
+        },
+    }
+    offloading = {
+        "kv_connector": "OffloadingConnector",
+        "kv_connector_extra_config": {"cpu_bytes_to_use": int(given.host_gib * GIB)},
+    }
+    lmcache = {"kv_connector": "LMCacheConnectorV1"}
+    of = {"kvfs": kvfs, "offloading": offloading, "lmcache": lmcache}[given.connector]
+    return {"kv_role": "kv_both", **of}
+
+
+def model_directory(shape: dict) -> str:
+    """A configuration that is a model for vLLM, which makes up the weights."""
+    directory = tempfile.mkdtemp(prefix="vllm-ttft-")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "max_position_embeddings": 131_072,
+        "rope_theta": 500_000.0,
+        "tie_word_embeddings": False,
+        "dtype": "bfloat16",
+        **shape,
+    }
+    with open(f"{directory}/config.json", "w") as file:
+        json.dump(config, file)
+    return directory
+
+
+class Engine:
+    """A vLLM that is asked for one prompt at a time."""
+
+    def __init__(self, given):
+        from vllm import LLM
+        from vllm.config import KVTransferConfig
+
+        config = transfer(given)
+        options = {
+            "model": model_directory(SHAPES[given.shape]),
+            "skip_tokenizer_init": True,
+            "load_format": "dummy",
+            "max_model_len": max(given.tokens) + MORE + ANSWER,
+            "max_num_seqs": 8,
+            "enforce_eager": not given.graphs,
+            "kv_transfer_config": KVTransferConfig(**config) if config else None,
+        }
+        self._llm = LLM(**{**options, **given.options})
+        self._names = itertools.count()
+        self._random = random.Random(1)
+        self._vocabulary = SHAPES[given.shape]["vocab_size"]
+
+    def prompt(self, tokens: int) -> list[int]:
+        return [self._random.randrange(self._vocabulary) for _ in range(tokens)]
+
+    def ask(self, prompt):
+        """Milliseconds to the first token, the answer, and how many tokens were cached."""
+        from vllm import SamplingParams
+
+        engine = self._llm.llm_engine
+        sampling = SamplingParams(
+            max_tokens=ANSWER, temperature=0.0, ignore_eos=True, detokenize=False
+        )
+        first = None
+        began = time.perf_counter()
+        engine.add_request(str(next(self._names)), {"prompt_token_ids": prompt}, sampling)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if first is None and output.outputs[0].token_ids:
+                    first = time.perf_counter() - began
+        return 1e3 * first, list(output.outputs[0].token_ids), output.num_cached_tokens
+
+    def settle(self, seconds: float):
+        """Lets a connector store, which it does behind and beside later requests."""
+        for _ in range(3):
+            self.ask(self.prompt(40))
+            time.sleep(seconds / 3)
+
+    def forget(self):
+        """vLLM's own cache."""
+        for _ in range(100):
+            if self._llm.reset_prefix_cache():
+                return
+            self.settle(0.3)
+        raise RuntimeError("vLLM's cache cannot be emptied")
+
+
+def measure(engine: Engine, tokens: int, rounds: int) -> dict:
+    times = {"cold": [], "own": [], "hit": []}
+    cached, equal = [], True
+    for turn in range(rounds + 1):
+        prompt = engine.prompt(tokens + MORE)
+        cold = engine.ask(prompt)
+        engine.settle(0.5 + tokens / 20_000)
+        own = engine.ask(prompt)
+        engine.settle(0.3)
+        engine.forget()
+        hit = engine.ask(prompt)
+        engine.settle(0.3)
+        engine.forget()
+        if turn == 0:
+            continue  # memory is touched and pinned for the first time
+        for name, answer in (("cold", cold), ("own", own), ("hit", hit)):
+            times[name].append(round(answer[0], 2))
+        cached.append(hit[2])
+        equal = equal and hit[1] == own[1]
+    return {
+        **{name: round(statistics.median(of), 2) for name, of in times.items()},
+        **{f"{name}_all": of for name, of in times.items()},
+        "cached": cached,
+        "equal_tokens": equal,
+    }
+
+
+def main():
+    given = arguments()
+    if given.connector == "kvfs" and not given.path:
+        sys.exit("vllm_ttft: --connector kvfs needs --path, the mount")
+    rows = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # vLLM logs there
+    environment = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+        "LMCACHE_LOCAL_CPU": "True",
+        "LMCACHE_MAX_LOCAL_CPU_SIZE": str(given.host_gib),
+        "LMCACHE_TRACK_USAGE": "false",
+    }
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    name = given.connector
+    if name == "kvfs" and given.encoding != "raw":
+        name = f"kvfs_{given.encoding}"
+    engine = Engine(given)
+    for tokens in given.tokens:
+        bench = f"vllm_ttft_{tokens // 1024}k_{name}"
+        print(json.dumps({"bench": bench, **measure(engine, tokens, given.rounds)}), file=rows)
+
+
+if __name__ == "__main__":
+    main()
