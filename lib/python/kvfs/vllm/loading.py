@@ -8,10 +8,9 @@ ended: what is freed is not written to any more.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 
 import kvfs
 
@@ -42,38 +41,34 @@ def layer_step(geometry: kvfs.Geometry, load: Load) -> int:
 
 
 class Loading:
-    """A load from its beginning to its end, in libkvfs's threads.
+    """A load from its beginning to its end, in libkvfs's threads. The lease is held until the end,
+    by a thread of `clocks`, which also notes the moment: the engine asks only once a step, and an
+    engine without requests has no steps.
 
-    Raises kvfs.Error or ValueError where it cannot begin. Held: the lease, until release().
+    Raises kvfs.Error or ValueError where it cannot begin.
     """
 
-    def __init__(self, namespace, pages, load: Load, *, stream: int, timeout: float, by_layers):
+    def __init__(self, namespace, pages, load: Load, *, stream, timeout, by_layers, clocks):
         self.load = load
         self._namespace, self._pages, self._timeout = namespace, pages, timeout
+        self._layers = namespace.geometry.groups[0].layers
         self._step = layer_step(namespace.geometry, load) if by_layers else 0
-        self._transfers: list[kvfs.Transfer] = []
-        self._lease: kvfs.Lease | None = None
-        self.began = time.perf_counter()
-        self._begin(stream, self._step)
-
-    def watch(self, clocks: Executor) -> None:
-        """Notes the moment of the end: the engine asks only once a step."""
-        self._ended: Future = clocks.submit(_end_of, list(self._transfers))
+        self._began = time.perf_counter()
+        lease, self._transfers = self._begin(stream, self._step)  # emptied at the end
+        self._end: Future = clocks.submit(_end_of, lease, self._transfers)
 
     @property
     def done(self) -> bool:
-        return all(transfer.done for transfer in self._transfers)
+        return self._end.done()
 
     def nearly_done(self, idle: bool) -> bool:
         """Whether what is left is worth waiting for within a step; `idle`: it is alone there."""
-        if not self._step or self.done:
-            return False
-        layers = self._namespace.geometry.groups[0].layers
-        there = self._transfers[0].layers
+        first = next(iter(self._transfers), None) if self._step else None
+        there = first.layers if first is not None else 0
         if there == 0:
             return False
-        left_s = (time.perf_counter() - self.began) / there * (layers - there)
-        return left_s <= _WAIT_S or (idle and there + self._step >= layers)
+        left_s = (time.perf_counter() - self._began) / there * (self._layers - there)
+        return left_s <= _WAIT_S or (idle and there + self._step >= self._layers)
 
     def wait_layers(self, layers: int) -> None:
         """Returns when the first `layers` are there, by a second load if need be.
@@ -81,42 +76,38 @@ class Loading:
         The step that waits computes tokens that vLLM will not compute again: where there is no
         second load either, RuntimeError ends the engine.
         """
+        first = next(iter(self._transfers), None)
         try:
-            self._transfers[0].wait_layers(layers)
+            if first is not None:
+                first.wait_layers(layers)
+            else:
+                self.end()
         except kvfs.Error as error:
             logger.warning("kvfs: loading %d blocks again: %s", self.load.blocks, error)
             self._again()
 
     def wait(self) -> None:
         """The same for all layers."""
-        self.wait_layers(self._namespace.geometry.groups[0].layers)
+        self.wait_layers(self._layers)
 
     def end(self) -> float:
-        """The seconds that it took; raises as kvfs.Transfer.wait() does. It has ended."""
-        ended = self._ended.result()
-        for transfer in self._transfers:
-            transfer.wait(0)
-        return ended - self.began
-
-    def release(self) -> None:
-        for transfer in self._transfers:
-            with contextlib.suppress(kvfs.Error):  # nothing may still write to pages given back
-                transfer.wait()
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
+        """The seconds that it took, when it has ended; raises what it failed with."""
+        ended, error = self._end.result()
+        if error is not None:
+            raise error
+        return ended - self._began
 
     # ---- inside
 
-    def _begin(self, stream: int, step: int) -> None:
-        load = self.load
-        self._lease = self._namespace.acquire(load.key)
-        if self._lease is None:
+    def _begin(self, stream: int, step: int):
+        load, transfers = self.load, []
+        lease = self._namespace.acquire(load.key)
+        if lease is None:
             raise kvfs.NotFound("the prefix was evicted")
         try:
             for group, (pages, run) in enumerate(zip(self._pages, load.runs, strict=True)):
-                self._transfers.append(
-                    self._lease.load_async(
+                transfers.append(
+                    lease.load_async(
                         pages,
                         page_table=run.pages,
                         first_token=run.first_block * self._namespace.block_tokens,
@@ -129,31 +120,39 @@ class Loading:
                     )
                 )
         except (kvfs.Error, ValueError):
-            self.release()
+            _end_of(lease, transfers)  # nothing may still write to pages that vLLM is given back
             raise
+        return lease, transfers
 
     def _again(self) -> None:
         deadline = time.monotonic() + _AGAIN_S
+        self._end.result()  # nothing of the first load is under way
         while True:
-            self.release()
-            self._transfers.clear()
             try:
-                self._begin(0, 0)
-                self._transfers[0].wait()
+                error = _end_of(*self._begin(0, 0))[1]
+            except kvfs.Error as refused:
+                error = refused
+            if error is None:
                 return
-            except kvfs.Error as error:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(
-                        f"kvfs: {self.load.blocks} blocks of {self.load.request_id} were lost"
-                        f" while they were loaded: {error}"
-                    ) from error
-                time.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"kvfs: {self.load.blocks} blocks of {self.load.request_id} were lost"
+                    f" while they were loaded: {error}"
+                ) from error
+            time.sleep(0.1)
 
 
-def _end_of(taken: list[kvfs.Transfer]) -> float:
-    """Takes the transfers out of the list: whoever has one keeps its lease."""
-    while taken:
-        transfer = taken.pop()
-        with contextlib.suppress(kvfs.Error):  # whoever polls the transfer reports it
+def _end_of(lease, transfers: list[kvfs.Transfer]) -> tuple[float, Exception | None]:
+    """Waits for all, gives the lease back: when that was, and what failed. Empties the list: whoever
+    has a transfer keeps its lease."""
+    failed = None
+    for transfer in transfers:
+        try:
             transfer.wait()
-    return time.perf_counter()
+        except kvfs.Error as error:
+            failed = failed or error
+    moment = time.perf_counter()
+    transfer = None
+    transfers.clear()
+    lease.release()
+    return moment, failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,11 +136,9 @@ class Worker:
 
     def close(self) -> None:
         """Ends what is under way; stores that wait are finished, so that a run's end is kept."""
-        for loading in self._loads + self._arriving:
-            loading.release()
+        self._clocks.shutdown()
         self._loads.clear()
         self._arriving.clear()
-        self._clocks.shutdown()
         self._stores.close()
 
     # ---- inside
@@ -152,15 +151,15 @@ class Worker:
             stream=stream,
             timeout=self._timeout,
             by_layers=bool(self._layers),
+            clocks=self._clocks,
         )
-        loading.watch(self._clocks)
         self._loads.append(loading)
 
     def _arrived(self) -> None:
         """All layers of what was arriving are there."""
         for loading in self._arriving:
-            self._loaded(loading)
-            loading.release()
+            with contextlib.suppress(kvfs.Error):  # it was loaded again
+                self._loaded(loading)
         self._arriving.clear()
 
     def _load_ended(self, loading: Loading) -> None:
@@ -170,8 +169,6 @@ class Worker:
             self._load_failed(loading.load, error)
         else:
             self._finished.add(loading.load.request_id)
-        finally:
-            loading.release()
 
     def _loaded(self, loading: Loading) -> None:
         load = loading.load
