@@ -96,10 +96,19 @@ def test_no_other_step_begins_before_the_load_has_ended(engine, step):
     assert np.array_equal(engine.cache, engine.kv)
 
 
-def test_pages_of_an_aborted_request_are_not_written_to_by_two_loads(engine):
+def test_no_load_begins_before_that_of_a_request_without_a_step_has_ended(engine):
     engine.arriving()
     engine.worker.flush(Step(loads=[engine.load()]))
     assert not engine.worker._arriving
+
+
+def test_nobody_waits_for_more_than_the_end_of_an_aborted_requests_load(engine):
+    engine.arriving()
+    (under_way,) = engine.worker._arriving
+    under_way._again = None  # is not called
+    engine.worker.flush(Step(gone={"r"}))
+    assert not engine.worker._arriving
+    assert under_way.done
 
 
 def test_a_forward_that_does_not_ask_for_layers_has_all_of_them(engine):

@@ -306,6 +306,29 @@ def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):
     assert has_leases(daemon, opaque, 0)
 
 
+def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(make_engine):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(33, seed=24))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
+    for request_id in ("kept", "gone"):
+        again = make_request(request.prompt_token_ids, request_id)
+        assert engine.scheduler.match(again, 0) == 32
+        engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+        step = engine.scheduler.build(output([], [], {}))
+        assert not step.computes
+        engine.run(step)
+        if request_id == "kept":
+            step = engine.scheduler.build(first_step(again, [3, 4, 5], 32, 1))
+            assert (step.computes, step.loaded, step.gone) == (True, {"kept"}, set())
+            engine.scheduler.finished("kept")
+            assert engine.scheduler.build(output([], [], {})).gone == set()
+        else:
+            engine.scheduler.finished("gone")
+            step = engine.scheduler.build(output([], [], {}))
+            assert (step.computes, step.loaded, step.gone) == (False, set(), {"gone"})
+
+
 def test_when_the_beginning_was_evicted_the_whole_is_stored_again(make_engine, daemon, opaque):
     engine = make_engine()
     request = make_request(kv_data.random_tokens(64, seed=12))

@@ -47,7 +47,7 @@ class Step:
     """Scheduler to worker. `flush`: stores whose pages are about to be written again. `ended`:
     stores that are over, which ranks that only take part in them do not know by themselves.
     `computes`: whether the step has a forward. `loaded`: requests whose first step after their
-    load it is."""
+    load it is; `gone`: those that have ended without one."""
 
     loads: list[Load] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
@@ -55,6 +55,7 @@ class Step:
     ended: list[int] = field(default_factory=list)
     computes: bool = False
     loaded: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
 
 
 @dataclass

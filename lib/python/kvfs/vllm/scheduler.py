@@ -185,6 +185,8 @@ class Scheduler:
         state = self._requests.pop(request_id, None)
         if state is not None:
             state.release()
+            if state.loaded:
+                self._step.gone.add(request_id)
 
     # ---- a step
 

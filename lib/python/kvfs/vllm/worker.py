@@ -79,9 +79,13 @@ class Worker:
 
     def flush(self, step: Step) -> None:
         """Before the step writes to pages: ends stores that read them, and loads whose request has
-        not its first step here: it may be gone, and its pages another one's."""
+        not its first step here. Where that is gone, its pages may be another one's."""
         self._stores.flush(step)
         self._idle = not step.computes
+        for loading in [one for one in self._arriving if one.load.request_id in step.gone]:
+            self._arriving.remove(loading)
+            with contextlib.suppress(kvfs.Error):  # nobody wants it
+                loading.end()
         strange = any(one.load.request_id not in step.loaded for one in self._arriving)
         if strange and (step.computes or step.loads):
             self.wait_layers()
