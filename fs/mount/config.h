@@ -24,7 +24,7 @@ struct Config {
   std::uint64_t slab = 0;  // 0: chosen from dram
   std::vector<tiers::NvmeDirectory> nvme;
   std::uint64_t segment = 0;  // 0: chosen from the smallest directory
-  std::uint32_t nvme_queue_depth = 64;
+  std::uint32_t nvme_queue_depth = 32;
   std::chrono::milliseconds nvme_timeout{10000};
   std::uint32_t promote_depth = 64;
   std::uint64_t writeback_backlog = 0;  // 0: half of dram

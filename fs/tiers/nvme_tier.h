@@ -19,7 +19,8 @@ struct NvmeOptions {
   std::vector<NvmeDirectory> directories;
   std::uint64_t segment_bytes = 0;  // 0: the smallest directory's capacity / 16 within [64 MiB, 1
                                     // GiB]; never less than one slot
-  std::uint32_t queue_depth = 64;   // requests at the device at once, per directory
+  std::uint32_t queue_depth = 32;   // requests at the device at once, per directory: fewer than the
+                                    // blocks that are asked for at once, so that some always wait
   std::uint32_t io_timeout_ms = 10000;
   std::string store_id;  // written to each directory's marker; another store's directory is refused
 };

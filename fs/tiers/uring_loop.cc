@@ -83,6 +83,7 @@ void UringQueue::Loop::run(std::promise<Status>& started) {
   arm_wakeup();
   while (take_incoming()) {
     issue();
+    tell();
     wait();
     reap();
     expire();
@@ -427,7 +428,21 @@ void UringQueue::Loop::end_if_over(IoOperation* operation) {
   end(operation);
 }
 
-void UringQueue::Loop::end(IoOperation* operation) {
+void UringQueue::Loop::end(IoOperation* operation) { over_.push_back(operation); }
+
+// What the pieces that came back have made room for goes to the device first: whoever is told has
+// work to do, perhaps on this processor, and a virtual disk may have answered all that it had.
+void UringQueue::Loop::tell() {
+  if (over_.empty()) return;
+  ::io_uring_submit(&ring_);
+  while (!over_.empty()) {
+    IoOperation* operation = over_.front();
+    over_.pop_front();
+    tell(operation);
+  }
+}
+
+void UringQueue::Loop::tell(IoOperation* operation) {
   IoDone done = std::exchange(operation->done, nullptr);
   Status status = std::exchange(operation->status, Status());
   if (done) {

@@ -20,9 +20,9 @@ namespace kvfs::tiers {
 // An operation's life:
 //   incoming  submitted, under the mutex         -> ready   by take_incoming()
 //   ready     not all of it has become pieces    -> issued  by issue()
-//   issued    pieces are at the device           -> done    when the last is back, by
-//   finish_piece()
-// An error or its deadline stops the issuing; it is done when no piece is out any more.
+//   issued    pieces are at the device           -> over    by finish_piece(), with the last one
+//   over      nothing of it is at the device     -> done    by tell(), after what waits was issued
+// An error or its deadline stops the issuing; it is over when no piece is out any more.
 //
 // Threads: submit() from any; all else on its own thread.
 // Owns:    the ring, all operations.
@@ -73,6 +73,8 @@ class UringQueue::Loop {
   void part(Piece* piece);
   void end_if_over(IoOperation* operation);
   void end(IoOperation* operation);
+  void tell();
+  void tell(IoOperation* operation);
 
   io_uring_sqe* sqe();
   void arm_wakeup();
@@ -97,6 +99,7 @@ class UringQueue::Loop {
   std::uint32_t under_way_ = 0;  // operations not done
   bool pause_ = false;           // the device said EAGAIN
   std::uint64_t wakeup_value_ = 0;
+  ReadyList over_;                   // to be told
   std::vector<IoOperation*> ended_;  // on their way back to the pool
 
   Mutex mutex_;

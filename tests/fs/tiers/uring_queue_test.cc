@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -64,6 +65,31 @@ TEST_F(UringQueueTest, AHangingDeviceTimesOutAndOthersGoOn) {
   EXPECT_LT(took, 5s);
   EXPECT_EQ(counters_.errors, 1U);
   EXPECT_EQ(counters_.queued, 0U);
+}
+
+// Whoever is told of the first read finds the second one at the device: its bytes come without the
+// queue's thread, which is here.
+TEST_F(UringQueueTest, WhatWaitsGoesToTheDeviceBeforeAnybodyIsTold) {
+  auto queue = open({.depth = 1});
+  UniqueFd first_feed, second_feed;
+  auto first = hanging(first_feed);
+  auto second = file("second", 4096);
+  Memory memory(12 << 10);
+  memory.fill(0, 4096, 1);
+  ASSERT_EQ(::pwrite(second->fd.get(), memory.all().data(), 4096, 0), 4096);
+  Completions both;
+  std::atomic<bool> came = false;
+  const IoDone told = both.expect();
+  queue->read(first, 0, memory.at(4096, 4096), [&](Status status) {
+    const auto end = std::chrono::steady_clock::now() + 5s;
+    while (!came && std::chrono::steady_clock::now() < end) came = memory.holds(8192, 4096, 1);
+    told(std::move(status));
+  });
+  queue->read(second, 0, memory.at(8192, 4096), both.expect());
+  std::this_thread::sleep_for(20ms);  // until both are with the queue
+  ASSERT_EQ(::write(first_feed.get(), memory.all().data(), 4096), 4096);
+  EXPECT_TRUE(both.wait_all());
+  EXPECT_TRUE(came);
 }
 
 // All places at the device are taken by requests that hang: the ones behind them still end in time.
