@@ -88,6 +88,8 @@ class Engine:
         for _ in range(100):
             if self.llm.reset_prefix_cache():
                 return True
+            if self.core:
+                self.llm.llm_engine.step()  # in which a connector says what it has stored
             time.sleep(0.05)
         return False
 
@@ -136,6 +138,35 @@ class Engine:
                 found[f"{name.removeprefix('kvfs_')} {tier}".strip()] = metric.value
         return found
 
+    def look_ups(self, prompts, rounds):
+        """Asks for prompts in turn, with nothing of them in vLLM's own cache: what the connector
+        answers the scheduler, and how long that took, in calls and until there was an answer."""
+        connector, found = self.core.scheduler.connector, []
+        ask = connector.get_num_new_matched_tokens
+
+        def timed(request, computed):
+            began = time.perf_counter()
+            answer = ask(request, computed)
+            ended = time.perf_counter()
+            calls.append((began, ended))
+            tokens.append(answer[0])
+            return answer
+
+        connector.get_num_new_matched_tokens = timed
+        for prompt in prompts * rounds:
+            self.forget()
+            calls, tokens = [], []
+            self.generate(prompt, max_tokens=1)
+            found.append(
+                {
+                    "found": tokens[-1],
+                    "spent": sum(ended - began for began, ended in calls),
+                    "until": calls[-1][1] - calls[0][0],
+                }
+            )
+        connector.get_num_new_matched_tokens = ask
+        return found
+
     def wait_for(self, path):
         """Tells the test that this step is reached, and goes on when the file is there."""
         print(json.dumps({"reached": path}), file=results, flush=True)
@@ -143,7 +174,7 @@ class Engine:
             time.sleep(0.02)
 
 
-STEPS = ("generate", "batch", "talks", "forget", "abort", "metrics", "wait_for")
+STEPS = ("generate", "batch", "talks", "forget", "abort", "metrics", "look_ups", "wait_for")
 
 
 def main():

@@ -23,6 +23,20 @@ def kvfs_on(path, role="kv_both") -> dict:
     }
 
 
+def tiering_on(path, memory: int) -> dict:
+    """vLLM's own tiering offload: so many bytes of host memory, and files below."""
+    return {
+        "kv_connector": "OffloadingConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {
+            "spec_name": "TieringOnCpu",
+            "spec_module_path": "tiering_on_cpu",
+            "cpu_bytes_to_use": memory,
+            "secondary_tiers": [{"type": "fs", "root_dir": str(path)}],
+        },
+    }
+
+
 class EngineRun:
     """A vLLM process that does steps (engine.py), each under a name, and what it said."""
 

@@ -1,66 +1,16 @@
 """vLLM with LMCache, whose server keeps its second level on a mount: by kvfs.lmcache, or by LMCache's
 own adapter for files, unmodified, in a plain directory."""
 
-import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 
 import pytest
 from engine_runs import tokens_of
+from lmcache_server import CHUNK, ENVIRONMENT, INSTALLED, Server, transfer
 from support.plain_directories import plain_directory, set_quota, settled, statistics, until
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("lmcache") is None, reason="LMCache is not installed"
-)
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="LMCache is not installed")
 
-CHUNK = 256  # LMCache's, and two of vLLM's blocks on a CPU
 ANSWER = 24
-# LMCache's keys are Python hashes; and it tells nobody that it ran.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
-
-
-class Server:
-    """An `lmcache server` with this second level."""
-
-    def __init__(self, adapter, log):
-        self.port = free_port()
-        command = [sys.executable, "-m", "lmcache.cli.main", "server"]
-        command += ["--port", self.port, "--http-port", free_port()]
-        command += ["--prometheus-port", free_port(), "--chunk-size", CHUNK]
-        command += ["--l1-size-gb", 1, "--eviction-policy", "LRU"]
-        command += ["--supported-transfer-mode", "engine_driven"]
-        command += ["--l2-adapter", json.dumps(adapter)]
-        self._log = log
-        with log.open("w") as output:
-            self._process = subprocess.Popen(
-                [str(part) for part in command],
-                stdout=output,
-                stderr=output,
-                env=os.environ | ENVIRONMENT,
-            )
-
-    def wait(self):
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.1)
-        raise AssertionError(f"the server did not start:\n{self._log.read_text()[-8000:]}")
-
-    def stop(self):
-        self._process.terminate()
-        self._process.wait(120)
 
 
 def kvfs_on(mount) -> dict:
@@ -69,17 +19,6 @@ def kvfs_on(mount) -> dict:
         "module_path": "kvfs.lmcache",
         "class_name": "KvfsL2Adapter",
         "adapter_params": {"path": str(mount)},
-    }
-
-
-def transfer(port):
-    return {
-        "kv_connector": "LMCacheMPConnector",
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {
-            "lmcache.mp.host": "tcp://localhost",
-            "lmcache.mp.port": port,
-        },
     }
 
 

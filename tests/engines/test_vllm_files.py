@@ -1,12 +1,12 @@
 """vLLM's own connectors that keep KV in files, unmodified, on a plain directory of a mount."""
 
 import pytest
-from engine_runs import tokens_of
+from engine_runs import tiering_on, tokens_of
 from support.plain_directories import plain_directory, set_quota, settled, statistics, until
 
 BLOCK = 128  # vLLM's on a CPU
 ANSWER = 24
-MIB = 1 << 20
+MEMORY = 96 << 20  # 16 blocks
 
 
 @pytest.fixture(scope="module")
@@ -93,27 +93,15 @@ def assert_within(daemon, path, quota, hits):
     assert stats["evictions"]["corrupt"] == stats["evictions"]["incomplete"] == 0
 
 
-def tiering(path) -> dict:
-    """Host memory for 16 blocks, and files."""
-    return {
-        "kv_connector": "OffloadingConnector",
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {
-            "spec_name": "TieringOnCpu",
-            "spec_module_path": "tiering_on_cpu",
-            "cpu_bytes_to_use": 96 * MIB,
-            "secondary_tiers": [{"type": "fs", "root_dir": str(path)}],
-        },
-    }
-
-
 def test_fs_tier(run_engine, daemon, prompt, others, without, capsys):
     """The second process has a quota smaller than what it writes, and comes back to its first
     prompt when the oldest files of that are gone."""
     path = plain_directory(daemon, "tiering", "512MiB")
     answer = {"generate": prompt, "max_tokens": ANSWER}
     steps = {"answer": answer}
-    stored = run_engine("fs-stored", None, steps, transfer=tiering(path)).results().answer
+    stored = (
+        run_engine("fs-stored", None, steps, transfer=tiering_on(path, MEMORY)).results().answer
+    )
     settled(daemon)
     blocks = len(prompt) // BLOCK
     before = statistics(daemon, path.name)
@@ -121,7 +109,7 @@ def test_fs_tier(run_engine, daemon, prompt, others, without, capsys):
     quota = before["bytes"] * 3 // 2
     set_quota(path, quota)
     steps |= generate(others) | {"forgotten": {"forget": None}, "again": answer}
-    loaded = run_engine("fs-loaded", None, steps, transfer=tiering(path)).results()
+    loaded = run_engine("fs-loaded", None, steps, transfer=tiering_on(path, MEMORY)).results()
     assert stored["tokens"] == loaded.answer["tokens"] == without.answer["tokens"]
     assert (stored["cached"], loaded.answer["cached"]) == (0, blocks * BLOCK)
     assert_same_answers(loaded, without, others)
