@@ -38,6 +38,4 @@ def run_engine(tmp_path_factory, model):
 
     yield run
     for started in runs:
-        if started.process.poll() is None:
-            started.process.kill()
-            started.process.wait()
+        started.end()

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,14 @@ class EngineRun:
                 stderr=log,
                 text=True,
                 env=os.environ | dict(more),
+                start_new_session=True,
             )
+
+    def end(self) -> None:
+        """By force where it has not ended, with the processes that it has started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def line(self) -> dict:
         text = self.process.stdout.readline()

@@ -60,7 +60,7 @@ class Peer:
         environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", **environment}
         # Pages for one prompt: after the first turn there are none that were never touched.
         options = {"max_model_len": TOKENS + 512, "num_gpu_blocks_override": TOKENS // BLOCK + 8}
-        self._run = EngineRun(directory, name, model, connector, steps, options, environment)
+        self.run = EngineRun(directory, name, model, connector, steps, options, environment)
         self._waits = iter(waits)
         self._reach_next()
 
@@ -74,21 +74,16 @@ class Peer:
 
     def _reach_next(self):
         self._at = next(self._waits)
-        self._run.until_step(self._at)
+        self.run.until_step(self._at)
 
     def results(self) -> dict[str, list]:
         """By request, a result for each round."""
         self._at.touch()
-        answers = vars(self._run.results())
+        answers = vars(self.run.results())
         return {
             request.name: [answers[f"{turn} {request.name}"] for turn in range(1, TURNS)]
             for request in self._requests
         }
-
-    def end(self):
-        if self._run.process.poll() is None:
-            self._run.process.kill()
-            self._run.process.wait()
 
 
 @pytest.fixture
@@ -118,7 +113,7 @@ def peers(make_daemon, model, prompt, size, tmp_path):
         def start(name, connector, *requests, **environment) -> Peer:
             requests = (Request("cold"), *requests)
             peer = Peer(tmp_path, name, model, prompt, connector, requests, environment)
-            at_end.callback(peer.end)
+            at_end.callback(peer.run.end)
             return peer
 
         daemon = make_daemon(dram=str((TURNS + 1) * size), nvme=None)
