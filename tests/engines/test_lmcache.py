@@ -11,6 +11,11 @@ from support.plain_directories import plain_directory, set_quota, settled, stati
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="LMCache is not installed")
 
 ANSWER = 24
+# LMCache's adapters that keep a file for each chunk.
+FILES = {
+    "fs": {"type": "fs"},
+    "fs-native": {"type": "fs_native", "use_odirect": True},
+}
 
 
 def kvfs_on(mount) -> dict:
@@ -83,17 +88,18 @@ def test_what_one_server_stored_the_next_one_has(run, make_daemon, prompts, plai
     assert_found(prompts[0], plain.answer0, *results)
 
 
-def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain):
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain, kind):
     """The second server has a quota smaller than what it writes."""
     daemon = make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "512MiB"])
     path = plain_directory(daemon, "lmcache", "512MiB")
-    files = {"type": "fs", "base_path": str(path)}
+    files = FILES[kind] | {"base_path": str(path)}
     chunks = len(prompts[0]) // CHUNK
 
     def stored():
         return statistics(daemon, path.name)["files"] >= chunks
 
-    first = run("files-stored", files, prompts[:1], stored).answer0
+    first = run(f"{kind}-stored", files, prompts[:1], stored).answer0
     settled(daemon)
     stats = statistics(daemon, path.name)
     assert stats["hits"] == 0
@@ -103,7 +109,7 @@ def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain):
     def evicted():
         return statistics(daemon, path.name)["evictions"]["files"] >= chunks
 
-    results = run("files-loaded", files, prompts, evicted)
+    results = run(f"{kind}-loaded", files, prompts, evicted)
     assert_found(prompts[0], plain.answer0, first, results.answer0)
     for number in range(len(prompts)):
         name = f"answer{number}"
