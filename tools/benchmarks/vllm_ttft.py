@@ -72,9 +72,8 @@ def transfer(given) -> dict | None:
     return {"kv_role": "kv_both", **of}
 
 
-def model_directory(shape: dict) -> str:
+def write_model(directory: str, shape: dict) -> None:
     """A configuration that is a model for vLLM, which makes up the weights."""
-    directory = tempfile.mkdtemp(prefix="vllm-ttft-")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -86,19 +85,18 @@ def model_directory(shape: dict) -> str:
     }
     with open(f"{directory}/config.json", "w") as file:
         json.dump(config, file)
-    return directory
 
 
 class Engine:
     """A vLLM that is asked for one prompt at a time."""
 
-    def __init__(self, given):
+    def __init__(self, given, model: str):
         from vllm import LLM
         from vllm.config import KVTransferConfig
 
         config = transfer(given)
         options = {
-            "model": model_directory(SHAPES[given.shape]),
+            "model": model,
             "skip_tokenizer_init": True,
             "load_format": "dummy",
             "max_model_len": max(given.tokens) + MORE + ANSWER,
@@ -192,10 +190,12 @@ def main():
     name = given.connector
     if name == "kvfs" and given.encoding != "raw":
         name = f"kvfs_{given.encoding}"
-    engine = Engine(given)
-    for tokens in given.tokens:
-        bench = f"vllm_ttft_{tokens // 1024}k_{name}"
-        print(json.dumps({"bench": bench, **measure(engine, tokens, given.rounds)}), file=rows)
+    with tempfile.TemporaryDirectory(prefix="vllm-ttft-") as model:
+        write_model(model, SHAPES[given.shape])
+        engine = Engine(given, model)
+        for tokens in given.tokens:
+            bench = f"vllm_ttft_{tokens // 1024}k_{name}"
+            print(json.dumps({"bench": bench, **measure(engine, tokens, given.rounds)}), file=rows)
 
 
 if __name__ == "__main__":
