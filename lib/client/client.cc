@@ -158,6 +158,9 @@ void Client::tick() {
   if (session.lost()) return;
   report(session);
   if (session.lost() || !session.mapped()) return;
+  if (maps_ahead_.load(std::memory_order_relaxed) && !session.slabs().ahead()) {
+    ignore_error(session.checked(session.slabs().map_ahead()), "they are mapped as they are used");
+  }
   replace_index();
   const std::uint32_t retired = [this] {
     const auto attachment = attachment_.read();
@@ -243,6 +246,18 @@ Status Client::prefetch(const Key& key) {
   Result<std::shared_ptr<Session>> attached = session();
   if (!attached) return pass(std::move(attached));
   return (*attached)->checked(ioctl_prefetch((*attached)->directory(), key));
+}
+
+Result<std::uint64_t> Client::map_slabs(const void* engine_pointer) {
+  maps_ahead_.store(true, std::memory_order_relaxed);
+  Result<std::shared_ptr<Session>> attached = session();
+  if (!attached) return pass(std::move(attached));
+  if (!(*attached)->mapped()) return 0U;
+  if (engine_pointer != nullptr) {
+    Result<gpu::Device*> device = devices_.of(engine_pointer);
+    if (!device) return pass(std::move(device));
+  }
+  return (*attached)->checked((*attached)->slabs().map_ahead());
 }
 
 // Ids mean something with the daemon that gave them alone.

@@ -48,6 +48,8 @@ class Client {
   [[nodiscard]] Result<Prompt> read(const kvfs_prompt& prompt) const;
   Result<Match> match(Prompt& prompt);  // may hash what was left out
   Status prefetch(const Key& key);
+  // All slabs there are, now and of each daemon that is found later. Returns their bytes.
+  Result<std::uint64_t> map_slabs(const void* engine_pointer);
   Result<std::unique_ptr<PrefixLease>> acquire(const Key& key, std::uint32_t missed_blocks);
   // nullptr: nothing of the prompt is cached.
   Result<std::unique_ptr<PrefixLease>> acquire_prompt(Prompt& prompt, Match& match);
@@ -106,6 +108,7 @@ class Client {
   std::atomic<std::uint32_t> unreported_misses_{0};
   std::atomic<std::uint64_t> unreported_bytes_{0};
   std::atomic<std::uint64_t> unreported_gpu_bytes_{0};
+  std::atomic<bool> maps_ahead_{false};
   Published<Attachment> attachment_;
   std::mutex mutex_;  // guards publishing and what follows
   Clock::time_point next_try_{};

@@ -46,6 +46,31 @@ Result<std::shared_ptr<Slab>> SlabMap::get(std::uint32_t id, std::uint64_t slot_
   return slab;
 }
 
+Result<std::uint64_t> SlabMap::map_ahead() {
+  ahead_.store(true, std::memory_order_relaxed);
+  Result<std::vector<SlabInfo>> listed = ioctl_slabs(directory_);
+  if (!listed) return pass(std::move(listed));
+  std::uint64_t bytes = 0;
+  for (const SlabInfo& info : *listed) {
+    if (info.retiring != 0 || info.id >= kFirstGpuSlab) continue;
+    if (!has(info.id)) {
+      Result<std::shared_ptr<Slab>> slab = map(info.id, info.slot_bytes);  // loads go on meanwhile
+      if (!slab && slab.error().code == Code::kNotFound) continue;  // gone since it was listed
+      if (!slab) return pass(std::move(slab));
+      const std::lock_guard lock(mutex_);
+      slabs_.try_emplace(info.id, *slab);  // a load may have been faster
+      retired_seen_.reset();  // or retiring since, and drop_retired() has looked before it was here
+    }
+    bytes += info.bytes;
+  }
+  return bytes;
+}
+
+bool SlabMap::has(std::uint32_t id) {
+  const std::lock_guard lock(mutex_);
+  return slabs_.contains(id);
+}
+
 std::shared_ptr<GpuSlab> SlabMap::get_gpu(std::uint32_t id, std::uint64_t slot_bytes,
                                           gpu::Device& device) {
   const std::lock_guard lock(mutex_);

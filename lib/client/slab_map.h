@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -40,9 +41,9 @@ class Slab {
 
 // Threads: calls from any thread; one mutex inside.
 // Owns:    the mappings, each as long as it is in the map or a copy holds it.
-// Blocks:  get() at the first use of a slab, drop_retired() when slabs retired: they ask the
-// daemon. Errors:  kPermission for a slab that may not be written, kCorrupt for an extent outside
-// its slab.
+// Blocks:  get() at the first use of a slab, map_ahead(), drop_retired() when slabs retired: they
+//          ask the daemon.
+// Errors:  kPermission for a slab that may not be written, kCorrupt for an extent outside its slab.
 class SlabMap {
  public:
   SlabMap(int directory, bool read_only, Devices& devices)
@@ -53,12 +54,19 @@ class SlabMap {
   // what is there is below, too.
   std::shared_ptr<GpuSlab> get_gpu(std::uint32_t id, std::uint64_t slot_bytes, gpu::Device& device);
 
+  // get() of all slabs of the namespace that are to stay, those in host memory. Returns their
+  // bytes.
+  Result<std::uint64_t> map_ahead();
+  // Whether that was tried.
+  [[nodiscard]] bool ahead() const { return ahead_.load(std::memory_order_relaxed); }
+
   // `retired`: IndexHeader::slabs_retired. Lets go of slabs that are to leave since it last
   // changed.
   Status drop_retired(std::uint32_t retired);
 
  private:
   Result<std::shared_ptr<Slab>> map(std::uint32_t id, std::uint64_t slot_bytes);
+  bool has(std::uint32_t id);
 
   const int directory_;
   const bool read_only_;
@@ -67,7 +75,8 @@ class SlabMap {
   std::unordered_map<std::uint32_t, std::shared_ptr<Slab>> slabs_;
   // nullptr: tried in vain.
   std::map<std::pair<std::uint32_t, const gpu::Device*>, std::shared_ptr<GpuSlab>> gpu_slabs_;
-  std::uint32_t retired_seen_ = 0;
+  std::optional<std::uint32_t> retired_seen_ = 0;  // nullopt: to be looked at again
+  std::atomic<bool> ahead_{false};
 };
 
 }  // namespace kvfs::client

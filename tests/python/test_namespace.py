@@ -167,6 +167,18 @@ def test_stats_count(namespace):
     assert stats["matches"] >= 1
 
 
+def test_slabs_are_mapped_ahead(namespace):
+    tokens = kv_data.random_tokens(32, seed=10)
+    kv = kv_data.random_kv(namespace.geometry, 32, 10)
+    assert namespace.map_slabs() == 0  # nothing is in DRAM
+    kv_data.store(namespace, tokens, kv)
+    pages = kvfs.Pages(kv, kv_data.PLAIN)
+    assert pages.pointer == kv.ctypes.data
+    assert namespace.map_slabs(pages.pointer) == namespace.map_slabs() >= kv.nbytes
+    with kvfs.open(namespace.mount, namespace.name, force_fallback=True) as fallback:
+        assert fallback.map_slabs(pages.pointer) == 0
+
+
 def test_closed_objects_say_so(namespace):
     tokens = kv_data.random_tokens(16, seed=7)
     kv_data.store(namespace, tokens, kv_data.random_kv(namespace.geometry, 16, 7))
@@ -181,6 +193,8 @@ def test_closed_objects_say_so(namespace):
         reservation.commit()
     with pytest.raises(ValueError, match="the namespace is closed"):
         namespace.match(tokens)
+    with pytest.raises(ValueError, match="the namespace is closed"):
+        namespace.map_slabs()
 
 
 def test_a_lease_outlives_its_namespace_object(namespace):

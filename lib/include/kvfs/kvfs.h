@@ -138,6 +138,19 @@ typedef struct kvfs_client_stats {
 } kvfs_client_stats;
 KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_client_stats* stats);
 
+/* Maps what the namespace has in DRAM now, for an engine to call (from a thread of its own) before
+ * its first load: without it each slab of DRAM is mapped when it is first used, and pinned for a
+ * GPU behind that; copies go a slower way until then. `engine_pointer`: anywhere in the engine's
+ * KV memory; the device it belongs to is made at once, so that pinning begins now. NULL: with the
+ * first copy. `bytes` may be NULL: of all slabs that are mapped now. Calls the daemon once for each
+ * of them and does not wait for pinning; loads and stores go on beside it. What a daemon that the
+ * client finds later has is mapped by the client itself, within some seconds; slabs that the
+ * namespace gets later are mapped when they are used. A client that does not map slabs: KVFS_OK, 0
+ * bytes. KVFS_UNAVAILABLE: the daemon is gone, or the device cannot be made. After an error all
+ * works as without the call. */
+KVFS_API kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer,
+                                    uint64_t* bytes);
+
 /* ---- finding
  * ------------------------------------------------------------------------------------- */
 

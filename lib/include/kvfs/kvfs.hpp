@@ -213,6 +213,12 @@ class Client {
     return result;
   }
   void prefetch(const kvfs_key& key) { check(kvfs_prefetch(handle_.get(), &key)); }
+  // What is in DRAM now, ahead of its use; returns its bytes.
+  std::uint64_t map_slabs(const void* engine_pointer = nullptr) {
+    std::uint64_t bytes = 0;
+    check(kvfs_map_slabs(handle_.get(), engine_pointer, &bytes));
+    return bytes;
+  }
 
   [[nodiscard]] Lease acquire(const kvfs_key& key, std::uint32_t missed_blocks = 0) {
     kvfs_lease* lease = nullptr;

@@ -47,6 +47,7 @@ class Pages {
   [[nodiscard]] std::int64_t extent(Axis axis) const { return extents_[axis]; }
   [[nodiscard]] bool has(Axis axis) const { return axes_[axis] >= 0; }
   [[nodiscard]] bool writable() const { return writable_; }
+  [[nodiscard]] const void* pointer() const { return addresses_.front(); }
 
  private:
   using Tensor = nanobind::ndarray<nanobind::ro>;

@@ -19,6 +19,10 @@ void bind_pages(nb::module_& module) {
           "Pages of each layer; 0 where the memory is not paged.")
       .def_prop_ro(
           "heads", [](const Pages& self) { return self.extent(kHeads); }, "KV heads described.")
+      .def_prop_ro(
+          "pointer",
+          [](const Pages& self) { return reinterpret_cast<std::uintptr_t>(self.pointer()); },
+          "Address of the first layer.")
       .def_prop_ro("writable", &Pages::writable,
                    "False where a tensor is read-only, so that only store() takes it.");
 }

@@ -54,6 +54,23 @@ TEST_P(DeviceMemory, AStoreWaitsForWhatTheStreamHeldBefore) {
   }
 }
 
+// By a thread that has never called CUDA, as an engine's connector has one for it.
+TEST_P(DeviceMemory, DramIsMappedForTheDeviceBeforeItsFirstCopy) {
+  Engine cache(where(), kModel, {}, kTokens);
+  cache.fill(1);
+  {
+    Client first = open("ns");
+    store(first, cache, 1, kTokens);
+  }
+  Client client = open("ns");
+  std::uint64_t bytes = 0;
+  std::thread([&] { bytes = client.map_slabs(cache.base()); }).join();
+  EXPECT_EQ(bytes > 0, !GetParam().fallback);
+  Engine found(where(), kModel, {}, kTokens);
+  load(client, found, 1, kTokens);
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
+}
+
 // What is given to the stream after an asynchronous store was asked for is none of the store's
 // business: it must not wait for that.
 TEST_P(DeviceMemory, AnAsynchronousStoreWaitsForNoLaterWork) {
