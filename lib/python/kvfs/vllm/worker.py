@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import kvfs
 
+from .ahead import MapAhead
 from .failures import Failures
 from .loading import Loading
 from .messages import Load, Loaded, Report, Step
@@ -76,6 +77,7 @@ class Worker:
         self._failures = Failures()
         self._stores = stores or LeadingStores(namespace, pages, self._failures)
         self._clocks = ThreadPoolExecutor(4, "kvfs-load")
+        self._ahead = MapAhead(namespace, pages[0].pointer)
 
     def flush(self, step: Step) -> None:
         """Before the step writes to pages: ends stores that read them, and loads whose request has
@@ -144,6 +146,7 @@ class Worker:
         self._loads.clear()
         self._arriving.clear()
         self._stores.close()
+        self._ahead.close()
 
     # ---- inside
 
