@@ -24,7 +24,7 @@ class CpuDevice final : public Device {
   explicit CpuDevice(std::uint32_t threads) : pool_(threads) {}
 
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
-  void register_memory(std::span<std::byte>, bool) override {}
+  void register_memory(std::span<std::byte>, std::uint64_t, bool) override {}
   void unregister_memory(std::span<std::byte>) override {}  // no copy outlives its call
   Result<After> after(void*) override { return After{}; }
 

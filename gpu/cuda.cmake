@@ -35,7 +35,8 @@ function(kvfs_embed_cuda target)
       -gencode arch=compute_90,code=compute_90 -o "${fatbin}" "${source}"
     DEPENDS "${source}" "${CMAKE_CURRENT_SOURCE_DIR}/cuda_kernels.h"
       "${CMAKE_CURRENT_SOURCE_DIR}/cuda_pack.cuh" "${CMAKE_CURRENT_SOURCE_DIR}/cuda_quantize.cuh"
-      "${CMAKE_CURRENT_SOURCE_DIR}/quantize.h" "${PROJECT_SOURCE_DIR}/lib/format/packed_block.h"
+      "${CMAKE_CURRENT_SOURCE_DIR}/quantize.h" "${CMAKE_CURRENT_SOURCE_DIR}/stored_planes.h"
+      "${PROJECT_SOURCE_DIR}/lib/format/packed_block.h"
       "${PROJECT_SOURCE_DIR}/lib/format/quantized_block.h"
     COMMENT "Compiling CUDA kernels" VERBATIM)
   set_source_files_properties(cuda_kernels.cc PROPERTIES OBJECT_DEPENDS "${fatbin}"

@@ -122,8 +122,9 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] std::string_view name() const override { return name_; }
 
-  void register_memory(std::span<std::byte> memory, bool writable) override {
-    registrations_.add(memory, writable);
+  void register_memory(std::span<std::byte> memory, std::uint64_t slot_bytes,
+                       bool writable) override {
+    registrations_.add(memory, slot_bytes, writable);
   }
   void unregister_memory(std::span<std::byte> memory) override { registrations_.remove(memory); }
   Result<After> after(void* stream) override {

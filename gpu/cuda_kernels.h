@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "gpu/stored_planes.h"
 #include "lib/format/packed_block.h"
 #include "lib/format/quantized_block.h"
 
@@ -39,9 +40,11 @@ struct CudaMove {
 };
 static_assert(sizeof(CudaMove) <= 4096, "what every driver takes as a kernel's argument");
 
-// Heads side by side in device memory, packed and as planes of [tokens][head_dim].
+// Heads in device memory, packed, and planes of them as [tokens][head_dim], side by side. All
+// planes of each when packing.
 struct CudaPack {
   PackedLayout layout;
+  StoredPlanes stored;
   uint64_t packed;
   uint64_t planes;
   uint32_t heads;
@@ -51,6 +54,7 @@ struct CudaPack {
 enum class CudaNumber : uint32_t { kBf16, kF16, kF32 };
 struct CudaQuantize {
   QuantizedLayout layout;
+  StoredPlanes stored;
   uint64_t quantized;
   uint64_t planes;
   uint32_t heads;

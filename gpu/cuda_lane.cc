@@ -7,6 +7,7 @@
 
 #include "gpu/cuda_marks.h"
 #include "gpu/cuda_memory.h"
+#include "gpu/layer_part.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
@@ -31,6 +32,8 @@ constexpr Growth kEncoded{.second = std::uint64_t{8} << 20, .factor = 2};  // ta
 // So does what is small as a whole, either way; and no single head that is more.
 constexpr std::uint64_t kDirectBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostDirectBytes = std::uint64_t{4} << 20;
+// Of some layers' rows, those that a kernel reads over the link: a DMA would take 0.1 us for each.
+constexpr std::uint64_t kMostFetchedBytes = std::uint64_t{4} << 10;
 // A part that no more comes after is polled for: waking a thread takes as long as a few megabytes.
 constexpr std::uint64_t kPolledBytes = kMostBytes - kMostBytes / kTaper;
 // Rows of one copy are no further apart: below what any GPU takes as a pitch.
@@ -40,7 +43,7 @@ constexpr std::uint64_t kMostStride = std::uint64_t{1} << 30;
 
 struct CudaLane::Span {
   std::byte* host;
-  CUdeviceptr device;
+  CUdeviceptr device;  // in a stage: from its beginning, until that is known
   std::uint64_t bytes;
   std::byte* piece;  // of registered memory that `host` lies in; nullptr: of none
 };
@@ -90,12 +93,21 @@ struct CudaLane::Movement {
   bool begun = false;    // the first part has been submitted, pages are checked
   [[nodiscard]] bool encoded() const { return shape.encoding != Encoding::kRaw; }
   [[nodiscard]] bool some_layers() const { return layers != shape.layers; }
-  [[nodiscard]] std::uint64_t layer_bytes() const { return shape.head_bytes() / shape.layers; }
-  // Of one head, what is wanted of it.
+  // Of one head, what is wanted of it: as an engine has it, and (about) as it is stored.
+  [[nodiscard]] std::uint64_t plane_bytes() const {
+    return shape.head_bytes() / shape.layers * layers;
+  }
   [[nodiscard]] std::uint64_t head_bytes() const {
-    return some_layers() ? layers * layer_bytes() : shape.stored_head_bytes();
+    return some_layers() ? layer_part_bytes(shape, pages) : shape.stored_head_bytes();
   }
   [[nodiscard]] std::uint64_t bytes() const { return blocks.size() * heads * head_bytes(); }
+};
+
+// What a piece takes of its blocks: of each its heads' bytes side by side, or some of each head's.
+struct CudaLane::Taken {
+  std::vector<Span> spans;
+  std::vector<LayerPart::Row> fetched;  // of each head, by a kernel
+  StoredPlanes planes;                  // in a stage
 };
 
 // Cuts a movement into whole blocks or, where those are too large, into heads of one.
@@ -243,27 +255,78 @@ Status CudaLane::record(CUevent event, CUstream stream, CUstream waits) {
   return status;
 }
 
-Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Part& part) {
-  // Heads are side by side; of some layers each head has its own.
-  const std::uint64_t apart = movement.shape.stored_head_bytes();
-  const std::uint64_t begin = (movement.pages.first_head + piece.first_head) * apart +
-                              movement.pages.first_layer * movement.layer_bytes();
-  const std::uint32_t rows = movement.some_layers() ? piece.heads : 1;
-  const std::uint64_t bytes = piece.heads / rows * movement.head_bytes();
-  std::vector<Span> spans;
-  spans.reserve(piece.blocks.size() * rows);
-  for (const BlockAt& block : piece.blocks) {
-    for (std::uint32_t row = 0; row < rows; ++row) {
-      spans.push_back({block.memory + begin + row * apart, 0, bytes, nullptr});
+CudaLane::Taken CudaLane::take(const Movement& movement, const CudaPiece& piece, Part& part) {
+  Taken taken{.spans = {}, .fetched = {}, .planes = stored_planes(movement.shape, movement.pages)};
+  const std::uint64_t apart = taken.planes.head_bytes;
+  const std::uint32_t first_head = movement.pages.first_head + piece.first_head;
+  const std::uint64_t bytes = piece.heads * apart;
+  if (!movement.some_layers()) {
+    taken.spans.reserve(piece.blocks.size());
+    for (const BlockAt& block : piece.blocks) {
+      taken.spans.push_back(
+          {block.memory + first_head * apart, taken.spans.size() * bytes, bytes, nullptr});
+    }
+    return taken;
+  }
+  const LayerPart of_head =
+      layer_part(movement.shape, movement.pages,
+                 escapes_of(movement.shape, movement.pages, piece.blocks, first_head, piece.heads));
+  taken.planes = of_head.planes;
+  const bool reached = direction_ == LaneDirection::kLoad && place_.reaches_host &&
+                       std::ranges::all_of(piece.blocks, [&](const BlockAt& block) {
+                         return pin(block.memory + first_head * apart, bytes, part) != nullptr;
+                       });
+  for (const LayerPart::Row& row : of_head.all()) {
+    if (reached && row.bytes <= kMostFetchedBytes) {
+      taken.fetched.push_back(row);
+      continue;
+    }
+    std::uint64_t at = row.to;
+    for (const BlockAt& block : piece.blocks) {
+      std::byte* stored = block.memory + first_head * apart + row.from;
+      for (std::uint32_t head = 0; head < piece.heads; ++head) {
+        taken.spans.push_back({stored, at, row.bytes, nullptr});
+        stored += apart;
+        at += of_head.planes.head_bytes;
+      }
     }
   }
+  return taken;
+}
+
+// Beside the copy of the larger rows.
+Status CudaLane::fetch_rows(const Movement& movement, const CudaPiece& piece, const Taken& taken,
+                            CUdeviceptr to) {
+  const std::uint64_t apart = movement.shape.stored_head_bytes();
+  const std::uint64_t first = (movement.pages.first_head + piece.first_head) * apart;
+  std::vector<CUdeviceptr> blocks(taken.fetched.empty() ? 0 : piece.blocks.size());
+  Status status;
+  for (const LayerPart::Row& row : taken.fetched) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      blocks[i] = reinterpret_cast<CUdeviceptr>(piece.blocks[i].memory + first + row.from);
+    }
+    if (status)
+      status = launch_rows(driver_, kernels_, kernel_stream_,
+                           {.blocks = blocks,
+                            .heads = piece.heads,
+                            .bytes = row.bytes,
+                            .apart = apart,
+                            .to = to + row.to,
+                            .to_apart = taken.planes.head_bytes});
+  }
+  return status;
+}
+
+Status CudaLane::move_piece(const Movement& movement, const CudaPiece& piece, Part& part) {
+  Taken taken = take(movement, piece, part);
+  const std::uint64_t bytes = piece.blocks.size() * piece.heads * taken.planes.head_bytes;
   const bool first_of_store = direction_ == LaneDirection::kStore && !movement.begun;
-  const bool small = movement.bytes() <= kDirectBytes ||
-                     (first_of_store && bytes * spans.size() <= kMostDirectBytes);
+  const bool small =
+      movement.bytes() <= kDirectBytes || (first_of_store && bytes <= kMostDirectBytes);
   const bool plain = !movement.encoded() && !movement.some_layers();
-  const bool directly = small && plain && place_.reaches_host && pin_all(spans, part);
-  return directly ? move_directly(movement, piece, spans, part)
-                  : move_staged(movement, piece, spans, part);
+  const bool directly = small && plain && place_.reaches_host && pin_all(taken.spans, part);
+  return directly ? move_directly(movement, piece, taken.spans, part)
+                  : move_staged(movement, piece, taken, part);
 }
 
 Status CudaLane::launch(const Movement& movement, const CudaPiece& piece, CUstream stream,
@@ -289,29 +352,30 @@ Status CudaLane::move_directly(const Movement& movement, const CudaPiece& piece,
   return status ? record(part.event, direct_stream_, nullptr) : status;
 }
 
-Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
-                             std::span<Span> spans, Part& part) {
+Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece, Taken& taken,
+                             Part& part) {
   CudaStage& stage = *part.stage;
-  const std::uint64_t each = spans.front().bytes;
-  if (Status status = stage.blocks.reserve(each * spans.size()); !status) return status;
+  const std::uint64_t heads = piece.blocks.size() * piece.heads;
+  if (Status status = stage.blocks.reserve(heads * taken.planes.head_bytes); !status) return status;
+  for (Span& span : taken.spans) span.device += stage.blocks.device();
+  std::span<Span> spans = taken.spans;
   std::vector<CUdeviceptr> at;
   at.reserve(piece.blocks.size());
-  const std::size_t rows = spans.size() / piece.blocks.size();  // of a block
-  for (std::size_t i = 0; i < spans.size(); ++i) {
-    spans[i].device = stage.blocks.device() + i * each;
-    if (i % rows == 0) at.push_back(spans[i].device);
+  for (std::size_t i = 0; i < piece.blocks.size(); ++i) {
+    at.push_back(stage.blocks.device() + i * piece.heads * taken.planes.head_bytes);
   }
-  Status status;
-  if (movement.encoded()) status = reserve_planes(movement, piece, stage, at);
-  const std::uint64_t heads = spans.size() * piece.heads;
+  if (movement.encoded()) {
+    if (Status status = reserve_planes(movement, piece, stage, at); !status) return status;
+  }
   const auto convert = [&]() -> Status {
     if (!movement.encoded()) return {};
-    return launch_conversion(driver_, kernels_, kernel_stream_, movement.shape, heads,
+    return launch_conversion(driver_, kernels_, kernel_stream_, movement.shape, taken.planes, heads,
                              stage.blocks.device(), stage.planes.device());
   };
-  if (!status) return status;
+  Status status;
   if (direction_ == LaneDirection::kLoad) {
-    status = copy_spans(spans, part);
+    status = fetch_rows(movement, piece, taken, stage.blocks.device());
+    if (status) status = copy_spans(spans, part);
     if (status) status = record(stage.copied, copy_stream_, kernel_stream_);
     if (status) status = convert();
     if (status) status = launch(movement, piece, kernel_stream_, at);
@@ -331,7 +395,7 @@ Status CudaLane::move_staged(const Movement& movement, const CudaPiece& piece,
 // Room for what is encoded in the stage's blocks; `at` is there then.
 Status CudaLane::reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
                                 std::span<CUdeviceptr> at) {
-  const std::uint64_t each = movement.shape.head_bytes() * piece.heads;
+  const std::uint64_t each = movement.plane_bytes() * piece.heads;
   if (Status status = stage.planes.reserve(each * at.size()); !status) return status;
   for (std::size_t i = 0; i < at.size(); ++i) at[i] = stage.planes.device() + i * each;
   return {};

@@ -43,11 +43,14 @@ class CudaLane {
   struct Rows;      // spans that one copy takes
   struct Movement;  // what move_pages was asked for
   class Pieces;     // what each part of it carries
+  struct Taken;     // what a part takes of its blocks
   using Part = CudaCompletions::Part;
 
+  Taken take(const Movement& movement, const CudaPiece& piece, Part& part);
+  Status fetch_rows(const Movement& movement, const CudaPiece& piece, const Taken& taken,
+                    CUdeviceptr to);
   Status move_piece(const Movement& movement, const CudaPiece& piece, Part& part);
-  Status move_staged(const Movement& movement, const CudaPiece& piece, std::span<Span> spans,
-                     Part& part);
+  Status move_staged(const Movement& movement, const CudaPiece& piece, Taken& taken, Part& part);
   Status reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
                         std::span<CUdeviceptr> at);
   Status move_directly(const Movement& movement, const CudaPiece& piece,

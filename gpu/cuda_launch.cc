@@ -36,7 +36,7 @@ class Launcher {
     move_.token_stride = pages.token_stride;
     move_.head_stride = pages.head_stride;
     move_.heads = piece.heads;
-    move_.layer_total = piece.local ? shape.layers : layers_wanted(shape, pages);
+    move_.layer_total = piece.all_layers ? shape.layers : layers_wanted(shape, pages);
     move_.kv_factor = shape.kv_factor;
     move_.block_tokens = shape.tokens;
     move_.row_bytes = shape.head_dim * shape.element_bytes;
@@ -117,7 +117,7 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
     const std::uint32_t count = std::min(most_layers, layers - first);
     const std::size_t pointer = (std::size_t{pages.first_layer} + first) * each;
     launcher.begin_layers(std::span(pages.layers).subspan(pointer, std::size_t{count} * each),
-                          piece.local ? pages.first_layer + first : first, count);
+                          piece.all_layers ? pages.first_layer + first : first, count);
     for (std::size_t i = 0; i < piece.blocks.size(); ++i) {
       for_each_segment(shape, pages, piece.blocks[i].block, [&](const Segment& segment) {
         launcher.add({.block = at[i],
@@ -131,20 +131,56 @@ Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstre
   return launcher.status();
 }
 
+// A row is a run of "tokens" that are one vector each, a head the tokens up to the next one's row.
+Status launch_rows(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                   const CudaRows& rows) {
+  std::uint64_t bits = rows.bytes | rows.apart | rows.to | rows.to_apart;
+  for (const CUdeviceptr block : rows.blocks) bits |= block;
+  const std::uint32_t vector = bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 1;
+  const BlockShape shape{.heads = rows.heads,
+                         .layers = 1,
+                         .kv_factor = 1,
+                         .tokens = static_cast<std::uint32_t>(rows.apart / vector),
+                         .head_dim = vector,
+                         .element_bytes = 1};
+  Pages pages;
+  pages.layers = {reinterpret_cast<std::byte*>(rows.to)};
+  pages.token_stride = vector;
+  pages.head_stride = static_cast<std::int64_t>(rows.to_apart);
+  Launcher launcher(driver, kernel_for(kernels, shape, pages, rows.blocks), stream, shape, pages,
+                    {.blocks = {}, .first_head = 0, .heads = rows.heads});
+  launcher.begin_layers(pages.layers, 0, 1);
+  std::int64_t offset = 0;
+  for (const CUdeviceptr block : rows.blocks) {
+    launcher.add({.block = block,
+                  .offset = offset,
+                  .token = 0,
+                  .tokens = static_cast<std::uint32_t>(rows.bytes / vector)});
+    offset += pages.head_stride * rows.heads;
+  }
+  launcher.flush();
+  return launcher.status();
+}
+
 Status launch_conversion(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                         const BlockShape& shape, std::uint64_t heads, CUdeviceptr stored,
-                         CUdeviceptr planes) {
+                         const BlockShape& shape, const StoredPlanes& of_head, std::uint64_t heads,
+                         CUdeviceptr stored, CUdeviceptr planes) {
   const auto count = static_cast<std::uint32_t>(heads);
   CudaPack pack{};
   CudaQuantize quantize{};
   void* argument = nullptr;
   CUfunction kernel = nullptr;
   if (shape.encoding == Encoding::kPacked) {
-    pack = {.layout = shape.packed(), .packed = stored, .planes = planes, .heads = count};
+    pack = {.layout = shape.packed(),
+            .stored = of_head,
+            .packed = stored,
+            .planes = planes,
+            .heads = count};
     argument = &pack;
     kernel = kernels.packed;
   } else {
     quantize = {.layout = shape.quantized(),
+                .stored = of_head,
                 .quantized = stored,
                 .planes = planes,
                 .heads = count,
@@ -155,7 +191,7 @@ Status launch_conversion(const CudaDriver& driver, const CudaKernels& kernels, C
   void* arguments[] = {argument};
   // Packing takes a block of threads for a head, all else less.
   const auto grid =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(heads * shape.planes(), kGridBlocks));
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(heads * of_head.count, kGridBlocks));
   return driver.check(
       driver.launch(kernel, grid, 1, 1, kBlockThreads, 1, 1, 0, stream, arguments, nullptr),
       "starting a conversion kernel");

@@ -6,6 +6,7 @@
 
 #include "gpu/cuda_driver.h"
 #include "gpu/device.h"
+#include "gpu/stored_planes.h"
 
 namespace kvfs::gpu {
 
@@ -20,19 +21,33 @@ struct CudaPiece {
   std::span<const BlockAt> blocks;
   std::uint32_t first_head;  // counted from Pages::first_head
   std::uint32_t heads;
-  bool local = false;  // whole blocks in the device's own memory: no link to wait for
+  bool local = false;       // from the device's own memory: no link to wait for
+  bool all_layers = false;  // are where the blocks lie, not just those wanted
 };
 
-// at[i]: device address of the piece's first head of its block i, of which it has the layers
-// wanted, or all of them where the piece is local. More than one launch where a kernel's argument
-// cannot name all layers and tiles.
+// at[i]: device address of the piece's first head of its block i. More than one launch where a
+// kernel's argument cannot name all layers and tiles.
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
                     const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
                     std::span<const CUdeviceptr> at);
 
-// `heads` heads as they are stored at `stored`, side by side, from or to their planes at `planes`.
+// Small rows to device memory, by a kernel that reads them where they are, over the link if need
+// be: a DMA takes as long for a row of 300 bytes as for one of 8 KB.
+struct CudaRows {
+  std::span<const CUdeviceptr> blocks;  // of each its first head's row, in memory the GPU reaches
+  std::uint32_t heads;                  // of each block
+  std::uint64_t bytes;                  // of a row
+  std::uint64_t apart;                  // from one head's row to the next
+  CUdeviceptr to;                       // the first block's first row; the others follow it
+  std::uint64_t to_apart;
+};
+Status launch_rows(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
+                   const CudaRows& rows);
+
+// Planes of `heads` encoded heads, which are at `stored`, to `planes`; or all their planes there
+// to whole heads.
 Status launch_conversion(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                         const BlockShape& shape, std::uint64_t heads, CUdeviceptr stored,
-                         CUdeviceptr planes);
+                         const BlockShape& shape, const StoredPlanes& of_head, std::uint64_t heads,
+                         CUdeviceptr stored, CUdeviceptr planes);
 
 }  // namespace kvfs::gpu

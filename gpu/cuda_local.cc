@@ -6,6 +6,7 @@
 
 #include "gpu/cuda_marks.h"
 #include "gpu/cuda_memory.h"
+#include "gpu/layer_part.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
@@ -86,21 +87,26 @@ Status CudaLocalLane::move_raw(const BlockShape& shape, std::span<const BlockAt>
   at.reserve(blocks.size());
   const std::uint64_t first = pages.first_head * shape.head_bytes();
   for (const BlockAt& block : blocks) at.push_back(address(block.memory) + first);
-  return launch_moves(
-      driver_, kernels_, stream_, shape, pages,
-      {.blocks = blocks, .first_head = 0, .heads = heads_wanted(shape, pages), .local = true}, at);
+  return launch_moves(driver_, kernels_, stream_, shape, pages,
+                      {.blocks = blocks,
+                       .first_head = 0,
+                       .heads = heads_wanted(shape, pages),
+                       .local = true,
+                       .all_layers = true},
+                      at);
 }
 
 Status CudaLocalLane::move_encoded(const BlockShape& shape, std::span<const BlockAt> blocks,
                                    const Pages& pages, CudaStage& stage) {
   const std::uint32_t heads = heads_wanted(shape, pages);
-  // Whole blocks, or where those are too large some heads of one.
-  const std::uint64_t block_bytes = heads * shape.head_bytes();
+  const std::uint64_t head_bytes = shape.head_bytes() / shape.layers * layers_wanted(shape, pages);
+  // All heads of some blocks, or where those are too large some heads of one.
+  const std::uint64_t block_bytes = heads * head_bytes;
   const std::uint64_t most_blocks = std::max<std::uint64_t>(1, kPlaneBytes / block_bytes);
-  const auto most_heads = static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(kPlaneBytes / shape.head_bytes(), 1, heads));
+  const auto most_heads =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(kPlaneBytes / head_bytes, 1, heads));
   const std::uint64_t count = std::min<std::uint64_t>(most_blocks, blocks.size());
-  const std::uint64_t room = count > 1 ? count * block_bytes : most_heads * shape.head_bytes();
+  const std::uint64_t room = count > 1 ? count * block_bytes : most_heads * head_bytes;
   Status status = stage.planes.reserve(room);
   std::vector<CUdeviceptr> at;
   for (std::size_t begin = 0; status && begin < blocks.size(); begin += count) {
@@ -110,10 +116,10 @@ Status CudaLocalLane::move_encoded(const BlockShape& shape, std::span<const Bloc
       const std::uint32_t here = std::min(step, heads - head);
       at.clear();
       for (std::size_t i = 0; i < some.size(); ++i) {
-        at.push_back(stage.planes.device() + i * here * shape.head_bytes());
+        at.push_back(stage.planes.device() + i * here * head_bytes);
       }
-      status = decode(shape, some, pages.first_head + head, here, stage.planes.device());
-      // Planes are as a stage's blocks are: of these heads alone.
+      status = decode(shape, some, pages, head, here, stage.planes.device());
+      // Planes are as a stage's blocks are: of these heads and layers alone.
       if (status) {
         status =
             launch_moves(driver_, kernels_, stream_, shape, pages,
@@ -126,15 +132,18 @@ Status CudaLocalLane::move_encoded(const BlockShape& shape, std::span<const Bloc
 
 // Heads that lie side by side are one conversion.
 Status CudaLocalLane::decode(const BlockShape& shape, std::span<const BlockAt> blocks,
-                             std::uint32_t first_head, std::uint32_t heads, CUdeviceptr planes) {
-  const std::uint64_t stored = heads * shape.stored_head_bytes();
+                             const Pages& pages, std::uint32_t first_head, std::uint32_t heads,
+                             CUdeviceptr planes) {
+  const StoredPlanes of_head = stored_planes(shape, pages);
+  const std::uint64_t stored = heads * of_head.head_bytes;
+  const std::uint64_t first = (pages.first_head + first_head) * of_head.head_bytes;
+  const std::uint64_t plane_bytes = shape.head_bytes() / shape.planes() * of_head.count;
   Status status;
   for (std::size_t i = 0; status && i < blocks.size();) {
     std::size_t next = i + 1;
     while (next < blocks.size() && blocks[next].memory == blocks[next - 1].memory + stored) ++next;
-    status = launch_conversion(driver_, kernels_, stream_, shape, (next - i) * heads,
-                               address(blocks[i].memory) + first_head * shape.stored_head_bytes(),
-                               planes + i * heads * shape.head_bytes());
+    status = launch_conversion(driver_, kernels_, stream_, shape, of_head, (next - i) * heads,
+                               address(blocks[i].memory) + first, planes + i * heads * plane_bytes);
     i = next;
   }
   return status;

@@ -43,8 +43,9 @@ class CudaLocalLane {
   Status move_raw(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages);
   Status move_encoded(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
                       CudaStage& stage);
-  Status decode(const BlockShape& shape, std::span<const BlockAt> blocks, std::uint32_t first_head,
-                std::uint32_t heads, CUdeviceptr planes);
+  // Of heads from pages.first_head + first_head on.
+  Status decode(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
+                std::uint32_t first_head, std::uint32_t heads, CUdeviceptr planes);
 
   const CudaDriver& driver_;
   const CudaPlace place_;

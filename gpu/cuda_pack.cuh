@@ -38,8 +38,9 @@ __device__ __forceinline__ uint32_t sum_below(uint32_t count, uint32_t lane, uin
   return sum - count;
 }
 
+// `escapes`: of the head's list, those up to `end` are there.
 __device__ __forceinline__ uint4 unpack_octet(const PackedLayout& layout, const uint8_t* band,
-                                              const uint8_t* escapes, Octet at,
+                                              const uint8_t* escapes, uint32_t end, Octet at,
                                               const uint32_t distance[3], uint32_t escape) {
   const uint2 base = reinterpret_cast<const uint2*>(band)[at.octet];
   const uint2 low = reinterpret_cast<const uint2*>(band + layout.head_dim)[at.index];
@@ -50,7 +51,7 @@ __device__ __forceinline__ uint4 unpack_octet(const PackedLayout& layout, const 
         (distance[0] >> i & 1U) | (distance[1] >> i & 1U) << 1 | (distance[2] >> i & 1U) << 2;
     uint32_t exponent = (byte_of(base, i) - d) & 0xffU;
     if (d == kEscapeCode) {
-      exponent = escape < layout.escape_room ? escapes[escape] : 0;
+      exponent = escape < end ? escapes[escape] : 0;
       ++escape;
     }
     const uint32_t turned = exponent << 8 | byte_of(low, i);
@@ -64,13 +65,16 @@ __device__ __forceinline__ uint4 unpack_octet(const PackedLayout& layout, const 
   return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }
 
-// By one warp.
-__device__ void unpack_plane(const PackedLayout& layout, const uint8_t* head, uint32_t plane,
-                             uint4* values, uint32_t lane) {
-  const uint8_t* escapes = head + layout.escapes_at;
-  uint32_t at =
-      plane == 0 ? 0 : min(reinterpret_cast<const uint32_t*>(head)[plane - 1], layout.escape_room);
-  const uint8_t* band = head + layout.bands_at + uint64_t{plane} * layout.bands * layout.band_bytes;
+// The stored planes' `index`th, by one warp.
+__device__ void unpack_plane(const PackedLayout& layout, const StoredPlanes& stored,
+                             const uint8_t* head, uint32_t index, uint4* values, uint32_t lane) {
+  const auto* ends = reinterpret_cast<const uint32_t*>(head);
+  const uint32_t plane = stored.first + index;
+  // What is not there is never looked at: of a head that is right its planes' escapes are.
+  const uint32_t end = min(ends[plane], stored.end_escape);
+  uint32_t at = max(plane == 0 ? 0 : min(ends[plane - 1], layout.escape_room), stored.first_escape);
+  const uint8_t* escapes = head + stored.escapes_at - stored.first_escape;
+  const uint8_t* band = head + stored.at + uint64_t{index} * layout.bands * layout.band_bytes;
   const uint32_t third = layout.head_dim / 8;
   const uint32_t octets = kBandTokens * third;
   for (uint32_t b = 0; b < layout.bands; ++b, band += layout.band_bytes, values += octets) {
@@ -86,7 +90,7 @@ __device__ void unpack_plane(const PackedLayout& layout, const uint8_t* head, ui
       const uint32_t before =
           sum_below(__popc(distance[0] & distance[1] & distance[2]), lane, total);
       if (here.there) {
-        values[here.index] = unpack_octet(layout, band, escapes, here, distance, at + before);
+        values[here.index] = unpack_octet(layout, band, escapes, end, here, distance, at + before);
       }
       at += total;
     }
@@ -234,13 +238,14 @@ __device__ void pack_head(const PackedLayout& layout, const uint4* values, uint8
 extern "C" __global__ void __launch_bounds__(kPackWarps* kWarp)
     kvfs_unpack(const __grid_constant__ CudaPack pack) {
   const PackedLayout& layout = pack.layout;
-  const uint32_t planes = pack.heads * layout.planes;
+  const uint32_t planes = pack.heads * pack.stored.count;
   const uint64_t plane_octets = uint64_t{layout.tokens} * (layout.head_dim / 8);
   for (uint32_t i = blockIdx.x * kPackWarps + threadIdx.x / kWarp; i < planes;
        i += gridDim.x * kPackWarps) {
-    const uint32_t head = i / layout.planes;
-    unpack_plane(layout, reinterpret_cast<const uint8_t*>(pack.packed) + head * layout.head_bytes,
-                 i % layout.planes, reinterpret_cast<uint4*>(pack.planes) + i * plane_octets,
+    const uint32_t head = i / pack.stored.count;
+    unpack_plane(layout, pack.stored,
+                 reinterpret_cast<const uint8_t*>(pack.packed) + head * pack.stored.head_bytes,
+                 i % pack.stored.count, reinterpret_cast<uint4*>(pack.planes) + i * plane_octets,
                  threadIdx.x % kWarp);
   }
 }

@@ -56,13 +56,14 @@ __device__ void quantize_plane(const QuantizedLayout& layout, const void* values
   reinterpret_cast<float*>(head + layout.errors_at)[plane] = float_of(distance) * by.scale;
 }
 
+// The stored planes' `index`th.
 template <typename Engine, typename Stored>
-__device__ void dequantize_plane(const QuantizedLayout& layout, const uint8_t* head, uint32_t plane,
-                                 void* values, uint32_t lane) {
-  const auto* in = reinterpret_cast<const uint2*>(head + layout.numbers_at +
-                                                  uint64_t{plane} * layout.plane_values);
+__device__ void dequantize_plane(const QuantizedLayout& layout, const StoredPlanes& stored,
+                                 const uint8_t* head, uint32_t index, void* values, uint32_t lane) {
+  const auto* in =
+      reinterpret_cast<const uint2*>(head + stored.at + uint64_t{index} * layout.plane_values);
   auto* out = static_cast<EngineVector<Engine>*>(values);
-  const float scale = reinterpret_cast<const float*>(head)[plane];
+  const float scale = reinterpret_cast<const float*>(head)[stored.first + index];
   for (uint32_t v = lane; v < layout.plane_values / kQuantizedVector; v += kQuantizeLanes) {
     const uint2 codes = in[v];
     EngineVector<Engine> vector;
@@ -88,18 +89,19 @@ template <bool kStore, typename Engine, typename Stored>
 __device__ void convert_planes(const CudaQuantize& work) {
   const QuantizedLayout& layout = work.layout;
   const uint32_t lane = threadIdx.x % kQuantizeLanes;
-  const uint32_t planes = work.heads * layout.planes;
+  const uint32_t planes = work.heads * work.stored.count;
   for (uint32_t i = blockIdx.x * kQuantizeWarps + threadIdx.x / kQuantizeLanes; i < planes;
        i += gridDim.x * kQuantizeWarps) {
-    const uint32_t plane = i % layout.planes;
-    auto* head = reinterpret_cast<uint8_t*>(work.quantized) + i / layout.planes * layout.head_bytes;
+    const uint32_t plane = i % work.stored.count;
+    auto* head =
+        reinterpret_cast<uint8_t*>(work.quantized) + i / work.stored.count * work.stored.head_bytes;
     auto* values =
         reinterpret_cast<typename Engine::Bits*>(work.planes) + uint64_t{i} * layout.plane_values;
     if (kStore) {
       quantize_plane<Engine, Stored>(layout, values, head, plane, lane);
       if (plane + 1 == layout.planes) clear_gaps(layout, head, lane);
     } else {
-      dequantize_plane<Engine, Stored>(layout, head, plane, values, lane);
+      dequantize_plane<Engine, Stored>(layout, work.stored, head, plane, values, lane);
     }
   }
 }

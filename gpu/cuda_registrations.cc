@@ -3,12 +3,16 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace kvfs::gpu {
 namespace {
 
-constexpr std::size_t kPieceBytes = std::size_t{256} << 20;
+// A launch may have to wait for as much, and a copy does not go across two pieces.
+constexpr std::size_t kPieceBytes = std::size_t{128} << 20;
+// Of the time that a piece took, before the next one.
+constexpr int kRest = 3;
 
 bool within(std::span<const std::byte> inner, std::span<const std::byte> outer) {
   return inner.data() >= outer.data() && inner.data() + inner.size() <= outer.data() + outer.size();
@@ -32,11 +36,13 @@ CudaRegistrations::~CudaRegistrations() {
   for (const auto& [memory, piece] : pieces_) driver_.host_unregister(memory);
 }
 
-void CudaRegistrations::add(std::span<std::byte> memory, bool writable) {
+void CudaRegistrations::add(std::span<std::byte> memory, std::uint64_t slot_bytes, bool writable) {
+  const std::size_t slots = std::max<std::size_t>(1, kPieceBytes / slot_bytes);
+  const std::size_t piece = slots * slot_bytes;
   {
     const std::lock_guard lock(mutex_);
-    for (std::size_t at = 0; at < memory.size(); at += kPieceBytes) {
-      waiting_.push_back({memory.subspan(at, std::min(kPieceBytes, memory.size() - at)), writable});
+    for (std::size_t at = 0; at < memory.size(); at += piece) {
+      waiting_.push_back({memory.subspan(at, std::min(piece, memory.size() - at)), writable});
     }
   }
   changed_.notify_all();
@@ -91,11 +97,14 @@ void CudaRegistrations::work() {
     waiting_.pop_front();
     current_ = piece.memory;
     lock.unlock();
+    const auto began = std::chrono::steady_clock::now();
     const bool registered = register_piece(piece);
+    const auto rest = kRest * (std::chrono::steady_clock::now() - began);
     lock.lock();
     if (registered) pieces_.emplace(piece.memory.data(), Registered{piece.memory.size(), 0});
     current_ = {};
     changed_.notify_all();
+    changed_.wait_for(lock, rest, [this] { return stopping_; });
   }
 }
 

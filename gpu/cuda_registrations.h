@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -13,8 +14,10 @@
 
 namespace kvfs::gpu {
 
-// Registering pins pages and takes a while (some 30 GB/s), so it is done behind the caller, in
-// pieces, each of use as soon as it is done. Threads: calls from any thread; one thread of its own.
+// Registering pins pages and takes a while (some 30 GB/s), and while it does no kernel can be
+// started. So it is done behind the caller, in pieces of whole slots, each of use as soon as it is
+// done, and most of the time the engine has the driver to itself.
+// Threads: calls from any thread; one thread of its own.
 // Owns:    the registrations, not the memory. remove() before memory is unmapped.
 // Blocks:  remove() for a piece that is just being registered, and for copies that use one.
 // Errors:  memory that cannot be registered is left alone: copies take the slower way.
@@ -25,7 +28,7 @@ class CudaRegistrations {
   CudaRegistrations(const CudaRegistrations&) = delete;
   CudaRegistrations& operator=(const CudaRegistrations&) = delete;
 
-  void add(std::span<std::byte> memory, bool writable);
+  void add(std::span<std::byte> memory, std::uint64_t slot_bytes, bool writable);
   void remove(std::span<std::byte> memory);
   // The registered piece that these bytes lie in, held until unpin(); nullptr: there is none.
   // (Bytes across two pieces count as not registered: the driver takes no copy of such a range.)

@@ -25,7 +25,7 @@ struct Pages {
   std::int64_t kv_stride = 0, page_stride = 0, token_stride = 0, head_stride = 0;
   std::uint32_t first_head = 0, head_count = 0;
   std::uint32_t first_layer = 0,
-                layer_count = 0;  // that move, of kRaw blocks; 0: from the first on
+                layer_count = 0;  // that move; 0: from the first on
   std::uint32_t page_tokens = 0;  // 0: strided
   std::vector<std::int32_t> page_table;
   std::uint64_t first_token = 0;
@@ -85,9 +85,10 @@ class Device {
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string_view name() const = 0;  // "cpu", "cuda:0"
 
-  // Slab memory that copies will use: lets a GPU pin it, in the background. Copies from memory that
-  // is not (yet) registered work, slower.
-  virtual void register_memory(std::span<std::byte> memory, bool writable) = 0;
+  // Slab memory that copies will use, of slots of `slot_bytes`: lets a GPU pin it, in the
+  // background. Copies from memory that is not (yet) registered work, slower.
+  virtual void register_memory(std::span<std::byte> memory, std::uint64_t slot_bytes,
+                               bool writable) = 0;
   virtual void unregister_memory(std::span<std::byte> memory) = 0;  // waits for copies that use it
 
   // What the engine's stream has been given up to now comes before the copies that are given the
@@ -97,8 +98,9 @@ class Device {
   // Blocks to pages (load). `blocks` need be valid during the call only.
   virtual void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
                        std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
-  // Pages to blocks (store). Of packed blocks, packed_fits (gpu/pack_codec.h) says afterwards of
-  // each head whether it could be packed; a block with one that could not must not be stored.
+  // Pages to blocks (store); encoded ones with all their layers. Of packed blocks, packed_fits
+  // (gpu/pack_codec.h) says afterwards of each head whether it could be packed; a block with one
+  // that could not must not be stored.
   virtual void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
                       std::shared_ptr<const Pages> pages, const After& after, CopyDone done) = 0;
   // Whole blocks, memory to memory (opaque layouts): `bytes` each, targets[i] <-> blocks[i].

@@ -47,6 +47,8 @@ EncodedCopy::EncodedCopy(const BlockShape& shape, std::span<const BlockAt> block
       heads_(heads_wanted(shape, pages)),
       codec_(shape),
       plane_bytes_(std::size_t{shape.tokens} * shape.head_dim * shape.element_bytes),
+      planes_{.first = pages.first_layer * shape.kv_factor,
+              .end = (pages.first_layer + layers_wanted(shape, pages)) * shape.kv_factor},
       batch_(static_cast<std::uint32_t>(std::max<std::size_t>(1, kBufferBytes / plane_bytes_))) {}
 
 void EncodedCopy::copy(std::size_t begin, std::size_t end) const {
@@ -67,7 +69,7 @@ std::byte* EncodedCopy::head_of(const BlockAt& block, std::uint32_t head) const 
 
 template <bool kToWrite>
 void EncodedCopy::fetch_stored(const std::byte* stored, std::uint32_t plane) const {
-  if (plane >= codec_.planes()) return;
+  if (plane >= planes_.end) return;
   const HeadCodec::Part part = codec_.part(plane);
   fetch<kToWrite>(stored + part.at, part.bytes);
 }
@@ -85,8 +87,8 @@ void EncodedCopy::fetch_plane(const BlockAt& block, std::uint32_t head, std::uin
 void EncodedCopy::decode_head(const BlockAt& block, std::uint32_t head) const {
   std::byte* buffer = plane_buffer(plane_bytes_ * batch_);
   const std::byte* stored = head_of(block, head);
-  for (std::uint32_t first = 0; first < codec_.planes(); first += batch_) {
-    const std::uint32_t count = std::min(batch_, codec_.planes() - first);
+  for (std::uint32_t first = planes_.first; first < planes_.end; first += batch_) {
+    const std::uint32_t count = std::min(batch_, planes_.end - first);
     for (std::uint32_t i = 0; i < count; ++i) {
       fetch_stored<false>(stored, first + i + kPlanesAhead);
       codec_.decode(stored, first + i, buffer + i * plane_bytes_);

@@ -26,7 +26,9 @@ class EncodedCopy {
 
   // An item is one head of one block, which is in one piece.
   [[nodiscard]] std::size_t items() const { return blocks_.size() * heads_; }
-  [[nodiscard]] std::uint64_t item_bytes() const { return shape_.head_bytes(); }
+  [[nodiscard]] std::uint64_t item_bytes() const {
+    return (planes_.end - planes_.first) * plane_bytes_;
+  }
   void copy(std::size_t begin, std::size_t end) const;
 
  private:
@@ -52,7 +54,8 @@ class EncodedCopy {
   const std::uint32_t heads_;
   const HeadCodec codec_;
   const std::size_t plane_bytes_;
-  const std::uint32_t batch_;  // planes that are in the buffer at once
+  const struct { std::uint32_t first, end; } planes_;  // of each head, to pages; to blocks go all
+  const std::uint32_t batch_;                          // planes that are in the buffer at once
 };
 
 }  // namespace kvfs::gpu

@@ -73,6 +73,13 @@ void HeadPacker::add(const std::uint16_t* plane) {
   }
 }
 
+PlaneEscapes escapes_of_plane(const PackedLayout& layout, const std::byte* head,
+                              std::uint32_t plane) {
+  const std::uint32_t first = plane == 0 ? 0 : end_of(head, plane - 1);
+  return {.first = std::min(first, layout.escape_room),
+          .end = std::min(end_of(head, plane), layout.escape_room)};
+}
+
 bool packed_fits(const PackedLayout& layout, const std::byte* head) {
   return end_of(head, layout.planes - 1) <= layout.escape_room;
 }
@@ -80,9 +87,10 @@ bool packed_fits(const PackedLayout& layout, const std::byte* head) {
 void unpack_plane(const PackedLayout& layout, const std::byte* head, std::uint32_t plane,
                   std::uint16_t* values, PackCode code) {
   const BandCode& bands = band_code(code);
+  const PlaneEscapes own = escapes_of_plane(layout, head, plane);
   EscapeSource escapes{.base = reinterpret_cast<const std::uint8_t*>(head + layout.escapes_at),
-                       .at = plane == 0 ? 0 : std::min(end_of(head, plane - 1), layout.escape_room),
-                       .room = layout.escape_room};
+                       .at = own.first,
+                       .room = own.end};
   const auto* band = reinterpret_cast<const std::uint8_t*>(
       head + layout.bands_at + std::size_t{plane} * layout.bands * layout.band_bytes);
   for (std::uint32_t i = 0; i < layout.bands; ++i) {

@@ -35,6 +35,13 @@ class HeadPacker {
   std::uint32_t escapes_ = 0;
 };
 
+// Where a plane's escapes lie in its head's list, within its room whatever the head's bytes.
+struct PlaneEscapes {
+  std::uint32_t first, end;
+};
+PlaneEscapes escapes_of_plane(const PackedLayout& layout, const std::byte* head,
+                              std::uint32_t plane);
+
 // Whether a packed head can be unpacked.
 bool packed_fits(const PackedLayout& layout, const std::byte* head);
 

@@ -58,10 +58,6 @@ Status check_layer_range(const BlockShape& shape, const Pages& pages) {
                                     ") were asked for, the group has " + number(shape.layers) +
                                     " layers: give a range inside it");
   }
-  if (shape.encoding != Encoding::kRaw && layers_wanted(shape, pages) != shape.layers) {
-    return fail(Code::kInvalid,
-                "some layers were asked for, of blocks that are not stored raw: ask for all");
-  }
   return {};
 }
 

@@ -51,9 +51,10 @@ kvfs_status load_call(kvfs_lease* handle, const BlockRange& range,
     const kvfs_transfer_options given = read_options(options);
     Result<EngineSide> side = make_side(client, given.stream);
     if (!side) return pass(std::move(side));
-    auto job = [&lease, &client, side = std::move(*side), step = given.layer_step,
+    auto job = [&lease, &client, side = std::move(*side),
+                steps = LayerSteps{.layers = given.layer_step, .blocks = given.layer_blocks},
                 deadline = Deadline::after_ms(given.timeout_ms)](Transfer& run) {
-      Status status = load(client, lease, side, step, deadline, run);
+      Status status = load(client, lease, side, steps, deadline, run);
       if (status) {
         client.counters().loaded_bytes.fetch_add(side.range().count * side.touched().bytes,
                                                  std::memory_order_relaxed);

@@ -14,16 +14,18 @@ Result<gpu::Device*> Devices::of(const void* pointer) {
     Result<std::unique_ptr<gpu::Device>> made = gpu::make_cuda_device(ordinal);
     if (!made) return pass(std::move(made));
     device = std::move(*made);
-    for (const Memory& memory : memory_) device->register_memory(memory.bytes, memory.writable);
+    for (const Memory& memory : memory_) {
+      device->register_memory(memory.bytes, memory.slot_bytes, memory.writable);
+    }
   }
   return device.get();
 }
 
-void Devices::add_memory(std::span<std::byte> memory, bool writable) {
+void Devices::add_memory(std::span<std::byte> memory, std::uint64_t slot_bytes, bool writable) {
   const std::lock_guard lock(mutex_);
-  memory_.push_back({memory, writable});
+  memory_.push_back({memory, slot_bytes, writable});
   for (const auto& [ordinal, device] : gpus_) {
-    if (device) device->register_memory(memory, writable);
+    if (device) device->register_memory(memory, slot_bytes, writable);
   }
 }
 

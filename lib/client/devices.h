@@ -24,13 +24,14 @@ class Devices {
 
   Result<gpu::Device*> of(const void* pointer);
 
-  // Memory that copies use, told to every device there is or will be.
-  void add_memory(std::span<std::byte> memory, bool writable);
+  // Memory that copies use, in slots, told to every device there is or will be.
+  void add_memory(std::span<std::byte> memory, std::uint64_t slot_bytes, bool writable);
   void remove_memory(std::span<std::byte> memory);
 
  private:
   struct Memory {
     std::span<std::byte> bytes;
+    std::uint64_t slot_bytes;
     bool writable;
   };
   const std::unique_ptr<gpu::Device> cpu_;

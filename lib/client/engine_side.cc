@@ -152,9 +152,7 @@ std::span<std::byte* const> EngineSide::addresses(std::span<const gpu::BlockAt> 
   return scratch;
 }
 
-bool EngineSide::layers_movable() const {
-  return pages_ && !opaque_ && shape_.encoding == Encoding::kRaw;
-}
+bool EngineSide::layers_movable() const { return pages_ && !opaque_; }
 
 std::uint32_t EngineSide::layers_wanted() const {
   return pages_ && pages_->layer_count != 0 ? pages_->layer_count : shape_.layers;
@@ -163,6 +161,14 @@ std::uint32_t EngineSide::layers_wanted() const {
 EngineSide EngineSide::shown() const {
   EngineSide side = *this;
   if (!quantized(shape_.encoding)) side.shape_.encoding = Encoding::kRaw;
+  return side;
+}
+
+EngineSide EngineSide::with_blocks(std::uint32_t first, std::uint32_t count) const {
+  EngineSide side = *this;
+  side.range_.first += first;
+  side.range_.count = count;
+  if (!pages_) side.blocks_.assign(blocks_.begin() + first, blocks_.begin() + first + count);
   return side;
 }
 

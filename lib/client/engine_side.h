@@ -43,6 +43,8 @@ class EngineSide {
   [[nodiscard]] EngineSide shown() const;
   [[nodiscard]] const gpu::BlockShape& shape() const { return shape_; }
   [[nodiscard]] gpu::Device& device() const { return *device_; }
+  // The same with some of its range's blocks.
+  [[nodiscard]] EngineSide with_blocks(std::uint32_t first, std::uint32_t count) const;
   // The same with some of its layers; they must be movable.
   [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }

@@ -259,22 +259,26 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
   return {};
 }
 
-Status load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layer_step,
+Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps steps,
             const Deadline& deadline, Transfer& transfer) {
   if (!lease.session().mapped()) {
     // What is read(2) of a prefix is not packed, or in other places. A step of layers would read
     // all of it again.
     return Load(client, lease, to.shown(), to.layers(), deadline, transfer).run();
   }
+  if (steps.layers == 0 || steps.layers >= to.layers() || !to.layers_movable()) {
+    return Load(client, lease, to, to.layers(), deadline, transfer).run();
+  }
+  const std::uint32_t count = to.range().count;
+  const std::uint32_t whole = steps.blocks == 0 ? 0 : count - std::min(steps.blocks, count);
   Status status;
-  const bool together = layer_step == 0 || !to.layers_movable();
-  const std::uint32_t step = together ? to.layers() : layer_step;
+  if (whole > 0)
+    status = Load(client, lease, to.with_blocks(0, whole), 0, deadline, transfer).run();
+  const EngineSide rest = to.with_blocks(whole, count - whole);
   for (std::uint32_t first = 0; status && first < to.layers();) {
-    const std::uint32_t count = std::min(step, to.layers() - first);
-    const std::uint32_t end = first + count;
-    status = together
-                 ? Load(client, lease, to, end, deadline, transfer).run()
-                 : Load(client, lease, to.with_layers(first, count), end, deadline, transfer).run();
+    const std::uint32_t layers = std::min(steps.layers, to.layers() - first);
+    const std::uint32_t end = first + layers;
+    status = Load(client, lease, rest.with_layers(first, layers), end, deadline, transfer).run();
     first = end;
   }
   return status;

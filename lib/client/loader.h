@@ -15,9 +15,14 @@ Status check_load(PrefixLease& lease, const BlockRange& range);
 
 // Begins to copy everything that `to` wants, as parts of `transfer`; what is not in DRAM is
 // promoted and copied as it arrives. Returns when every copy has been begun, or at the first error.
-// The daemon is not asked where everything is in DRAM by the client's index. `layer_step` 0: all
-// layers of a block together; else one walk over the blocks for each so many layers.
-Status load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layer_step,
+// The daemon is not asked where everything is in DRAM by the client's index. `steps.layers` 0: all
+// layers of a block together; else, of the last `blocks` (0: of all), one walk over them for each
+// so many layers.
+struct LayerSteps {
+  std::uint32_t layers = 0;
+  std::uint32_t blocks = 0;
+};
+Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps steps,
             const Deadline& deadline, Transfer& transfer);
 
 }  // namespace kvfs::client

@@ -13,7 +13,7 @@ Slab::Slab(Mapping mapping, bool writable, std::uint64_t slot_bytes, Devices& de
       writable_(writable),
       slot_bytes_(slot_bytes),
       devices_(devices) {
-  devices_.add_memory(mapping_.bytes(), writable_);
+  devices_.add_memory(mapping_.bytes(), slot_bytes_, writable_);
 }
 
 Slab::~Slab() { devices_.remove_memory(mapping_.bytes()); }

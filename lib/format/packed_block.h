@@ -30,7 +30,7 @@
 // lack a block. Commits stop there, and unpackable_blocks counts.)
 //
 // Arbitrary bytes decode to some numbers: where values go depends on the layout alone, and an
-// escape beyond the room reads as exponent 0.
+// escape beyond its plane's end, or the room, reads as exponent 0.
 #pragma once
 
 #include <cstdint>

@@ -39,7 +39,7 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
   pages.head_count = random.upto(0, shape.heads - pages.first_head);
   const std::uint32_t heads =
       pages.head_count == 0 ? shape.heads - pages.first_head : pages.head_count;
-  if (encoding == Encoding::kRaw && random.upto(0, 1) == 0) {
+  if (random.upto(0, 1) == 0) {
     pages.first_layer = random.upto(0, shape.layers - 1);
     pages.layer_count = random.upto(0, shape.layers - pages.first_layer);
   }
@@ -112,6 +112,12 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding) {
 std::pair<std::uint32_t, std::uint32_t> layers_of(const Case& c) {
   const std::uint32_t first = c.pages.first_layer;
   return {first, c.pages.layer_count == 0 ? c.shape.layers : first + c.pages.layer_count};
+}
+
+Case as_stored(const Case& c) {
+  Case all = c;
+  if (c.shape.encoding != Encoding::kRaw) all.pages.first_layer = all.pages.layer_count = 0;
+  return all;
 }
 
 std::shared_ptr<const Pages> placed(const Case& c, std::byte* arena) {

@@ -67,6 +67,9 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding);
 // [first, end) of those that are wanted.
 std::pair<std::uint32_t, std::uint32_t> layers_of(const Case& c);
 
+// The same with what a store takes: encoded blocks whole.
+Case as_stored(const Case& c);
+
 // Calls each(offset in a block, offset in the arena) for every row, one element vector at a time.
 template <typename Each>
 void each_row(const Case& c, std::uint32_t block, const Each& each) {

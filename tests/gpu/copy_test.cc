@@ -46,17 +46,21 @@ class Copies : public ::testing::TestWithParam<const char*> {
         packed ? random.numbers(c.arena_bytes) : random.bytes(c.arena_bytes);
     std::vector<std::byte> wanted_arena = arena;
     std::vector<std::byte> wanted_slab = slab;
+    const Case all = as_stored(c);
     for (std::size_t i = 0; i < c.blocks.size(); ++i) {
       const std::vector<std::byte> block = decoded(c.shape, &slab[i * slot]);
       std::vector<std::byte> made(c.shape.bytes());
       each_row(c, c.blocks[i], [&](std::size_t in_block, std::size_t in_arena, std::size_t row) {
         std::memcpy(&wanted_arena[in_arena], &block[in_block], row);
+      });
+      each_row(all, c.blocks[i], [&](std::size_t in_block, std::size_t in_arena, std::size_t row) {
         std::memcpy(&made[in_block], &arena[in_arena], row);
       });
-      store_block(c, made.data(), &wanted_slab[i * slot]);
+      store_block(all, made.data(), &wanted_slab[i * slot]);
     }
     const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, c.arena_bytes);
     const std::shared_ptr<const Pages> pages = placed(c, engine->base());
+    const std::shared_ptr<const Pages> stored = placed(all, engine->base());
     std::vector<std::byte> slots(slab.size() + 4096);
     auto* base =
         slots.data() + (4096 - reinterpret_cast<std::uintptr_t>(slots.data()) % 4096) % 4096;
@@ -74,7 +78,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
     check_local(c, slab, slot, arena, wanted_arena);
     engine->upload(arena);
     finish([&](CopyDone done) {
-      subject_.device->gather(c.shape, at, pages, nullptr, std::move(done));
+      subject_.device->gather(c.shape, at, stored, nullptr, std::move(done));
     });
     EXPECT_TRUE(std::memcmp(base, wanted_slab.data(), slab.size()) == 0) << "gather";
     if (!packed) return;
@@ -88,8 +92,8 @@ class Copies : public ::testing::TestWithParam<const char*> {
     for (std::size_t i = 0; i < c.blocks.size(); ++i) {
       std::vector<bool> fits;
       for (std::uint32_t head = 0; head < c.shape.heads; ++head) {
-        const std::byte* stored = base + i * slot + head * c.shape.stored_head_bytes();
-        fits.push_back(packed_fits(c.shape.packed(), stored));
+        const std::byte* in_slot = base + i * slot + head * c.shape.stored_head_bytes();
+        fits.push_back(packed_fits(c.shape.packed(), in_slot));
       }
       each_row(c, c.blocks[i], [&](std::size_t in_block, std::size_t in_arena, std::size_t row) {
         const bool whole = fits[in_block / c.shape.head_bytes()];
@@ -255,7 +259,7 @@ TEST_P(Copies, RegisteredMemory) {
   const std::vector<std::byte> content = random.bytes(bytes);
   for (int round = 0; round < 3; ++round) {
     std::memcpy(base, content.data(), bytes);
-    if (round > 0) subject_.device->register_memory({base, bytes}, true);
+    if (round > 0) subject_.device->register_memory({base, bytes}, bytes, true);
     const std::vector<BlockAt> at{{base, 0}};
     const std::vector<std::byte*> address{engine->base()};
     for (int copy = 0; copy < 20; ++copy) {

@@ -158,7 +158,7 @@ TEST_P(CudaFaults, MemoryThatCannotBePinnedGoesTheSlowerWay) {
   Prefix prefix(device, 40);
   {
     const PinnedByEngine pinned(prefix.memory());
-    device.device->register_memory(prefix.memory(), true);
+    device.device->register_memory(prefix.memory(), prefix.memory().size(), true);
     for (int i = 0; i < 5; ++i) {
       const Status status = prefix.begin_load().get();
       ASSERT_TRUE(status) << status.error().message;

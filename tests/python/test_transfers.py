@@ -53,6 +53,20 @@ def test_layers_arrive_in_order(namespace, stored, step):
     assert np.array_equal(loaded, kv)
 
 
+@pytest.mark.parametrize("blocks", [1, 5, 1000])
+def test_layers_of_the_last_blocks_arrive_in_order(namespace, stored, blocks):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+    with namespace.acquire(tokens) as lease:
+        pages = kvfs.Pages(loaded, kv_data.PLAIN)
+        transfer = lease.load_async(pages, layer_step=3, layer_blocks=blocks)
+        for layers in (1, 3, 4, 8):
+            transfer.wait_layers(layers, timeout=30)
+            assert np.array_equal(loaded[:layers], kv[:layers])
+        transfer.wait(30)
+    assert np.array_equal(loaded, kv)
+
+
 @pytest.mark.parametrize("stream", [None, 0, 1])
 def test_host_memory_has_no_stream(namespace, stored, stream):
     tokens, kv = stored

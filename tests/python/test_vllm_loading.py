@@ -9,7 +9,7 @@ import kvfs
 import numpy as np
 import pytest
 from kvfs.vllm import loading
-from kvfs.vllm.loading import Loading, layer_step
+from kvfs.vllm.loading import HeadStart, Loading, layer_blocks, layer_step
 from kvfs.vllm.messages import Load, Run, Step
 from kvfs.vllm.worker import Worker
 from test_vllm_sides import has_leases
@@ -126,7 +126,7 @@ def test_an_engine_that_ends_waits_for_what_is_arriving(engine):
 
 def test_what_was_lost_on_its_way_is_loaded_again_or_ends_the_engine(engine, monkeypatch):
     with ThreadPoolExecutor(1) as clocks:
-        options = {"stream": 0, "timeout": 10, "by_layers": True, "clocks": clocks}
+        options = {"stream": 0, "timeout": 10, "head_start": HeadStart(), "clocks": clocks}
         under_way = Loading(engine.namespace, engine.pages(), engine.load(), **options)
         under_way.wait()
         engine.cache[:] = 0
@@ -155,4 +155,23 @@ def test_which_loads_come_by_layers(large, make_namespace):
     assert layer_step(llama, load(512, in_dram=511)) == 0
     assert layer_step(large.geometry, load(4096)) == 0  # a step of 8 would be all of them
     packed = kvfs.Geometry("llama", "bfloat16", kvfs.Group(32, 8, 128), encoding="packed")
-    assert layer_step(packed, load(512)) == 0
+    assert layer_step(packed, load(512)) == 11
+    assert layer_step(packed, load(63)) == 0
+
+
+def test_how_many_blocks_come_by_layers():
+    llama = kvfs.Geometry("llama", "bfloat16", kvfs.Group(32, 8, 128))
+    # 30 ms of 50 GB/s behind the first quarter of the layers: 2 GB in blocks of 2 MiB.
+    assert layer_blocks(llama, 8, 0.03) == 954
+    fp8 = kvfs.Geometry("llama", "bfloat16", kvfs.Group(32, 8, 128), encoding="fp8")
+    assert layer_blocks(fp8, 8, 0.03) == 2 * 954 - 1
+
+
+def test_a_request_alone_is_told_of_as_early_as_its_step_takes(engine):
+    """And no earlier than the step that was waited for would need."""
+    seconds = engine.worker._head_start.seconds
+    step = engine.arriving()
+    engine.worker.flush(step)
+    for name in LAYERS:
+        engine.worker.wait_layer(name)
+    assert engine.worker._head_start.seconds < seconds  # nothing was computed in between

@@ -25,7 +25,7 @@ constexpr double kLeastPacked = 1.3;
 constexpr double kLeastQuantized = 1.9;
 constexpr double kLeastBoth = 0.9;
 constexpr double kRegistrationPatience = 60;  // seconds
-constexpr std::uint32_t kLayerStep = 8;
+constexpr std::uint32_t kLayerStep = 8, kEncodedLayerStep = 11;
 
 using Measure = std::function<Result<double>()>;
 
@@ -209,8 +209,10 @@ Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, c
     if (model.raw()) {
       ways.push_back({name + "_batch_copy", [&] { return peers.batch(direction); }, 0});
       ways.push_back({name + "_zero_copy", [&] { return peers.zero_copy(direction); }, 0});
-      // Encoded blocks come as wholes.
-      if (load) ways.push_back({name + "_layers", [&] { return sized.load(kLayerStep); }, 0});
+    }
+    if (load) {
+      const std::uint32_t step = model.raw() ? kLayerStep : kEncodedLayerStep;
+      ways.push_back({model.row(name + "_layers"), [&, step] { return sized.load(step); }, 0});
     }
     std::map<std::string, std::vector<Round>> rounds;
     for (int i = -times.warm_up; i < times.rounds; ++i) {

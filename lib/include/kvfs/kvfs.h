@@ -237,15 +237,17 @@ typedef struct kvfs_blocks {
 typedef struct kvfs_transfer kvfs_transfer; /* a load or store under way */
 
 typedef struct kvfs_transfer_options {
-  uint32_t size;       /* sizeof(kvfs_transfer_options) */
-  int32_t timeout_ms;  /* deadline of the whole transfer; 0: 30000; negative: none */
-  void* stream;        /* a CUDA stream: the transfer begins after what it was given before the
-                          call; the stream itself does not wait for the transfer. NULL: none. The
-                          default stream's handle is NULL too: give cudaStreamLegacy or
-                          cudaStreamPerThread for it. Host memory: ignored */
-  uint32_t layer_step; /* kvfs_load: so many layers at a time, in order, in all blocks, for
-                          kvfs_transfer_wait_layers; 0: all layers of a block together */
-  uint32_t reserved[3];
+  uint32_t size;         /* sizeof(kvfs_transfer_options) */
+  int32_t timeout_ms;    /* deadline of the whole transfer; 0: 30000; negative: none */
+  void* stream;          /* a CUDA stream: the transfer begins after what it was given before the
+                            call; the stream itself does not wait for the transfer. NULL: none. The
+                            default stream's handle is NULL too: give cudaStreamLegacy or
+                            cudaStreamPerThread for it. Host memory: ignored */
+  uint32_t layer_step;   /* kvfs_load: so many layers at a time, in order, in all blocks, for
+                            kvfs_transfer_wait_layers; 0: all layers of a block together */
+  uint32_t layer_blocks; /* with layer_step: the last so many blocks come so, those before with all
+                            layers, which is quicker; 0: all blocks come so */
+  uint32_t reserved[2];
 } kvfs_transfer_options;
 
 /* Waits; returns the transfer's own status, or KVFS_TIMEOUT when it is not complete yet (it goes
@@ -255,15 +257,17 @@ KVFS_API int kvfs_transfer_done(kvfs_transfer* transfer); /* 1: complete (also w
 /* Layer by layer: an engine may compute with the first layers while the last are on their way.
  * Waits until the group's first `layers` layers of all blocks are in the engine's memory; returns
  * as kvfs_transfer_wait where the transfer ends before. With options.layer_step the layers come in
- * such steps; without, or where blocks move whole (kvfs_load_blocks, opaque layouts, encodings
- * other than raw, a client that does not map slabs), all at the end.
+ * such steps (of the last options.layer_blocks blocks, when the others are there); without, or
+ * where blocks move whole (kvfs_load_blocks, opaque layouts, a client that does not map slabs), all
+ * at the end.
  *
  * A step is worth as much as computing its layers takes, and costs this: a block has each head's
  * layers side by side, so it is copied in pieces of kv_factor * layer_step * block_tokens *
  * head_dim elements, a step has its own start and end, and blocks that are not in DRAM are all
  * waited for by the first one. Copies in host memory lose nothing to it; a GPU's link does at
- * pieces much below 64 KiB, which is 8 layers of Llama-3.1-8B. Few steps: 4 of 32 layers leave an
- * engine a quarter of the time to wait for. */
+ * pieces much below 64 KiB, which is 8 layers of Llama-3.1-8B; of encoded blocks, whose heads give
+ * three pieces, below 256 KiB. Few steps: 4 of 32 layers leave an engine a quarter of the time to
+ * wait for. */
 KVFS_API kvfs_status kvfs_transfer_wait_layers(kvfs_transfer* transfer, uint32_t layers,
                                                int32_t timeout_ms);
 KVFS_API uint32_t kvfs_transfer_layers(kvfs_transfer* transfer); /* how many are there by now */

@@ -53,13 +53,15 @@ struct Blocks {
 struct TransferOptions {
   std::int32_t timeout_ms = 0;   // 0: the library's default; negative: none
   void* stream = nullptr;        // CUDA stream
-  std::uint32_t layer_step = 0;  // loads: layers that arrive together; 0: all
+  std::uint32_t layer_step = 0;    // loads: layers that arrive together; 0: all
+  std::uint32_t layer_blocks = 0;  // of the last so many blocks; 0: of all
 
   [[nodiscard]] kvfs_transfer_options c() const {
     return {.size = sizeof(kvfs_transfer_options),
             .timeout_ms = timeout_ms,
             .stream = stream,
             .layer_step = layer_step,
+            .layer_blocks = layer_blocks,
             .reserved = {}};
   }
 };

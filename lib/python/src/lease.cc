@@ -17,7 +17,8 @@ std::optional<Transfer> load(const Lease& self, nb::object memory, nb::handle pa
                              std::uint64_t first_token, std::uint32_t first_block,
                              std::optional<std::uint32_t> count, std::uint32_t group,
                              std::optional<double> timeout, std::optional<std::uintptr_t> stream,
-                             std::uint32_t layer_step, bool background) {
+                             std::uint32_t layer_step, std::uint32_t layer_blocks,
+                             bool background) {
   const auto handle = open_handle(self.handle, "lease");
   const Pages& pages = pages_argument(memory);
   const PageTable table(page_table);
@@ -25,7 +26,7 @@ std::optional<Transfer> load(const Lease& self, nb::object memory, nb::handle pa
   const std::uint32_t wanted = count.value_or(first_block < blocks ? blocks - first_block : 0);
   const kvfs_pages to = pages.describe(
       handle->client->geometry, {group, first_block, wanted, first_token, table.get()}, true);
-  const kvfs_transfer_options options = transfer_options(timeout, stream, layer_step);
+  const kvfs_transfer_options options = transfer_options(timeout, stream, layer_step, layer_blocks);
   return run_transfer(background, handle, memory, [&](kvfs_transfer** transfer) {
     return kvfs_load(handle->lease.get(), group, first_block, wanted, &to, &options, transfer);
   });
@@ -81,7 +82,7 @@ A context manager. Transfers under way keep the prefix held until they are compl
              std::uint32_t first_block, std::optional<std::uint32_t> count, std::uint32_t group,
              std::optional<double> timeout, std::optional<std::uintptr_t> stream) {
             load(self, std::move(pages), table, first_token, first_block, count, group, timeout,
-                 stream, 0, false);
+                 stream, 0, 0, false);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a = 0, "count"_a.none() = nb::none(), "group"_a = 0,
@@ -106,23 +107,25 @@ stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda
           [](const Lease& self, nb::object pages, nb::handle table, std::uint64_t first_token,
              std::uint32_t first_block, std::optional<std::uint32_t> count, std::uint32_t group,
              std::optional<double> timeout, std::optional<std::uintptr_t> stream,
-             std::uint32_t layer_step) {
+             std::uint32_t layer_step, std::uint32_t layer_blocks) {
             return *load(self, std::move(pages), table, first_token, first_block, count, group,
-                         timeout, stream, layer_step, true);
+                         timeout, stream, layer_step, layer_blocks, true);
           },
           "pages"_a, nb::kw_only(), "page_table"_a.none() = nb::none(), "first_token"_a = 0,
           "first_block"_a = 0, "count"_a.none() = nb::none(), "group"_a = 0,
           "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(), "layer_step"_a = 0,
+          "layer_blocks"_a = 0,
           nb::sig("def load_async(self, pages: Pages, *, page_table: collections.abc.Sequence[int] "
                   "| None = None, "
                   "first_token: int = 0, first_block: int = 0, count: int | None = None, group: "
                   "int = 0, "
                   "timeout: float | None = 30.0, stream: int | None = None, "
-                  "layer_step: int = 0) -> Transfer"),
+                  "layer_step: int = 0, layer_blocks: int = 0) -> Transfer"),
           R"(load() in the background. The Transfer keeps the tensors alive; leave them alone until it is done.
 
-layer_step   so many layers at a time, in order, in all blocks, so that an engine may compute with the
-             first ones (Transfer.wait_layers) while the others are on their way. 0: all together.)")
+layer_step    so many layers at a time, in order, in all blocks, so that an engine may compute with the
+              first ones (Transfer.wait_layers) while the others are on their way. 0: all together.
+layer_blocks  the last so many blocks come so, those before with all layers, which is quicker. 0: all.)")
       .def("load_blocks", &load_blocks, "buffers"_a, nb::kw_only(), "first_block"_a = 0,
            "group"_a = 0, "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
            "Copies whole blocks as the store has them: buffers[i], contiguous memory of "

@@ -42,7 +42,8 @@ struct Transfer {
 // cudaStreamLegacy.
 inline kvfs_transfer_options transfer_options(std::optional<double> timeout,
                                               std::optional<std::uintptr_t> stream,
-                                              std::uint32_t layer_step = 0) {
+                                              std::uint32_t layer_step = 0,
+                                              std::uint32_t layer_blocks = 0) {
   constexpr std::uintptr_t kLegacy = 1;
   kvfs_transfer_options options{};
   options.size = sizeof(options);
@@ -51,6 +52,7 @@ inline kvfs_transfer_options transfer_options(std::optional<double> timeout,
   options.timeout_ms = wanted == 0 ? 1 : wanted;
   if (stream) options.stream = reinterpret_cast<void*>(*stream == 0 ? kLegacy : *stream);
   options.layer_step = layer_step;
+  options.layer_blocks = layer_blocks;
   return options;
 }
 

@@ -97,6 +97,37 @@ TEST_P(EncodedEngines, RanksLoadTheirShareOfWhatOtherRanksStored) {
   }
 }
 
+// Some layers of a head are decoded by themselves, in all blocks or in the last ones.
+TEST_P(EncodedEngines, LayersArriveInOrder) {
+  const auto tokens = prompt(4, kTokens);
+  for (const char* encoding : kEncodings) {
+    Client client = open(encoding);
+    const Model model = encoded(encoding);
+    Engine stored(where(), model, {}, kTokens);
+    stored.fill(4);
+    store(client, stored, 4, kTokens);
+    auto [lease, match] = client.acquire(Prompt{tokens});
+    for (const std::uint32_t step : {1U, 2U, 4U}) {
+      for (const std::uint32_t blocks : {0U, 5U}) {
+        SCOPED_TRACE(std::string(encoding) + " by " + std::to_string(step) + " of " +
+                     std::to_string(blocks));
+        Engine found(where(), model, {.axes = "LPKHT"}, kTokens);
+        Transfer loading = lease->begin_load({0, match.blocks}, found.pages(),
+                                             {.layer_step = step, .layer_blocks = blocks});
+        for (std::uint32_t layers = 1; layers <= model.layers; ++layers) {
+          loading.wait_layers(layers);
+          EXPECT_TRUE(found.holds_layers(4, layers)) << layers;
+        }
+        loading.wait();
+        EXPECT_TRUE(found.holds(4, 0, kTokens));
+      }
+    }
+    Engine rank(where(), model, {.axes = "LPKHT", .first_head = 1, .heads = 2}, kTokens);
+    lease->load({3, 8}, rank.pages(), {.layer_step = 3});
+    EXPECT_TRUE(rank.holds(4, 16 * 3, 16 * 11));
+  }
+}
+
 // Pages in the canonical order, and the blocks themselves: the file shows both.
 TEST_P(EncodedEngines, WholeBlocksAndTheFileAreUnpacked) {
   Client client = open("packed");

@@ -9,6 +9,7 @@ ended: what is freed is not written to any more.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import Future
 
@@ -18,12 +19,18 @@ from .messages import Load
 
 logger = logging.getLogger("vllm.kvfs")
 
-# Of so many bytes each layer step's pieces are (kvfs_transfer_wait_layers): smaller ones cost.
+# Of about so many bytes each layer step's pieces are (kvfs_transfer_wait_layers): smaller ones cost.
 _PIECE_BYTES = 64 << 10
+# So many bytes a second come over the link of a GPU: a slower one brings more by layers than it need.
+_LINK_BYTES_S = 50e9
+# Of an engine's bytes, about so many are stored.
+_STORED = {"raw": 1.0, "packed": 0.75, "fp8": 0.5, "int8": 0.5}
 # Loads of less are over before a step has begun.
 _LEAST_BYTES = 128 << 20
-# What is left of a load that a step may wait for, when other requests are in it as well.
+# What is left of a load that a step may wait for at most, when other requests are in it as well, and
+# when there are none.
 _WAIT_S = 0.02
+_MOST_ALONE_S = 0.1
 # For loading again what could not be loaded when its step had begun.
 _AGAIN_S = 10.0
 
@@ -31,13 +38,38 @@ _AGAIN_S = 10.0
 def layer_step(geometry: kvfs.Geometry, load: Load) -> int:
     """How many layers to load at a time; 0: all together, the request goes on at the load's end."""
     group = geometry.groups[0]
-    if len(geometry.groups) > 1 or geometry.encoding != "raw" or load.dram_blocks < load.blocks:
+    if len(geometry.groups) > 1 or load.dram_blocks < load.blocks:
         return 0
     if geometry.layout != "canonical" or load.blocks * geometry.block_bytes() < _LEAST_BYTES:
         return 0
     layer_bytes = geometry.block_bytes() // (group.layers * group.kv_heads)
-    step = max(1, -(-_PIECE_BYTES // layer_bytes))
+    step = max(1, math.ceil(_PIECE_BYTES / (layer_bytes * _STORED[geometry.encoding])))
     return step if 2 * step <= group.layers else 0
+
+
+def layer_blocks(geometry: kvfs.Geometry, step: int, head_start_s: float) -> int:
+    """How many blocks to load so: when the first step of layers has come, the others are to take as
+    long as the head start of the request's step is."""
+    layers = geometry.groups[0].layers
+    stored = geometry.block_bytes() * _STORED[geometry.encoding]
+    return math.ceil(head_start_s * layers / (layers - step) * _LINK_BYTES_S / stored)
+
+
+class HeadStart:
+    """How long a step takes from its request's being told of until its forward has asked for the
+    last layer, if it waits for none: the end of a load that it may begin with. Learnt from step to
+    step, since it is the engine's Python that takes the time. `seconds`: of a step of its own;
+    `beside`: of one that others are in, which are not to wait for it."""
+
+    def __init__(self, seconds: float = 0.03):
+        self.seconds = seconds
+
+    @property
+    def beside(self) -> float:
+        return min(self.seconds, _WAIT_S)
+
+    def learn(self, seconds: float) -> None:
+        self.seconds = min((self.seconds + seconds) / 2, _MOST_ALONE_S)
 
 
 class Loading:
@@ -48,12 +80,20 @@ class Loading:
     Raises kvfs.Error or ValueError where it cannot begin.
     """
 
-    def __init__(self, namespace, pages, load: Load, *, stream, timeout, by_layers, clocks):
+    def __init__(self, namespace, pages, load: Load, *, stream, timeout, head_start, clocks):
         self.load = load
+        self._head_start = head_start
         self._namespace, self._pages, self._timeout = namespace, pages, timeout
-        self._layers = namespace.geometry.groups[0].layers
-        self._step = layer_step(namespace.geometry, load) if by_layers else 0
+        geometry = namespace.geometry
+        self._layers = geometry.groups[0].layers
+        self._step = layer_step(geometry, load) if head_start is not None else 0
+        self._by_layers = load.blocks  # so many of its blocks
+        if self._step:
+            blocks = layer_blocks(geometry, self._step, head_start.seconds)
+            self._by_layers = min(blocks, load.blocks)
         self._began = time.perf_counter()
+        self._told: float | None = None  # when, if the request was told of before the end
+        self._waited_s = 0.0  # since then
         lease, self._transfers = self._begin(stream, self._step)  # emptied at the end
         self._end: Future = clocks.submit(_end_of, lease, self._transfers)
 
@@ -61,14 +101,24 @@ class Loading:
     def done(self) -> bool:
         return self._end.done()
 
-    def nearly_done(self, idle: bool) -> bool:
-        """Whether what is left is worth waiting for within a step; `idle`: it is alone there."""
+    def nearly_done(self, alone: bool) -> bool:
+        """Whether what is left is worth waiting for within a step, `alone` or with others; if so
+        the request counts as told of."""
         first = next(iter(self._transfers), None) if self._step else None
         there = first.layers if first is not None else 0
         if there == 0:
             return False
-        left_s = (time.perf_counter() - self._began) / there * (self._layers - there)
-        return left_s <= _WAIT_S or (idle and there + self._step >= self._layers)
+        now = time.perf_counter()
+        left = self._by_layers / self.load.blocks * (1 - there / self._layers)
+        left_s = (now - self._began) / (1 - left) * left
+        if left_s > (self._head_start.seconds if alone else self._head_start.beside):
+            return False
+        self._told = now
+        return True
+
+    def learn(self) -> None:
+        """Within the step, when it has asked for the last layer."""
+        self._head_start.learn(time.perf_counter() - self._told - self._waited_s)
 
     def wait_layers(self, layers: int) -> None:
         """Returns when the first `layers` are there, by a second load if need be.
@@ -77,6 +127,7 @@ class Loading:
         second load either, RuntimeError ends the engine.
         """
         first = next(iter(self._transfers), None)
+        began = time.perf_counter()
         try:
             if first is not None:
                 first.wait_layers(layers)
@@ -85,6 +136,7 @@ class Loading:
         except kvfs.Error as error:
             logger.warning("kvfs: loading %d blocks again: %s", self.load.blocks, error)
             self._again()
+        self._waited_s += time.perf_counter() - began
 
     def wait(self) -> None:
         """The same for all layers."""
@@ -117,6 +169,7 @@ class Loading:
                         timeout=self._timeout,
                         stream=stream,
                         layer_step=step,
+                        layer_blocks=self._by_layers,
                     )
                 )
         except (kvfs.Error, ValueError):

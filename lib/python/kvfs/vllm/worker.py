@@ -10,7 +10,7 @@ import kvfs
 
 from .ahead import MapAhead
 from .failures import Failures
-from .loading import Loading
+from .loading import HeadStart, Loading
 from .messages import Load, Loaded, Report, Step
 from .stores import LeadingStores
 
@@ -71,6 +71,7 @@ class Worker:
         self._loads: list[Loading] = []
         self._arriving: list[Loading] = []  # whose requests were told of as loaded
         self._idle = True  # nothing is computed in this step
+        self._head_start = HeadStart()
         self._finished: set[str] = set()
         self._failed: list[Load] = []
         self._report = Report()
@@ -122,10 +123,11 @@ class Worker:
     def poll(self) -> tuple[set[str], list[Load]]:
         """Requests that may go on, and the loads that failed, since the last call."""
         under_way = []
+        alone = self._idle and len(self._loads) == 1
         for loading in self._loads:
             if loading.done:
                 self._load_ended(loading)
-            elif loading.nearly_done(self._idle):
+            elif loading.nearly_done(alone):
                 self._finished.add(loading.load.request_id)
                 self._arriving.append(loading)
             else:
@@ -157,13 +159,15 @@ class Worker:
             load,
             stream=stream,
             timeout=self._timeout,
-            by_layers=bool(self._layers),
+            head_start=self._head_start if self._layers else None,
             clocks=self._clocks,
         )
         self._loads.append(loading)
 
     def _arrived(self) -> None:
         """All layers of what was arriving are there."""
+        if len(self._arriving) == 1:
+            self._arriving[0].learn()
         for loading in self._arriving:
             with contextlib.suppress(kvfs.Error):  # it was loaded again
                 self._loaded(loading)
