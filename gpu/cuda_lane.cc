@@ -154,6 +154,7 @@ class CudaLane::Pieces {
       const std::uint64_t wanted = moved_ <= kFirstStoreBytes ? 0 : growth.factor * moved_;
       return std::min(std::clamp(wanted, growth.second, kMostBytes), left_);
     }
+    if (movement_.pages.more_follows) return std::min(kMostBytes, left_);
     return std::min(std::clamp(left_ - left_ / kTaper, kLastLoadBytes, kMostBytes), left_);
   }
   void advance() {

@@ -26,6 +26,7 @@ struct Pages {
   std::uint32_t first_head = 0, head_count = 0;
   std::uint32_t first_layer = 0,
                 layer_count = 0;  // that move; 0: from the first on
+  bool more_follows = false;      // in a copy that begins at once: this one need not end quickly
   std::uint32_t page_tokens = 0;  // 0: strided
   std::vector<std::int32_t> page_table;
   std::uint64_t first_token = 0;

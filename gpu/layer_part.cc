@@ -48,6 +48,13 @@ EscapeRange escapes_of(const BlockShape& shape, const Pages& pages, std::span<co
   if (shape.encoding != Encoding::kPacked) return {};
   const PackedLayout layout = shape.packed();
   const StoredPlanes planes = stored_planes(shape, pages);
+  // Each head's is another line of memory.
+  for (const BlockAt& block : blocks) {
+    for (std::uint32_t head = first_head; head < first_head + heads; ++head) {
+      __builtin_prefetch(block.memory + head * planes.head_bytes +
+                         planes.first * sizeof(std::uint32_t));
+    }
+  }
   EscapeRange range{.first = layout.escape_room, .end = 0};
   for (const BlockAt& block : blocks) {
     for (std::uint32_t head = first_head; head < first_head + heads; ++head) {

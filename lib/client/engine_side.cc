@@ -164,19 +164,19 @@ EngineSide EngineSide::shown() const {
   return side;
 }
 
-EngineSide EngineSide::with_blocks(std::uint32_t first, std::uint32_t count) const {
-  EngineSide side = *this;
+EngineSide EngineSide::with_blocks(std::uint32_t first, std::uint32_t count, bool more) const {
+  EngineSide side = with_layers(0, 0, more);
   side.range_.first += first;
   side.range_.count = count;
-  if (!pages_) side.blocks_.assign(blocks_.begin() + first, blocks_.begin() + first + count);
   return side;
 }
 
-EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count) const {
+EngineSide EngineSide::with_layers(std::uint32_t first, std::uint32_t count, bool more) const {
   EngineSide side = *this;
   const auto pages = std::make_shared<gpu::Pages>(*pages_);
   pages->first_layer = first;
   pages->layer_count = count;
+  pages->more_follows = more;
   side.pages_ = pages;
   return side;
 }

@@ -43,10 +43,10 @@ class EngineSide {
   [[nodiscard]] EngineSide shown() const;
   [[nodiscard]] const gpu::BlockShape& shape() const { return shape_; }
   [[nodiscard]] gpu::Device& device() const { return *device_; }
-  // The same with some of its range's blocks.
-  [[nodiscard]] EngineSide with_blocks(std::uint32_t first, std::uint32_t count) const;
-  // The same with some of its layers; they must be movable.
-  [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count) const;
+  // The same with some of its range's blocks, and with some of its layers; they must be movable.
+  // `more`: of the same load others follow at once.
+  [[nodiscard]] EngineSide with_blocks(std::uint32_t first, std::uint32_t count, bool more) const;
+  [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count, bool more) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
   [[nodiscard]] std::uint32_t layers_wanted() const;
   // Whether a load may move some layers of its blocks.

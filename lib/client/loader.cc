@@ -272,13 +272,15 @@ Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps
   const std::uint32_t count = to.range().count;
   const std::uint32_t whole = steps.blocks == 0 ? 0 : count - std::min(steps.blocks, count);
   Status status;
-  if (whole > 0)
-    status = Load(client, lease, to.with_blocks(0, whole), 0, deadline, transfer).run();
-  const EngineSide rest = to.with_blocks(whole, count - whole);
+  if (whole > 0) {
+    status = Load(client, lease, to.with_blocks(0, whole, true), 0, deadline, transfer).run();
+  }
+  const EngineSide rest = to.with_blocks(whole, count - whole, false);
   for (std::uint32_t first = 0; status && first < to.layers();) {
     const std::uint32_t layers = std::min(steps.layers, to.layers() - first);
     const std::uint32_t end = first + layers;
-    status = Load(client, lease, rest.with_layers(first, layers), end, deadline, transfer).run();
+    const EngineSide some = rest.with_layers(first, layers, end < to.layers());
+    status = Load(client, lease, some, end, deadline, transfer).run();
     first = end;
   }
   return status;
