@@ -277,19 +277,23 @@ CudaLane::Taken CudaLane::take(const Movement& movement, const CudaPiece& piece,
                        std::ranges::all_of(piece.blocks, [&](const BlockAt& block) {
                          return pin(block.memory + first_head * apart, bytes, part) != nullptr;
                        });
+  const bool dense =
+      piece.blocks.size() == 1 || piece.blocks[1].memory == piece.blocks[0].memory + bytes;
   for (const LayerPart::Row& row : of_head.all()) {
     if (reached && row.bytes <= kMostFetchedBytes) {
       taken.fetched.push_back(row);
       continue;
     }
-    std::uint64_t at = row.to;
-    for (const BlockAt& block : piece.blocks) {
-      std::byte* stored = block.memory + first_head * apart + row.from;
-      for (std::uint32_t head = 0; head < piece.heads; ++head) {
-        taken.spans.push_back({stored, at, row.bytes, nullptr});
-        stored += apart;
-        at += of_head.planes.head_bytes;
-      }
+    // As many as can be lie evenly apart: those of all blocks, or where slots are longer than their
+    // blocks each head's.
+    const std::size_t heads = piece.heads;
+    const std::size_t rows = piece.blocks.size() * heads;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t block = dense ? i / heads : i % piece.blocks.size();
+      const std::size_t head = dense ? i % heads : i / piece.blocks.size();
+      taken.spans.push_back({piece.blocks[block].memory + (first_head + head) * apart + row.from,
+                             row.to + (block * heads + head) * of_head.planes.head_bytes, row.bytes,
+                             nullptr});
     }
   }
   return taken;

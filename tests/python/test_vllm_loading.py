@@ -169,9 +169,9 @@ def test_how_many_blocks_come_by_layers():
 
 def test_a_request_alone_is_told_of_as_early_as_its_step_takes(engine):
     """And no earlier than the step that was waited for would need."""
-    seconds = engine.worker._head_start.seconds
+    seconds = engine.worker._head_start.alone
     step = engine.arriving()
     engine.worker.flush(step)
     for name in LAYERS:
         engine.worker.wait_layer(name)
-    assert engine.worker._head_start.seconds < seconds  # nothing was computed in between
+    assert engine.worker._head_start.alone < seconds  # nothing was computed in between

@@ -56,20 +56,24 @@ def layer_blocks(geometry: kvfs.Geometry, step: int, head_start_s: float) -> int
 
 
 class HeadStart:
-    """How long a step takes from its request's being told of until its forward has asked for the
-    last layer, if it waits for none: the end of a load that it may begin with. Learnt from step to
-    step, since it is the engine's Python that takes the time. `seconds`: of a step of its own;
-    `beside`: of one that others are in, which are not to wait for it."""
+    """How long before its end a load is told of. Learnt from how long steps took from then until
+    their forwards asked for the last layer, less what they waited for layers: it is the engine's
+    Python that takes the time. `alone`: of a step of its own; steps differ, and it costs nothing to
+    be early. `beside`: of one that others are in, which are not to wait for it."""
 
     def __init__(self, seconds: float = 0.03):
-        self.seconds = seconds
+        self._step_s = seconds
+
+    @property
+    def alone(self) -> float:
+        return min(2 * self._step_s, _MOST_ALONE_S)
 
     @property
     def beside(self) -> float:
-        return min(self.seconds, _WAIT_S)
+        return min(self._step_s, _WAIT_S)
 
     def learn(self, seconds: float) -> None:
-        self.seconds = min((self.seconds + seconds) / 2, _MOST_ALONE_S)
+        self._step_s = (self._step_s + seconds) / 2
 
 
 class Loading:
@@ -89,7 +93,7 @@ class Loading:
         self._step = layer_step(geometry, load) if head_start is not None else 0
         self._by_layers = load.blocks  # so many of its blocks
         if self._step:
-            blocks = layer_blocks(geometry, self._step, head_start.seconds)
+            blocks = layer_blocks(geometry, self._step, head_start.alone)
             self._by_layers = min(blocks, load.blocks)
         self._began = time.perf_counter()
         self._told: float | None = None  # when, if the request was told of before the end
@@ -111,7 +115,7 @@ class Loading:
         now = time.perf_counter()
         left = self._by_layers / self.load.blocks * (1 - there / self._layers)
         left_s = (now - self._began) / (1 - left) * left
-        if left_s > (self._head_start.seconds if alone else self._head_start.beside):
+        if left_s > (self._head_start.alone if alone else self._head_start.beside):
             return False
         self._told = now
         return True
