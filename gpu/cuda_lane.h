@@ -13,10 +13,9 @@
 #include "gpu/cuda_registrations.h"
 #include "gpu/cuda_stage.h"
 #include "gpu/device.h"
+#include "gpu/lane_spans.h"
 
 namespace kvfs::gpu {
-
-enum class LaneDirection : std::uint8_t { kLoad, kStore };
 
 // A transfer goes in parts through the ring's stages. Loading: a copy stream brings blocks into a
 // stage while a kernel stream takes those of the stage before to their pages; storing: the other
@@ -39,31 +38,26 @@ class CudaLane {
                   std::uint64_t bytes, const After& after, CopyDone done);
 
  private:
-  struct Span;      // bytes on the host and on the device
-  struct Rows;      // spans that one copy takes
-  struct Movement;  // what move_pages was asked for
-  class Pieces;     // what each part of it carries
-  struct Taken;     // what a part takes of its blocks
   using Part = CudaCompletions::Part;
 
-  Taken take(const Movement& movement, const CudaPiece& piece, Part& part);
-  Status fetch_rows(const Movement& movement, const CudaPiece& piece, const Taken& taken,
+  bool reaches(const LaneMovement& movement, const LanePiece& piece, Part& part);
+  Status fetch_rows(const LaneMovement& movement, const LanePiece& piece, const LaneTaken& taken,
                     CUdeviceptr to);
-  Status move_piece(const Movement& movement, const CudaPiece& piece, Part& part);
-  Status move_staged(const Movement& movement, const CudaPiece& piece, Taken& taken, Part& part);
-  Status reserve_planes(const Movement& movement, const CudaPiece& piece, CudaStage& stage,
+  Status move_piece(const LaneMovement& movement, const LanePiece& piece, Part& part);
+  Status move_staged(const LaneMovement& movement, const LanePiece& piece, LaneTaken& taken,
+                     Part& part);
+  Status reserve_planes(const LaneMovement& movement, const LanePiece& piece, CudaStage& stage,
                         std::span<CUdeviceptr> at);
-  Status move_directly(const Movement& movement, const CudaPiece& piece,
-                       std::span<const Span> spans, Part& part);
-  Status launch(const Movement& movement, const CudaPiece& piece, CUstream stream,
+  Status move_directly(const LaneMovement& movement, const LanePiece& piece,
+                       std::span<const LaneSpan> spans, Part& part);
+  Status launch(const LaneMovement& movement, const LanePiece& piece, CUstream stream,
                 std::span<const CUdeviceptr> at);
   Status move_whole_part(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
                          std::uint64_t bytes, Part& part);
-  Status copy_spans(std::span<Span> spans, Part& part);
-  Status bounce_spans(std::span<Span> spans, Part& part);
+  Status copy_spans(std::span<LaneSpan> spans, Part& part);
+  Status bounce_spans(std::span<LaneSpan> spans, Part& part);
   std::byte* pin(std::byte* memory, std::uint64_t bytes, Part& part);
-  bool pin_all(std::span<const Span> spans, Part& part);
-  Status copy_rows(const Rows& rows);
+  Status copy_rows(const LaneRows& rows);
   Status record(CUevent event, CUstream stream, CUstream waits);
   Status wait_for(const After& after, CUstream stream);
   // Submits all parts; `next` makes one and says when it was the last.

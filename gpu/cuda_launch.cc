@@ -27,7 +27,7 @@ constexpr std::uint32_t kMostPointers = kCudaTableBytes / 2 / sizeof(std::byte*)
 class Launcher {
  public:
   Launcher(const CudaDriver& driver, CUfunction kernel, CUstream stream, const BlockShape& shape,
-           const Pages& pages, const CudaPiece& piece)
+           const Pages& pages, const LanePiece& piece)
       : driver_(driver),
         kernel_(kernel),
         stream_(stream),
@@ -106,7 +106,7 @@ CudaNumber number_of(DType dtype) {
 }  // namespace
 
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                    const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
+                    const BlockShape& shape, const Pages& pages, const LanePiece& piece,
                     std::span<const CUdeviceptr> at) {
   Launcher launcher(driver, kernel_for(kernels, shape, pages, at), stream, shape, pages, piece);
   const std::int64_t to_head = piece.first_head * pages.head_stride;

@@ -6,6 +6,7 @@
 
 #include "gpu/cuda_driver.h"
 #include "gpu/device.h"
+#include "gpu/lane_movement.h"
 #include "gpu/stored_planes.h"
 
 namespace kvfs::gpu {
@@ -16,19 +17,10 @@ struct CudaKernels {
   CUfunction packed = nullptr, fp8 = nullptr, int8 = nullptr;
 };
 
-// Some blocks and some of their heads.
-struct CudaPiece {
-  std::span<const BlockAt> blocks;
-  std::uint32_t first_head;  // counted from Pages::first_head
-  std::uint32_t heads;
-  bool local = false;       // from the device's own memory: no link to wait for
-  bool all_layers = false;  // are where the blocks lie, not just those wanted
-};
-
 // at[i]: device address of the piece's first head of its block i. More than one launch where a
 // kernel's argument cannot name all layers and tiles.
 Status launch_moves(const CudaDriver& driver, const CudaKernels& kernels, CUstream stream,
-                    const BlockShape& shape, const Pages& pages, const CudaPiece& piece,
+                    const BlockShape& shape, const Pages& pages, const LanePiece& piece,
                     std::span<const CUdeviceptr> at);
 
 // Small rows to device memory, by a kernel that reads them where they are, over the link if need
