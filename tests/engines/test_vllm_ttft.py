@@ -28,5 +28,6 @@ def test_a_row_for_each_length(daemon, connector):
     assert [row["bench"] for row in rows] == [f"vllm_ttft_{n}k_{connector}" for n in (1, 2)]
     for row, tokens in zip(rows, (1024, 2048), strict=True):
         assert row["equal_tokens"]
+        assert row["kv_matters"]
         assert row["cached"] == [tokens if connector == "kvfs" else 0]
         assert all(row[name] > 0 for name in ("cold", "own", "hit"))

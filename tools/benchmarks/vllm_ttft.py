@@ -13,6 +13,11 @@ connector has it. One JSON object for each N:
     cached            tokens that each hit found: trust `hit` where it is N
     equal_tokens      a hit's answer is the one out of vLLM's own cache, token by token, in all
                       rounds (not where the encoding rounds)
+    kv_matters        an answer out of vLLM's own cache is another one when its pages are blanked:
+                      without that equal tokens say nothing
+
+Before a hit vLLM's pages are blanked, so that nothing left there from before stands in for what a
+connector does not bring.
 
 Needs vLLM; with kvfs the mount `--path`, and the package kvfs.
 """
@@ -87,6 +92,32 @@ def write_model(directory: str, shape: dict) -> None:
         json.dump(config, file)
 
 
+def add_loader() -> str:
+    """The name of a load format. Weights made up by vLLM's own are within 0.001, those of norms too,
+    so that attention adds nothing; here each row's sum of squares is about 4, and attention looks at
+    few tokens."""
+    from vllm.model_executor.model_loader import register_model_loader
+    from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
+
+    class SpreadLoader(DummyModelLoader):
+        def load_weights(self, model, model_config):
+            super().load_weights(model, model_config)
+            for name, parameter in model.named_parameters():
+                if "norm" in name:
+                    parameter.data.fill_(1)
+                else:
+                    parameter.data.mul_(2000 * (3 / parameter.shape[-1]) ** 0.5)
+
+    register_model_loader("spread")(SpreadLoader)
+    return "spread"
+
+
+def blank_pages(worker) -> None:
+    for cache in worker.model_runner.kv_caches:
+        for tensor in cache if isinstance(cache, list | tuple) else (cache,):
+            tensor.zero_()
+
+
 class Engine:
     """A vLLM that is asked for one prompt at a time."""
 
@@ -98,7 +129,7 @@ class Engine:
         options = {
             "model": model,
             "skip_tokenizer_init": True,
-            "load_format": "dummy",
+            "load_format": add_loader(),
             "max_model_len": max(given.tokens) + MORE + ANSWER,
             "max_num_seqs": 8,
             "enforce_eager": not given.graphs,
@@ -139,20 +170,27 @@ class Engine:
         """vLLM's own cache."""
         for _ in range(100):
             if self._llm.reset_prefix_cache():
-                return
+                return self.blank()
             self.settle(0.3)
         raise RuntimeError("vLLM's cache cannot be emptied")
+
+    def blank(self):
+        """The pages, whatever vLLM takes them for."""
+        self._llm.collective_rpc(blank_pages)
 
 
 def measure(engine: Engine, tokens: int, rounds: int) -> dict:
     times = {"cold": [], "own": [], "hit": []}
-    cached, equal = [], True
+    cached, equal, matters = [], True, False
     for turn in range(rounds + 1):
         prompt = engine.prompt(tokens + MORE)
         cold = engine.ask(prompt)
         engine.settle(0.5 + tokens / 20_000)
         own = engine.ask(prompt)
         engine.settle(0.3)
+        if turn == 0:
+            engine.blank()
+            matters = engine.ask(prompt)[1] != own[1]
         engine.forget()
         hit = engine.ask(prompt)
         engine.settle(0.3)
@@ -168,6 +206,7 @@ def measure(engine: Engine, tokens: int, rounds: int) -> dict:
         **{f"{name}_all": of for name, of in times.items()},
         "cached": cached,
         "equal_tokens": equal,
+        "kv_matters": matters,
     }
 
 
