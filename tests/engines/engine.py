@@ -4,8 +4,10 @@
 [{"generate": [TOKENS...], "max_tokens": N, "cache_salt": S}, ...]}; other steps: see STEPS.
 """
 
+import collections
 import json
 import os
+import pathlib
 import random
 import sys
 import time
@@ -25,6 +27,19 @@ os.dup2(2, 1)  # what vLLM prints belongs in the log
 
 from vllm import LLM, SamplingParams  # noqa: E402
 from vllm.config import KVEventsConfig, KVTransferConfig  # noqa: E402
+
+LONG_TALK = 1500  # tokens
+
+
+def told(outputs) -> list[dict]:
+    return [
+        {
+            "tokens": list(one.outputs[0].token_ids),
+            "prompt": len(one.prompt_token_ids),
+            "cached": one.num_cached_tokens,
+        }
+        for one in outputs
+    ]
 
 
 class Engine:
@@ -79,9 +94,7 @@ class Engine:
         outputs = self.llm.generate(
             [{"prompt_token_ids": tokens} for tokens in prompts], sampling, use_tqdm=False
         )
-        return [
-            {"tokens": list(o.outputs[0].token_ids), "cached": o.num_cached_tokens} for o in outputs
-        ]
+        return told(outputs)
 
     def forget(self):
         """Empties vLLM's own cache of KV, and lets stores end."""
@@ -93,38 +106,75 @@ class Engine:
             time.sleep(0.05)
         return False
 
-    def abort(self, tokens, steps):
-        """A request that is taken back after so many steps of the engine."""
-        sampling = SamplingParams(max_tokens=64, temperature=0, ignore_eos=True, detokenize=False)
+    def abort(self, tokens, steps, beside=(), max_tokens=16):
+        """A request that is taken back after so many steps of the engine, and the answers to those
+        beside it."""
         engine, scheduler = self.llm.llm_engine, self.core.scheduler
-        engine.add_request("to-abort", {"prompt_token_ids": tokens}, sampling)
+        answers = {}
+
+        def add(name, tokens, max_tokens):
+            sampling = SamplingParams(
+                max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
+            )
+            return engine.add_request(name, {"prompt_token_ids": tokens}, sampling)
+
+        def step():
+            answers.update({one.request_id: one for one in engine.step() if one.finished})
+
+        to_abort = add("to-abort", tokens, 64)
+        for number, prompt in enumerate(beside):
+            add(str(number), prompt, max_tokens)
         for _ in range(steps):
-            engine.step()
-        held = [request.status.name for request in scheduler.requests.values()]
+            step()
+        was = scheduler.requests[to_abort].status.name
         engine.abort_request(["to-abort"])
+        while engine.has_unfinished_requests():
+            step()
         deadline = time.monotonic() + 60
         while scheduler.requests and time.monotonic() < deadline:
-            engine.step()  # a load under way is awaited, then its pages are freed
-        return {"was": held, "left": len(scheduler.requests)}
+            step()  # a load under way is awaited, then its pages are freed
+        found = [answers[str(number)] for number in range(len(beside))]
+        return {"was": was, "left": len(scheduler.requests), "beside": told(found)}
 
-    def talks(self, text, rounds, clients, seed):
+    def talks(self, text, clients, seed, seconds=0, follow=None):
         """Conversations of several clients, in rounds of all at once: two system prompts, random
-        questions, answers that belong to the next prompt, requests that are taken back."""
+        questions, answers that belong to the next prompt, and in each round a request that is taken
+        back. Who has talked long begins anew or goes on from where another one is. For so long; or
+        as many rounds as the file `follow` says, when it is there, with vLLM's own cache kept."""
         chance = random.Random(seed)
-        talks = [text[:300] if client % 2 else text[300:560] for client in range(clients)]
-        said, cached = [], 0
-        for number in range(rounds):
+        begins = [text[:300], text[300:560]]
+        talks = [begins[client % 2] for client in range(clients)]
+        rounds, aborted, left = [], collections.Counter(), 0
+        began = time.monotonic()
+
+        def enough():
+            if not follow:
+                return time.monotonic() - began >= seconds
+            return os.path.exists(follow) and len(rounds) >= int(pathlib.Path(follow).read_text())
+
+        while not enough():
             for client in range(clients):
+                if len(talks[client]) > LONG_TALK:
+                    others = [talk for talk in talks if len(talk) < LONG_TALK / 2]
+                    talks[client] = chance.choice(begins + others)
                 begin = chance.randrange(560, len(text) - 200)
                 talks[client] = talks[client] + text[begin : begin + chance.randrange(40, 200)]
-            answers = self.batch(talks, max_tokens=16)
-            said.append([answer["tokens"] for answer in answers])
-            cached += sum(answer["cached"] for answer in answers)
-            talks = [talk + answer["tokens"] for talk, answer in zip(talks, answers, strict=True)]
-            if number % 2:
-                self.forget()
-            self.abort(talks[chance.randrange(clients)] + text[:150], chance.randrange(1, 4))
-        return {"said": said, "cached": cached}
+            taken_back = talks[chance.randrange(clients)] + text[:150]
+            done = self.abort(taken_back, chance.randrange(1, 9), talks)
+            aborted[done["was"]] += 1
+            left += done["left"]
+            rounds.append(done["beside"])
+            talks = [talk + one["tokens"] for talk, one in zip(talks, done["beside"], strict=True)]
+            if not follow and len(rounds) % 2 == 0:
+                left += not self.forget()
+        return {
+            "said": [[one["tokens"] for one in answers] for answers in rounds],
+            "prompted": sum(one["prompt"] for answers in rounds for one in answers),
+            "cached": sum(one["cached"] for answers in rounds for one in answers),
+            "aborted": aborted,
+            "left": left,
+            "seconds": time.monotonic() - began,
+        }
 
     def metrics(self):
         """kvfs's own among vLLM's Prometheus metrics, by name and tier, and the preemptions."""

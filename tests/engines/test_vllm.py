@@ -147,7 +147,7 @@ def test_a_batch_hits_and_misses_together(plain, again, prompts):
 
 
 def test_an_aborted_load_holds_nothing(again):
-    assert again.abort == {"was": ["WAITING_FOR_REMOTE_KVS"], "left": 0}
+    assert again.abort == {"was": "WAITING_FOR_REMOTE_KVS", "left": 0, "beside": []}
     for namespace in again.namespaces:
         assert namespace["leases_open"] == namespace["reservations_open"] == 0
 
