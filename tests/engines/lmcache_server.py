@@ -52,10 +52,20 @@ class Server:
 
     def forget(self):
         """Empties its memory: what is asked for comes from the second level."""
+        self._ask("POST", "/cache/clear")
+
+    def storage(self) -> dict:
+        """What it says of its memory and second levels."""
+        return json.loads(self._ask("GET", "/status"))["storage_manager"]
+
+    def _ask(self, method, path) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=60)
-        connection.request("POST", "/cache/clear")
-        assert connection.getresponse().status == http.HTTPStatus.OK
+        connection.request(method, path)
+        answer = connection.getresponse()
+        assert answer.status == http.HTTPStatus.OK
+        body = answer.read()
         connection.close()
+        return body
 
     def stop(self):
         self._process.terminate()

@@ -1,8 +1,9 @@
 """vLLM with LMCache, whose server keeps its second level on a mount: by kvfs.lmcache, or by LMCache's
-own adapter for files, unmodified, in a plain directory."""
+own adapters for files, unmodified, in a plain directory."""
 
 import json
 
+import numpy as np
 import pytest
 from engine_runs import tokens_of
 from lmcache_server import CHUNK, ENVIRONMENT, INSTALLED, Server, transfer
@@ -16,6 +17,8 @@ FILES = {
     "fs": {"type": "fs"},
     "fs-native": {"type": "fs_native", "use_odirect": True},
 }
+MAPPED = 256 << 20
+SLOT = 16 << 20  # a chunk has 11 MiB
 
 
 def kvfs_on(mount) -> dict:
@@ -119,6 +122,56 @@ def test_files_of_one_server_in_the_next_one(run, make_daemon, prompts, plain, k
     stats = statistics(daemon, path.name)
     assert stats["hits"] >= chunks
     assert stats["evictions"]["corrupt"] == stats["evictions"]["incomplete"] == 0
+
+
+def test_a_mapped_file(run_engine, make_daemon, prompts, plain, tmp_path):
+    """LMCache's adapter for DAX devices maps one file for all chunks, and knows only in memory what
+    is where: so one server, which is emptied between two requests."""
+    daemon = make_daemon(dram="64MiB", nvme="1GiB", flags=["--plain-quota", "512MiB"])
+    path = plain_directory(daemon, "lmcache", "512MiB")
+    file = path / "mapped"
+    with file.open("wb") as made:
+        made.truncate(MAPPED)
+    adapter = {"type": "dax", "device_path": str(file), "slot_bytes": SLOT}
+    server = Server(adapter | {"max_dax_size_gb": MAPPED / 2**30}, tmp_path / "mapped.log").wait()
+    chunks = len(prompts[0]) // CHUNK
+
+    def stored():
+        (second,) = server.storage()["l2_adapters"]
+        return second["live_slot_count"] == chunks and second["inflight_store_tasks"] == 0
+
+    def emptied():
+        server.forget()  # but for what is being copied
+        return server.storage()["l1_manager"]["total_object_count"] == 0
+
+    try:
+        asked = {"generate": prompts[0], "max_tokens": ANSWER}
+        at_server = tmp_path / "at-server"
+        run = run_engine(
+            "lmcache-mapped",
+            None,
+            {
+                "stored": asked,
+                "forgotten": {"forget": None},
+                "at the server": {"wait_for": str(at_server)},
+                "loaded": asked,
+            },
+            transfer=transfer(server.port),
+            environment=ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+        )
+        run.until_step(at_server)
+        until(stored, 60)
+        until(emptied, 60)
+        at_server.touch()
+        results = run.results()
+    finally:
+        server.stop()
+    assert results.forgotten
+    assert_found(prompts[0], plain.answer0, results.stored, results.loaded)
+    settled(daemon)
+    evictions = statistics(daemon, path.name)["evictions"]
+    assert evictions["corrupt"] == evictions["incomplete"] == 0
+    assert np.fromfile(file, np.uint8).reshape(-1, SLOT).any(axis=1).sum() == chunks
 
 
 def blocks(daemon) -> int:
