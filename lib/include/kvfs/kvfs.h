@@ -265,9 +265,8 @@ KVFS_API int kvfs_transfer_done(kvfs_transfer* transfer); /* 1: complete (also w
  * layers side by side, so it is copied in pieces of kv_factor * layer_step * block_tokens *
  * head_dim elements, a step has its own start and end, and blocks that are not in DRAM are all
  * waited for by the first one. Copies in host memory lose nothing to it; a GPU's link does at
- * pieces much below 64 KiB, which is 8 layers of Llama-3.1-8B; of encoded blocks, whose heads give
- * three pieces, below 256 KiB. Few steps: 4 of 32 layers leave an engine a quarter of the time to
- * wait for. */
+ * pieces much below 64 KiB as they are stored, which is 8 layers of Llama-3.1-8B, 11 of it packed.
+ * Few steps: 4 of 32 layers leave an engine a quarter of the time to wait for. */
 KVFS_API kvfs_status kvfs_transfer_wait_layers(kvfs_transfer* transfer, uint32_t layers,
                                                int32_t timeout_ms);
 KVFS_API uint32_t kvfs_transfer_layers(kvfs_transfer* transfer); /* how many are there by now */
