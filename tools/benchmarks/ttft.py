@@ -20,8 +20,7 @@ memory, and one token more is computed. One JSON object a line:
     speedup_target       of that, for some shapes, lengths and encodings; met: each target is
     torch                the same KV by torch: pinned tensors of each layer, copy_(non_blocking)
     match, lease, load   match and lease are parts of `value`, and so is the load until its last
-                         layer had arrived; layers are computed from when they are there (encoded
-                         ones come all together)
+                         layer had arrived; layers are computed from when they are there
     forward              the one-token forward once more; link: GB/s of that copy; both in each round
     store                gather and DMA out, and commit
     cached_tokens        N; fewer where `unpackable_blocks` (packed) is not 0: the prefix ends before
