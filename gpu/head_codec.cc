@@ -9,9 +9,7 @@ HeadCodec::HeadCodec(const BlockShape& shape)
       quantized_(packs_ ? QuantizedLayout{} : shape.quantized()),
       planes_(shape.planes()),
       head_bytes_(shape.stored_head_bytes()),
-      parts_at_(packs_ ? packed_.bands_at : quantized_.numbers_at),
-      part_bytes_(packs_ ? std::uint64_t{packed_.bands} * packed_.band_bytes
-                         : quantized_.plane_values) {}
+      parts_(head_parts(shape)) {}
 
 void HeadCodec::decode(const std::byte* head, std::uint32_t plane, std::byte* values) const {
   if (packs_) {

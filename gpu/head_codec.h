@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "gpu/device.h"
+#include "gpu/layer_part.h"
 #include "gpu/pack_codec.h"
 #include "gpu/quantize_codec.h"
 
@@ -26,7 +27,7 @@ class HeadCodec {
     std::uint64_t at, bytes;
   };
   [[nodiscard]] Part part(std::uint32_t plane) const {
-    return {parts_at_ + plane * part_bytes_, part_bytes_};
+    return {parts_.header_bytes + plane * parts_.each, parts_.each};
   }
 
   // Writes [tokens][head_dim] and nothing else, whatever the bytes of `head`; `values` is aligned
@@ -52,7 +53,8 @@ class HeadCodec {
   const PackedLayout packed_;
   const QuantizedLayout quantized_;
   std::uint32_t planes_;
-  std::uint64_t head_bytes_, parts_at_, part_bytes_;
+  std::uint64_t head_bytes_;
+  HeadParts parts_;
 };
 
 }  // namespace kvfs::gpu

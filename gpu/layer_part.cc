@@ -12,11 +12,9 @@ namespace {
 constexpr std::uint64_t kLine = 64;
 constexpr std::uint64_t lines(std::uint64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
-// Where a head has what it has of all planes, and each plane's own part.
-struct Parts {
-  std::uint64_t header_bytes, each;
-};
-Parts parts_of(const BlockShape& shape) {
+}  // namespace
+
+HeadParts head_parts(const BlockShape& shape) {
   if (shape.encoding == Encoding::kPacked) {
     const PackedLayout layout = shape.packed();
     return {layout.bands_at, std::uint64_t{layout.bands} * layout.band_bytes};
@@ -28,10 +26,8 @@ Parts parts_of(const BlockShape& shape) {
   return {0, shape.head_bytes() / shape.planes()};
 }
 
-}  // namespace
-
 StoredPlanes stored_planes(const BlockShape& shape, const Pages& pages) {
-  const Parts parts = parts_of(shape);
+  const HeadParts parts = head_parts(shape);
   StoredPlanes planes{.first = pages.first_layer * shape.kv_factor,
                       .count = layers_wanted(shape, pages) * shape.kv_factor,
                       .head_bytes = shape.stored_head_bytes()};
@@ -72,7 +68,7 @@ EscapeRange escapes_of(const BlockShape& shape, const Pages& pages, std::span<co
 
 LayerPart layer_part(const BlockShape& shape, const Pages& pages, EscapeRange escapes) {
   const StoredPlanes stored = stored_planes(shape, pages);
-  const Parts parts = parts_of(shape);
+  const HeadParts parts = head_parts(shape);
   LayerPart part{.planes = stored};
   std::uint64_t end = 0;
   const auto take = [&](std::uint64_t from, std::uint64_t bytes) {

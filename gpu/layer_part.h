@@ -11,6 +11,13 @@
 
 namespace kvfs::gpu {
 
+// Of a stored head, the bytes before the planes' own parts, which are of all planes, and those of
+// each part: a packed head's bands, a quantized one's numbers.
+struct HeadParts {
+  std::uint64_t header_bytes, each;
+};
+HeadParts head_parts(const BlockShape& shape);
+
 // The planes wanted of heads as they are stored.
 StoredPlanes stored_planes(const BlockShape& shape, const Pages& pages);
 

@@ -164,8 +164,8 @@ EngineSide EngineSide::shown() const {
   return side;
 }
 
-EngineSide EngineSide::with_blocks(std::uint32_t first, std::uint32_t count, bool more) const {
-  EngineSide side = with_layers(0, 0, more);
+EngineSide EngineSide::with_blocks(std::uint32_t first, std::uint32_t count) const {
+  EngineSide side = *this;
   side.range_.first += first;
   side.range_.count = count;
   return side;

@@ -45,7 +45,7 @@ class EngineSide {
   [[nodiscard]] gpu::Device& device() const { return *device_; }
   // The same with some of its range's blocks, and with some of its layers; they must be movable.
   // `more`: of the same load others follow at once.
-  [[nodiscard]] EngineSide with_blocks(std::uint32_t first, std::uint32_t count, bool more) const;
+  [[nodiscard]] EngineSide with_blocks(std::uint32_t first, std::uint32_t count) const;
   [[nodiscard]] EngineSide with_layers(std::uint32_t first, std::uint32_t count, bool more) const;
   [[nodiscard]] std::uint32_t layers() const { return shape_.layers; }
   [[nodiscard]] std::uint32_t layers_wanted() const;

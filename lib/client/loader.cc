@@ -273,9 +273,10 @@ Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps
   const std::uint32_t whole = steps.blocks == 0 ? 0 : count - std::min(steps.blocks, count);
   Status status;
   if (whole > 0) {
-    status = Load(client, lease, to.with_blocks(0, whole, true), 0, deadline, transfer).run();
+    const EngineSide all_layers = to.with_blocks(0, whole).with_layers(0, to.layers(), true);
+    status = Load(client, lease, all_layers, 0, deadline, transfer).run();
   }
-  const EngineSide rest = to.with_blocks(whole, count - whole, false);
+  const EngineSide rest = to.with_blocks(whole, count - whole);
   for (std::uint32_t first = 0; status && first < to.layers();) {
     const std::uint32_t layers = std::min(steps.layers, to.layers() - first);
     const std::uint32_t end = first + layers;

@@ -114,6 +114,18 @@ std::pair<std::uint32_t, std::uint32_t> layers_of(const Case& c) {
   return {first, c.pages.layer_count == 0 ? c.shape.layers : first + c.pages.layer_count};
 }
 
+std::size_t slot_bytes(const BlockShape& shape) {
+  return (shape.stored_bytes() + 4095) / 4096 * 4096;
+}
+
+std::vector<BlockAt> blocks_in(const Case& c, std::byte* slab) {
+  std::vector<BlockAt> at;
+  for (const std::uint32_t block : c.blocks) {
+    at.push_back({slab + at.size() * slot_bytes(c.shape), block});
+  }
+  return at;
+}
+
 Case as_stored(const Case& c) {
   Case all = c;
   if (c.shape.encoding != Encoding::kRaw) all.pages.first_layer = all.pages.layer_count = 0;

@@ -67,6 +67,10 @@ Case make_case(Random& random, std::uint32_t most_layers, Encoding encoding);
 // [first, end) of those that are wanted.
 std::pair<std::uint32_t, std::uint32_t> layers_of(const Case& c);
 
+// Blocks of a slab whose slots are as long as the store makes them.
+std::size_t slot_bytes(const BlockShape& shape);
+std::vector<BlockAt> blocks_in(const Case& c, std::byte* slab);
+
 // The same with what a store takes: encoded blocks whole.
 Case as_stored(const Case& c);
 

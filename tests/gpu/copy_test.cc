@@ -40,7 +40,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
     // Blocks a slot apart, with bytes between them that no copy may touch. Of encoded blocks every
     // bit is arbitrary.
     const bool packed = c.shape.encoding == Encoding::kPacked;
-    const std::size_t slot = (c.shape.stored_bytes() + 4095) / 4096 * 4096;
+    const std::size_t slot = slot_bytes(c.shape);
     const std::vector<std::byte> slab = random.bytes(slot * c.blocks.size());
     const std::vector<std::byte> arena =
         packed ? random.numbers(c.arena_bytes) : random.bytes(c.arena_bytes);
@@ -65,8 +65,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
     auto* base =
         slots.data() + (4096 - reinterpret_cast<std::uintptr_t>(slots.data()) % 4096) % 4096;
     std::memcpy(base, slab.data(), slab.size());
-    std::vector<BlockAt> at;
-    for (std::size_t i = 0; i < c.blocks.size(); ++i) at.push_back({base + i * slot, c.blocks[i]});
+    const std::vector<BlockAt> at = blocks_in(c, base);
 
     std::vector<std::byte> found(c.arena_bytes);
     engine->upload(arena);
@@ -75,7 +74,7 @@ class Copies : public ::testing::TestWithParam<const char*> {
     });
     engine->download(found);
     EXPECT_TRUE(found == wanted_arena) << "scatter";
-    check_local(c, slab, slot, arena, wanted_arena);
+    check_local(c, slab, arena, wanted_arena);
     engine->upload(arena);
     finish([&](CopyDone done) {
       subject_.device->gather(c.shape, at, stored, nullptr, std::move(done));
@@ -106,16 +105,13 @@ class Copies : public ::testing::TestWithParam<const char*> {
   }
 
   // The same blocks in the device's own memory.
-  void check_local(const Case& c, const std::vector<std::byte>& slab, std::size_t slot,
+  void check_local(const Case& c, const std::vector<std::byte>& slab,
                    const std::vector<std::byte>& arena, const std::vector<std::byte>& wanted) {
     const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, c.arena_bytes);
     const std::unique_ptr<EngineMemory> slots = allocate(subject_.where, slab.size());
     engine->upload(arena);
     slots->upload(slab);
-    std::vector<BlockAt> at;
-    for (std::size_t i = 0; i < c.blocks.size(); ++i) {
-      at.push_back({slots->base() + i * slot, c.blocks[i]});
-    }
+    const std::vector<BlockAt> at = blocks_in(c, slots->base());
     finish([&](CopyDone done) {
       subject_.device->scatter_local(c.shape, at, placed(c, engine->base()), nullptr,
                                      std::move(done));

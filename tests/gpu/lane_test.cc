@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "gpu/lane_movement.h"
@@ -13,12 +14,6 @@ namespace kvfs::gpu::test {
 namespace {
 
 const After kNothing;
-
-std::vector<BlockAt> slots(const Case& c, std::byte* base, std::size_t slot) {
-  std::vector<BlockAt> at;
-  for (std::size_t i = 0; i < c.blocks.size(); ++i) at.push_back({base + i * slot, c.blocks[i]});
-  return at;
-}
 
 std::vector<LanePiece> pieces_of(const LaneMovement& movement, LaneDirection direction) {
   std::vector<LanePiece> pieces;
@@ -42,6 +37,12 @@ std::size_t copy(std::vector<LaneSpan> spans, std::vector<std::byte>& stage) {
   return copies;
 }
 
+const auto kEncodings = ::testing::Values(Encoding::kRaw, Encoding::kPacked, Encoding::kFp8);
+std::string encoding_name(const ::testing::TestParamInfo<Encoding>& encoding) {
+  if (encoding.param == Encoding::kRaw) return "raw";
+  return encoding.param == Encoding::kPacked ? "packed" : "fp8";
+}
+
 class Lane : public ::testing::TestWithParam<Encoding> {};
 
 TEST_P(Lane, APartHasWhatIsWantedOfEachHead) {
@@ -49,9 +50,8 @@ TEST_P(Lane, APartHasWhatIsWantedOfEachHead) {
     SCOPED_TRACE(seed);
     Random random(seed);
     const Case c = make_case(random, 5, GetParam());
-    const std::size_t slot = (c.shape.stored_bytes() + 4095) / 4096 * 4096;
-    std::vector<std::byte> slab = random.bytes(slot * c.blocks.size());
-    const std::vector<BlockAt> at = slots(c, slab.data(), slot);
+    std::vector<std::byte> slab = random.bytes(slot_bytes(c.shape) * c.blocks.size());
+    const std::vector<BlockAt> at = blocks_in(c, slab.data());
     const LaneMovement movement = movement_of(c.shape, at, c.pages, kNothing);
     const bool fetch = random.upto(0, 1) == 0;
     std::size_t heads = 0;
@@ -87,13 +87,7 @@ TEST_P(Lane, APartHasWhatIsWantedOfEachHead) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Encodings, Lane,
-                         ::testing::Values(Encoding::kRaw, Encoding::kPacked, Encoding::kFp8),
-                         [](const auto& encoding) {
-                           return encoding.param == Encoding::kRaw      ? "raw"
-                                  : encoding.param == Encoding::kPacked ? "packed"
-                                                                        : "fp8";
-                         });
+INSTANTIATE_TEST_SUITE_P(Encodings, Lane, kEncodings, encoding_name);
 
 // Llama-3.1-8B's blocks of 16 tokens, in slots as the store has them. Memory is only counted, but
 // for where escapes end.
@@ -110,12 +104,10 @@ class Llama : public ::testing::TestWithParam<Encoding> {
     made_.pages.layers.resize(32);
     made_.pages.layer_count = 11;
     for (std::uint32_t block = 0; block < 100; ++block) made_.blocks.push_back(block);
-    slot_ = (made_.shape.stored_bytes() + 4095) / 4096 * 4096;
-    slab_.resize(slot_ * made_.blocks.size());
-    at_ = slots(made_, slab_.data(), slot_);
+    slab_.resize(slot_bytes(made_.shape) * made_.blocks.size());
+    at_ = blocks_in(made_, slab_.data());
   }
   Case made_;
-  std::size_t slot_;
   std::vector<std::byte> slab_;
   std::vector<BlockAt> at_;
 };
@@ -164,13 +156,7 @@ TEST_P(Llama, PartsGetSmallerBeforeNothingFollows) {
   EXPECT_LT(parts(last).back().blocks.size(), 5U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Encodings, Llama,
-                         ::testing::Values(Encoding::kRaw, Encoding::kPacked, Encoding::kFp8),
-                         [](const auto& encoding) {
-                           return encoding.param == Encoding::kRaw      ? "raw"
-                                  : encoding.param == Encoding::kPacked ? "packed"
-                                                                        : "fp8";
-                         });
+INSTANTIATE_TEST_SUITE_P(Encodings, Llama, kEncodings, encoding_name);
 
 }  // namespace
 }  // namespace kvfs::gpu::test
