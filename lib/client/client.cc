@@ -139,6 +139,7 @@ void Client::replace_index() {
     session = current->session;
   }
   Result<IndexMap> index = IndexMap::open(session);
+  if (session->lost()) return;  // it died: reattach() is not to wait for what was tried here
   if (!index || index->view().superseded()) {
     next_try_ = Clock::now() + kOpenRetry;
     return;

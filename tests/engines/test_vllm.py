@@ -107,6 +107,7 @@ def again(run_engine, daemon, prompts, plain, stored, tmp_path_factory):
     dead.touch()
     run.until_step(back)
     daemon.start()
+    time.sleep(0.2)  # kvfs looked for it in vain, and does again 100 ms later
     back.touch()
     results = run.results()
     results.namespaces = seen

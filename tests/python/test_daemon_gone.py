@@ -40,6 +40,22 @@ def test_prefetch_brings_blocks_to_dram(make_daemon):
         wait_until(lambda: namespace.match(tokens).dram_blocks == 64)
 
 
+def test_a_daemon_that_is_back_is_found_by_the_first_call(make_daemon):
+    daemon = make_daemon()
+    mount = str(daemon.mount)
+    kvfs.create_namespace(mount, "ns", GEOMETRY)
+    tokens = kv_data.random_tokens(256, seed=85)
+    with kvfs.open(mount, "ns") as namespace:
+        kv_data.store(namespace, tokens, kv_data.random_kv(GEOMETRY, 256, 85))
+        with namespace.acquire(tokens) as lease:
+            lease.flush()
+        for _ in range(5):  # whether its death was noticed before, or is by that call
+            daemon.kill()
+            daemon.start()
+            time.sleep(0.15)  # the client looked for it in vain, at most 100 ms ago
+            assert namespace.match(tokens).blocks == 16
+
+
 def test_a_killed_daemon_is_unavailable_and_a_new_one_is_found(make_daemon):
     daemon = make_daemon()
     mount = str(daemon.mount)

@@ -5,14 +5,14 @@
 One engine, one connector: none (the reference), kvfs, offloading (vLLM's own, host memory), lmcache
 (in its process, host memory). To compare them, run one after the other on one machine. A model of a
 known shape with random weights. Each round takes a prompt that is new, of N tokens in whole blocks
-and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the
-connector has it. One JSON object for each N:
+and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the connector
+has it, if there is one. One JSON object for each N:
 
     bench             "vllm_ttft_32k_kvfs_packed"
     cold, own, hit    ms from the request to its first token, medians; ..._all: of every round
     cached            tokens that each hit found: trust `hit` where it is N
-    equal_tokens      a hit's answer is the one out of vLLM's own cache, token by token, in all
-                      rounds (not where the encoding rounds)
+    equal_tokens      so many of the 16 tokens of each hit's answer are, from the first on, those out
+                      of vLLM's own cache (where the encoding rounds, fewer)
     kv_matters        an answer out of vLLM's own cache is another one when its pages are blanked:
                       without that equal tokens say nothing
 
@@ -143,13 +143,13 @@ class Engine:
     def prompt(self, tokens: int) -> list[int]:
         return [self._random.randrange(self._vocabulary) for _ in range(tokens)]
 
-    def ask(self, prompt):
+    def ask(self, prompt, answer: int = ANSWER):
         """Milliseconds to the first token, the answer, and how many tokens were cached."""
         from vllm import SamplingParams
 
         engine = self._llm.llm_engine
         sampling = SamplingParams(
-            max_tokens=ANSWER, temperature=0.0, ignore_eos=True, detokenize=False
+            max_tokens=answer, temperature=0.0, ignore_eos=True, detokenize=False
         )
         first = None
         began = time.perf_counter()
@@ -163,7 +163,7 @@ class Engine:
     def settle(self, seconds: float):
         """Lets a connector store, which it does behind and beside later requests."""
         for _ in range(3):
-            self.ask(self.prompt(40))
+            self.ask(self.prompt(40), answer=4)
             time.sleep(seconds / 3)
 
     def forget(self):
@@ -179,31 +179,41 @@ class Engine:
         self._llm.collective_rpc(blank_pages)
 
 
-def measure(engine: Engine, tokens: int, rounds: int) -> dict:
-    times = {"cold": [], "own": [], "hit": []}
-    cached, equal, matters = [], True, False
+def leading(one: list[int], other: list[int]) -> int:
+    """How many tokens are equal before the first that is not."""
+    pairs = zip(one, other, strict=True)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), len(one))
+
+
+def measure(engine: Engine, tokens: int, rounds: int, connected: bool) -> dict:
+    """A row; without a connector nobody has what vLLM has forgotten: there is no hit."""
+    states = ("cold", "own", "hit") if connected else ("cold", "own")
+    times = {state: [] for state in states}
+    cached, equal, matters = [], [], False
     for turn in range(rounds + 1):
         prompt = engine.prompt(tokens + MORE)
-        cold = engine.ask(prompt)
-        engine.settle(0.5 + tokens / 20_000)
-        own = engine.ask(prompt)
+        answers = {"cold": engine.ask(prompt)}
+        engine.settle(0.5 + tokens / 60_000)
+        own = answers["own"] = engine.ask(prompt)
         engine.settle(0.3)
         if turn == 0:
             engine.blank()
             matters = engine.ask(prompt)[1] != own[1]
         engine.forget()
-        hit = engine.ask(prompt)
-        engine.settle(0.3)
-        engine.forget()
+        if connected:
+            answers["hit"] = engine.ask(prompt)
+            engine.settle(0.3)
+            engine.forget()
         if turn == 0:
             continue  # memory is touched and pinned for the first time
-        for name, answer in (("cold", cold), ("own", own), ("hit", hit)):
-            times[name].append(round(answer[0], 2))
-        cached.append(hit[2])
-        equal = equal and hit[1] == own[1]
+        for state in states:
+            times[state].append(round(answers[state][0], 2))
+        if connected:
+            cached.append(answers["hit"][2])
+            equal.append(leading(answers["hit"][1], own[1]))
     return {
-        **{name: round(statistics.median(of), 2) for name, of in times.items()},
-        **{f"{name}_all": of for name, of in times.items()},
+        **{state: round(statistics.median(of), 2) for state, of in times.items()},
+        **{f"{state}_all": of for state, of in times.items()},
         "cached": cached,
         "equal_tokens": equal,
         "kv_matters": matters,
@@ -234,7 +244,8 @@ def main():
         engine = Engine(given, model)
         for tokens in given.tokens:
             bench = f"vllm_ttft_{tokens // 1024}k_{name}"
-            print(json.dumps({"bench": bench, **measure(engine, tokens, given.rounds)}), file=rows)
+            row = measure(engine, tokens, given.rounds, given.connector != "none")
+            print(json.dumps({"bench": bench, **row}), file=rows)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ using gpu::test::EngineStream;
 using gpu::test::Where;
 
 // 128 KiB a block.
-constexpr Model kModel{.layers = 16, .heads = 4, .dim = 32};
+const Model kModel{.layers = 16, .heads = 4, .dim = 32};
 constexpr std::uint32_t kTokens = 16 * 64;  // 8 MiB: several parts
 
 class DeviceMemory : public MountedEngine {
