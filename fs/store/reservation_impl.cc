@@ -1,6 +1,7 @@
 #include "fs/store/reservation_impl.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -304,7 +305,15 @@ gpu::QuantizeErrors ReservationState::errors_of(std::uint32_t end) const {
 
 std::uint32_t ReservationState::count_refused(std::uint32_t packed, std::uint32_t asked) {
   if (packed < asked && asked > refused_end_) {
-    state_->metrics.unpackable_blocks.add(asked - std::max(packed, refused_end_));
+    Counter& refused = state_->metrics.unpackable_blocks;
+    if (refused.get() == 0) {
+      spdlog::warn(
+          "namespace {}: a block could not be packed: prefixes end before such blocks, which "
+          "unpackable_blocks counts; where there are many of them, remove the namespace and create "
+          "it with --encoding raw",
+          state_->name());
+    }
+    refused.add(asked - std::max(packed, refused_end_));
     refused_end_ = asked;
   }
   return packed;

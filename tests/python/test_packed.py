@@ -64,6 +64,7 @@ def test_a_prefix_ends_before_what_does_not_pack(namespace, daemon):
     assert (result.committed, result.present) == (4, 0)
     assert namespace.match(tokens).tokens == 64
     assert stats(namespace, daemon)["unpackable_blocks"] == 2
+    assert f"namespace {namespace.name}: a block could not be packed" in daemon.log.read_text()
     assert np.array_equal(kv_data.load(namespace, tokens), kv[:, :, :64])
 
 
