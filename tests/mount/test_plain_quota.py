@@ -122,15 +122,21 @@ def test_more_is_written_than_fits_and_the_oldest_go(daemon, here):
     names = sorted(os.listdir(here))
     assert names[-1] == "39"
     assert names == [f"{number:02}" for number in range(40 - len(names), 40)]
-    assert len(names) >= 12  # no more goes than need be
+    gone = 0  # since: it is relieved down to 7/8
     for name in names:
-        assert (here / name).read_bytes() == bytes([int(name)]) * (2 * MIB)
+        try:
+            assert (here / name).read_bytes() == bytes([int(name)]) * (2 * MIB)
+        except FileNotFoundError:
+            assert name == names[gone]
+            gone += 1
+    left = len(names) - gone
+    assert left >= 12  # no more goes than need be
     stats = statistics(daemon, here.name)
-    assert stats["evictions"]["files"] == 40 - len(names)
-    assert stats["evictions"]["bytes"] == (40 - len(names)) * 2 * MIB
-    assert stats["files"] == len(names)
+    assert stats["evictions"]["files"] == 40 - left
+    assert stats["evictions"]["bytes"] == (40 - left) * 2 * MIB
+    assert stats["files"] == left
     assert stats["bytes"] == bytes_in(here)
-    assert stats["hits"] == len(names)
+    assert stats["hits"] == left
 
 
 def test_what_was_read_stays(here):
