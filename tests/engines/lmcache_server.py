@@ -9,16 +9,12 @@ import subprocess
 import sys
 import time
 
+from engine_runs import free_port
+
 INSTALLED = importlib.util.find_spec("lmcache") is not None
 CHUNK = 256  # LMCache's, and two of vLLM's blocks on a CPU
 # LMCache's keys are Python hashes; and it tells nobody that it ran.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
 
 
 class Server:

@@ -5,8 +5,8 @@
 One engine, one connector: none (the reference), kvfs, offloading (vLLM's own, host memory), lmcache
 (in its process, host memory). To compare them, run one after the other on one machine. A model of a
 known shape with random weights. Each round takes a prompt that is new, of N tokens in whole blocks
-and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the connector
-has it, if there is one. One JSON object for each N:
+and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the
+connector has it, if there is one. One JSON object for each N:
 
     bench             "vllm_ttft_32k_kvfs_packed"
     cold, own, hit    ms from the request to its first token, medians; ..._all: of every round
