@@ -17,7 +17,7 @@ constexpr std::uint64_t kMib = 1 << 20;
 class Subdirectories : public PlainFixture {
  protected:
   DirectoryPtr make_with_unit(const std::string& name) {
-    const auto top = make(name);
+    DirectoryPtr top = make(name);
     EXPECT_TRUE(store_->set_unit(top, Unit::kDirectory));
     return top;
   }
