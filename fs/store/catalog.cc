@@ -63,7 +63,6 @@ class CatalogFiles final : public Catalog {
   }
 
   // -- finding
-  // -------------------------------------------------------------------------------------
   BlockId find(const Key& key) const override { return index_.view().find(key); }
   void expect(const Key& key) const override { index_.expect(key); }
   const IndexView& index() const override { return index_.view(); }
@@ -87,7 +86,6 @@ class CatalogFiles final : public Catalog {
   }
 
   // -- structure
-  // -----------------------------------------------------------------------------------
   Result<BlockId> prepare(const NewBlock& block) override {
     if (Status status = check_new(block); !status) return pass(std::move(status));
     Result<BlockId> id = take_id(block);
@@ -142,7 +140,6 @@ class CatalogFiles final : public Catalog {
   }
 
   // -- leases
-  // --------------------------------------------------------------------------------------
   void acquire(std::span<const BlockId> ids) override {
     for (const BlockId id : ids) ++nodes_.node(id).leases;
   }
@@ -171,7 +168,6 @@ class CatalogFiles final : public Catalog {
   }
 
   // -- residency
-  // -----------------------------------------------------------------------------------
   void set_dram(BlockId id, std::uint32_t group, tiers::DramSlot slot,
                 std::uint16_t flags) override {
     Placement& placement = nodes_.placement(id, group);
@@ -209,7 +205,6 @@ class CatalogFiles final : public Catalog {
   }
 
   // -- walking and choosing
-  // ------------------------------------------------------------------------
   void leaves(BlockId cursor, std::size_t max, std::vector<BlockId>& out,
               BlockId& next) const override {
     next = leaf_set_.next(cursor, high());
@@ -235,7 +230,6 @@ class CatalogFiles final : public Catalog {
   void announce_end() override { index_.supersede(); }
 
   // -- recovery
-  // ------------------------------------------------------------------------------------
   Status survivors(const std::function<void(const Survivor&)>& each) override {
     const Result<std::vector<std::uint64_t>> generations = generations_in(directory_);
     if (!generations) return tl::unexpected(generations.error());

@@ -81,7 +81,6 @@ void GpuPromoter::run() {
 }
 
 // -- copying
-// -----------------------------------------------------------------------------------------
 
 void GpuPromoter::promote(NamespaceState& state, const Key& tip) {
   std::vector<BlockId> chain;
@@ -159,7 +158,6 @@ bool GpuPromoter::copy(NamespaceState& state, BlockId block, std::uint32_t group
 }
 
 // -- room
-// -------------------------------------------------------------------------------------------
 
 Result<tiers::GpuSlot> GpuPromoter::take_slot(NamespaceState& state, BlockId block,
                                               std::uint32_t group) {
@@ -284,7 +282,6 @@ void GpuPromoter::retire_all(const NamespaceState& state) {
 }
 
 // -- the device
-// -------------------------------------------------------------------------------------
 
 // Others come first: what they miss of the reserve is given back, the least valuable slabs first.
 void GpuPromoter::relieve() {

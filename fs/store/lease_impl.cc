@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "fs/store/flush.h"
 #include "fs/store/promoter.h"
-#include "fs/store/write_back.h"
 
 namespace kvfs::store {
 namespace {
@@ -184,8 +184,7 @@ void LeaseImpl::when_resident(std::uint32_t group, std::uint32_t first, std::uin
 }
 
 void LeaseImpl::flush(Deadline deadline, Done done) {
-  if (state_->services.write_back == nullptr) return done({});
-  state_->services.write_back->flush(*state_, ids_, deadline, std::move(done));
+  flush_blocks(*state_, ids_, deadline, std::move(done));
 }
 
 }  // namespace kvfs::store

@@ -6,12 +6,12 @@
 #include <random>
 
 #include "fs/store/await.h"
+#include "fs/store/flush.h"
 #include "fs/store/gpu_promoter.h"
 #include "fs/store/lease_impl.h"
 #include "fs/store/promoter.h"
 #include "fs/store/slab_mover.h"
 #include "fs/store/verifier.h"
-#include "fs/store/write_back.h"
 
 namespace kvfs::store {
 namespace {
@@ -54,7 +54,6 @@ Status NamespaceImpl::journal(std::vector<JournalOp> ops, MutexLock& lock, bool 
 }
 
 // -- itself
-// ------------------------------------------------------------------------------------------
 
 std::string NamespaceImpl::current_name() const {
   const MutexLock lock(state_->mutex);
@@ -183,7 +182,6 @@ NamespaceStats NamespaceImpl::stats() const {
 }
 
 // -- using
-// -------------------------------------------------------------------------------------------
 
 // A windowed group must have the blocks of the window at the prefix's end.
 bool NamespaceImpl::usable(std::span<const BlockId> chain) const {
@@ -272,8 +270,7 @@ Status NamespaceImpl::prefetch(const Key& key) {
 }
 
 void NamespaceImpl::flush(Deadline deadline, Done done) {
-  if (state_->services.write_back == nullptr) return done({});
-  state_->services.write_back->flush_all(*state_, deadline, std::move(done));
+  flush_all(*state_, deadline, std::move(done));
 }
 
 Result<NamespaceImpl::Verified> NamespaceImpl::verify(std::uint64_t cursor, std::uint64_t limit) {
@@ -281,7 +278,6 @@ Result<NamespaceImpl::Verified> NamespaceImpl::verify(std::uint64_t cursor, std:
 }
 
 // -- changing
-// ----------------------------------------------------------------------------------------
 
 // A pin is in the block's record; a block that has none yet takes it along with its first.
 Status NamespaceImpl::set_pinned(const Key& key, bool pinned) {

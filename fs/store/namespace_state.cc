@@ -57,7 +57,6 @@ std::string NamespaceState::describe(BlockId block) const {
 }
 
 // -- holds
-// -------------------------------------------------------------------------------------------
 
 void NamespaceState::release(std::span<const BlockId> ids, Removal& removal) {
   std::vector<Placement> freed;
@@ -109,7 +108,6 @@ void NamespaceState::unpin(BlockId tip, Removal& removal) {
 }
 
 // -- residency
-// ---------------------------------------------------------------------------------------
 
 void NamespaceState::set_dram(BlockId block, std::uint32_t group, tiers::DramSlot slot,
                               std::uint16_t flags) {
@@ -216,7 +214,6 @@ double NamespaceState::value(BlockId block, std::uint32_t group, std::uint32_t n
 }
 
 // -- structure
-// ---------------------------------------------------------------------------------------
 
 void NamespaceState::publish(std::span<const BlockId> chain) {
   catalog->publish(chain);
@@ -373,7 +370,6 @@ JournalOp NamespaceState::journal_record(BlockId block, const BlockWrite* write)
 }
 
 // -- flushing
-// ----------------------------------------------------------------------------------------
 
 void NamespaceState::finish_flush_waiters(BlockId block, const Status& status, Removal& removal) {
   if (flush_waiters.empty()) return;
@@ -385,7 +381,6 @@ void NamespaceState::finish_flush_waiters(BlockId block, const Status& status, R
 }
 
 // -- what was removed
-// --------------------------------------------------------------------------------
 
 namespace {
 

@@ -117,7 +117,6 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   [[nodiscard]] std::string describe(BlockId block) const REQUIRES(mutex);
 
   // -- holds
-  // -----------------------------------------------------------------------------------------
   void hold(std::span<const BlockId> ids) REQUIRES(mutex) { catalog->acquire(ids); }
   void release(std::span<const BlockId> ids, Removal& removal) REQUIRES(mutex);
   void begin_io(BlockId block, std::uint32_t group) REQUIRES(mutex);
@@ -134,7 +133,6 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   void unpin(BlockId tip, Removal& removal) REQUIRES(mutex);
 
   // -- residency: the catalog's, with the metrics kept right
-  // -----------------------------------------
   void set_dram(BlockId block, std::uint32_t group, tiers::DramSlot slot, std::uint16_t flags)
       REQUIRES(mutex);
   tiers::DramSlot clear_dram(BlockId block, std::uint32_t group) REQUIRES(mutex);
@@ -175,7 +173,6 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
       REQUIRES(mutex);
 
   // -- structure
-  // -------------------------------------------------------------------------------------
   // The catalog's publish(), prepare() being the catalog's own.
   void publish(std::span<const BlockId> chain) REQUIRES(mutex);
   Result<BlockId> insert(const Catalog::NewBlock& block) REQUIRES(mutex);
@@ -195,7 +192,6 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   }
 
   // -- flushing
-  // --------------------------------------------------------------------------------------
   void finish_flush_waiters(BlockId block, const Status& status, Removal& removal) REQUIRES(mutex);
 
  private:

@@ -202,7 +202,6 @@ Status Recovery::load_names(NamespaceState& state) {
 }
 
 // -- DRAM
-// --------------------------------------------------------------------------------------------
 
 Status Recovery::merge_dram(NamespaceState& state) {
   Status merged =

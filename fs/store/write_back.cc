@@ -3,9 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <tuple>
 
-#include "fs/store/namespace_registry.h"
+#include "fs/store/flush.h"
 #include "fs/store/nvme_space.h"
 #include "fs/store/slab_registry.h"
 #include "fs/sync_point.h"
@@ -248,7 +247,8 @@ void WriteBack::end(Write& write) {
   } else {
     pause(kPauseAfterError);
     if (services_.nvme_health.failed(write.status.error().message)) {
-      fail_flushes({Code::kIo, "the NVMe tier is out of use: " + write.status.error().message});
+      fail_flushes(services_,
+                   {Code::kIo, "the NVMe tier is out of use: " + write.status.error().message});
     }
   }
   {
@@ -372,66 +372,6 @@ void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks
     journaling_ -= blocks.size();
   }
   services_.room_waiters.made();
-}
-
-// -- flush
-// -------------------------------------------------------------------------------------------
-
-void WriteBack::flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline,
-                      Done done) {
-  flush_waiting(state, {blocks.begin(), blocks.end()}, deadline, std::move(done));
-}
-
-void WriteBack::flush_all(NamespaceState& state, Deadline deadline, Done done) {
-  std::vector<BlockId> waiting;
-  {
-    const MutexLock lock(state.mutex);
-    for (const auto& [block, write] : state.writes) waiting.push_back(block);
-    for (const DirtyBlock& block : state.dirty) waiting.push_back(block.id);
-  }
-  flush_waiting(state, std::move(waiting), deadline, std::move(done));
-}
-
-void WriteBack::flush_waiting(NamespaceState& state, std::vector<BlockId> blocks, Deadline deadline,
-                              Done done) {
-  // One thing more than there are blocks, so that it cannot be over before all are in the list.
-  const auto waiter = std::make_shared<Waiter>(std::move(done), blocks.size() + 1);
-  waiter->arm(services_.timer, deadline, "write-back to NVMe");
-  bool any = false;
-  bool over = false;
-  {
-    const MutexLock lock(state.mutex);
-    for (const BlockId block : blocks) {
-      const bool waits = block < state.catalog->high() && state.live(block) &&
-                         (state.dirty_anywhere(block) || state.writes.contains(block));
-      if (waits) {
-        state.flush_waiters.emplace(block, waiter);
-        any = true;
-      } else {
-        std::ignore = waiter->count_down();  // not the last: one more is counted below
-      }
-    }
-    over = waiter->count_down();
-  }
-  if (over) waiter->finish({});
-  // Asked after the waiter is in the lists: a tier that is taken out of use later finds it there.
-  if (any && !services_.nvme_health.in_use()) {
-    waiter->finish(fail(Code::kIo,
-                        "the NVMe tier is out of use after repeated errors: what was "
-                        "stored is in DRAM only"));
-  }
-}
-
-void WriteBack::fail_flushes(const Error& error) {
-  for (const NamespacePtr& state : services_.registry->states()) {
-    std::vector<WaiterPtr> waiters;
-    {
-      const MutexLock lock(state->mutex);
-      for (auto& [block, waiter] : state->flush_waiters) waiters.push_back(waiter);
-      state->flush_waiters.clear();
-    }
-    for (const WaiterPtr& waiter : waiters) waiter->finish(tl::unexpected(error));
-  }
 }
 
 }  // namespace kvfs::store

@@ -14,7 +14,7 @@ namespace kvfs::store {
 // A dirty block, in the order of commits: a slot is taken (evicting from NVMe if need be), its
 // checksum is computed, it is written; when all its groups are, and its parent's record is in the
 // journal or before it in its queue, its record is submitted to the journal; when that is durable
-// the block has an NVMe copy, is clean, and those who wait for its flush are called.
+// the block has an NVMe copy, is clean, and those who wait for its flush (flush.h) are called.
 //
 // Slots are taken in the order of the blocks, whichever thread does it: so a prefix lies on NVMe in
 // its own order, and reading it back is one run, which makes large requests of small blocks.
@@ -24,9 +24,8 @@ namespace kvfs::store {
 // Threads: all calls from any thread. A few threads of its own compute checksums and take slots.
 // Owns:    the list of namespaces with dirty blocks. Blocks under way are in their `writes`.
 // Blocks:  stop(), for writes at the device.
-// Errors:  a block whose write failed is dirty again and is tried again, later when the tier fails
-// again
-//          and again.
+// Errors:  a block whose write failed is dirty again and is tried again, later when the tier
+//          fails again and again.
 class WriteBack {
  public:
   explicit WriteBack(Services& services);
@@ -38,9 +37,6 @@ class WriteBack {
   void add(NamespaceState& state, BlockId block) REQUIRES(state.mutex);
   // The namespace has dirty blocks that were put there without add(): recovered ones.
   void mark_ready(NamespacePtr state);
-  // Waiters for blocks that are dirty or being written; done at once when there are none.
-  void flush(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline, Done done);
-  void flush_all(NamespaceState& state, Deadline deadline, Done done);
   // Some blocks are on their way to being clean, as far as is known: when they are, or it proves
   // that they will not be, the room waiters are called.
   [[nodiscard]] bool makes_room() const;
@@ -73,9 +69,6 @@ class WriteBack {
   void abandon(NamespaceState& state, BlockId block, Removal& removal) REQUIRES(state.mutex);
   void submit(NamespaceState& state, BlockId block) REQUIRES(state.mutex);
   void journaled(NamespaceState& state, std::span<const BlockId> blocks, const Status& status);
-  void flush_waiting(NamespaceState& state, std::vector<BlockId> blocks, Deadline deadline,
-                     Done done);
-  void fail_flushes(const Error& error);
   void pause(std::chrono::milliseconds time);
 
   Services& services_;

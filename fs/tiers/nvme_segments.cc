@@ -1,6 +1,5 @@
 #include "fs/tiers/nvme_segments.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
@@ -9,36 +8,24 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <optional>
-#include <string>
 #include <utility>
 
 #include "fs/sync_point.h"
-#include "fs/tiers/directory_names.h"
 
 namespace kvfs::tiers {
 namespace {
 
-constexpr std::string_view kSuffix = ".seg";
 // How long a directory whose file system was full is left alone.
 constexpr std::chrono::seconds kGrowPause{10};
-
-std::string file_name(std::uint32_t segment) { return fmt::format("{}{}", segment, kSuffix); }
-
-std::optional<std::uint32_t> segment_of(std::string_view name) {
-  if (!name.ends_with(kSuffix)) return std::nullopt;
-  return number_of(name.substr(0, name.size() - kSuffix.size()));
-}
 
 }  // namespace
 
 NvmeSegments::NvmeSegments(std::vector<OpenNvmeDirectory> directories, std::uint64_t segment_bytes,
                            OnGone on_gone)
-    : segment_bytes_(segment_bytes), on_gone_(std::move(on_gone)) {
-  for (OpenNvmeDirectory& opened : directories) {
-    directories_.emplace_back().opened = std::move(opened);
-  }
-}
+    : files_(std::move(directories)),
+      segment_bytes_(segment_bytes),
+      on_gone_(std::move(on_gone)),
+      directories_(files_.directories()) {}
 
 // Spares hold nothing, and a store that is not running need not hold the disk.
 NvmeSegments::~NvmeSegments() {
@@ -50,9 +37,7 @@ NvmeSegments::~NvmeSegments() {
   if (maker_.joinable()) maker_.join();
   const MutexLock lock(mutex_);
   for (const Directory& directory : directories_) {
-    for (const Segment* spare : directory.spares) {
-      ::unlinkat(directory.opened.segments.get(), file_name(spare->id).c_str(), 0);
-    }
+    for (const Segment* spare : directory.spares) files_.remove(spare->id);
   }
 }
 
@@ -63,49 +48,13 @@ Result<std::unique_ptr<NvmeSegments>> NvmeSegments::open(std::vector<OpenNvmeDir
       new NvmeSegments(std::move(directories), segment_bytes, std::move(on_gone)));
   const MutexLock lock(segments->mutex_);
   for (std::uint32_t d = 0; d < segments->directories_.size(); ++d) {
-    if (auto scanned = segments->scan(d); !scanned) return pass(std::move(scanned));
+    auto scan = segments->files_.scan(d);
+    if (!scan) return pass(std::move(scan));
+    segments->directories_[d].found = std::move(scan->found);
+    segments->directories_[d].next_turn = scan->next_turn;
   }
   segments->maker_ = std::thread([&maker = *segments] { maker.make_ahead(); });
   return segments;
-}
-
-std::string NvmeSegments::path_of(std::uint32_t segment) const {
-  return fmt::format("{}/segments/{}", directories_[directory_of(segment)].opened.path,
-                     file_name(segment));
-}
-
-Status NvmeSegments::scan(std::uint32_t d) {
-  Directory& directory = directories_[d];
-  auto names = names_in(directory.opened.segments.get());
-  if (!names) return pass(std::move(names));
-  const auto count = static_cast<std::uint32_t>(directories_.size());
-  for (const std::string& name : *names) {
-    struct stat info {};
-    const bool known =
-        ::fstatat(directory.opened.segments.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
-    const auto id = segment_of(name);
-    if (!known || !S_ISREG(info.st_mode) || !id || directory_of(*id) != d) {
-      spdlog::warn(
-          "{}/segments/{} is not a segment of this directory and is left alone; move it "
-          "elsewhere, its bytes do not count against the capacity",
-          directory.opened.path, name);
-      // Its name must not be needed for a new segment.
-      if (!id || directory_of(*id) != d) continue;
-    } else {
-      directory.found.emplace(*id, static_cast<std::uint64_t>(info.st_size));
-    }
-    directory.next_id = std::max(directory.next_id, *id / count + 1);
-  }
-  return {};
-}
-
-Result<std::shared_ptr<IoFile>> NvmeSegments::open_file(std::uint32_t segment,
-                                                        int extra_flags) const {
-  UniqueFd fd(::openat(directories_[directory_of(segment)].opened.segments.get(),
-                       file_name(segment).c_str(),
-                       O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW | extra_flags, 0600));
-  if (!fd.valid()) return fail_errno(errno, fmt::format("opening {}", path_of(segment)));
-  return std::make_shared<IoFile>(std::move(fd), path_of(segment));
 }
 
 NvmeSegments::SizeClass& NvmeSegments::size_class(std::uint64_t slot_bytes) {
@@ -117,7 +66,7 @@ NvmeSegments::SizeClass& NvmeSegments::size_class(std::uint64_t slot_bytes) {
 void NvmeSegments::put_in_use(Segment& segment, std::uint64_t slot_bytes) {
   segment.slot_bytes = slot_bytes;
   segment.slots = SlotBitmap(static_cast<std::uint32_t>(segment.bytes / slot_bytes));
-  const std::uint32_t d = directory_of(segment.id);
+  const std::uint32_t d = files_.directory_of(segment.id);
   size_class(slot_bytes).with_free[d].push_back(&segment);
   if (claiming_ || !directories_[d].spares.empty()) return;
   directories_[d].spare_wanted = true;
@@ -125,7 +74,7 @@ void NvmeSegments::put_in_use(Segment& segment, std::uint64_t slot_bytes) {
 }
 
 void NvmeSegments::make_spare(Segment& segment) {
-  const std::uint32_t d = directory_of(segment.id);
+  const std::uint32_t d = files_.directory_of(segment.id);
   std::erase(size_class(segment.slot_bytes).with_free[d], &segment);
   segment.slot_bytes = 0;
   segment.slots = SlotBitmap(0);
@@ -139,23 +88,24 @@ Status NvmeSegments::claim(TierSlot slot, std::uint64_t slot_bytes) {
   }
   const MutexLock lock(mutex_);
   if (!claiming_) return fail(Code::kInvalid, "claim() after the first allocate()");
-  Directory& directory = directories_[directory_of(slot.segment)];
+  Directory& directory = directories_[files_.directory_of(slot.segment)];
   auto at = segments_.find(slot.segment);
   if (at == segments_.end()) {
     const auto found = directory.found.find(slot.segment);
     if (found == directory.found.end()) {
-      return fail(Code::kNotFound, fmt::format("{} is not there", path_of(slot.segment)));
+      return fail(Code::kNotFound, fmt::format("{} is not there", files_.path_of(slot.segment)));
     }
     const std::uint64_t bytes = found->second;
-    if (directory.file_bytes + bytes > directory.opened.capacity) {
+    const std::uint64_t capacity = files_.capacity(files_.directory_of(slot.segment));
+    if (directory.file_bytes + bytes > capacity) {
       return fail(Code::kNoSpace,
                   fmt::format("{} is beyond the capacity of its directory, {} bytes",
-                              path_of(slot.segment), directory.opened.capacity));
+                              files_.path_of(slot.segment), capacity));
     }
     if (bytes < slot_bytes) {
-      return fail(Code::kCorrupt, fmt::format("{} is cut off", path_of(slot.segment)));
+      return fail(Code::kCorrupt, fmt::format("{} is cut off", files_.path_of(slot.segment)));
     }
-    auto file = open_file(slot.segment, 0);
+    auto file = files_.open(slot.segment);
     if (!file) return pass(std::move(file));
     auto segment = std::make_unique<Segment>();
     segment->id = slot.segment;
@@ -195,12 +145,13 @@ void NvmeSegments::end_claims() {
       std::erase_if(with_free, [](const Segment* s) { return s->slots.free() == 0; });
     }
   }
-  for (Directory& directory : directories_) {
+  for (std::uint32_t d = 0; d < directories_.size(); ++d) {
+    Directory& directory = directories_[d];
     for (const auto& [id, bytes] : std::exchange(directory.found, {})) {
       struct stat info {};
-      auto file = open_file(id, 0);
-      if (bytes == segment_bytes_ && directory.file_bytes + bytes <= directory.opened.capacity &&
-          file && ::fstat((*file)->fd.get(), &info) == 0 &&
+      auto file = files_.open(id);
+      if (bytes == segment_bytes_ && directory.file_bytes + bytes <= files_.capacity(d) && file &&
+          ::fstat((*file)->fd.get(), &info) == 0 &&
           static_cast<std::uint64_t>(info.st_blocks) * 512 >= bytes) {
         auto segment = std::make_unique<Segment>();
         segment->id = id;
@@ -210,7 +161,7 @@ void NvmeSegments::end_claims() {
         directory.spares.push_back(segment.get());
         segments_.emplace(id, std::move(segment));
       } else {
-        ::unlinkat(directory.opened.segments.get(), file_name(id).c_str(), 0);
+        files_.remove(id);
         directory.unsynced_names = true;
       }
     }
@@ -228,9 +179,10 @@ bool NvmeSegments::reuse_spare(std::uint32_t d, std::uint64_t slot_bytes) {
   return true;
 }
 
-std::uint64_t NvmeSegments::room_for(const Directory& directory, std::uint64_t slot_bytes) const {
+std::uint64_t NvmeSegments::room_for(std::uint32_t d, std::uint64_t slot_bytes) const {
+  const Directory& directory = directories_[d];
   if (Clock::now() < directory.grow_again) return 0;
-  std::uint64_t room = directory.opened.capacity - directory.file_bytes;
+  std::uint64_t room = files_.capacity(d) - directory.file_bytes;
   for (const Segment* spare : directory.spares) room += spare->bytes;
   const std::uint64_t bytes = std::min(std::max(segment_bytes_, slot_bytes), room) / 4096 * 4096;
   return bytes >= slot_bytes ? bytes : 0;
@@ -245,7 +197,7 @@ Result<TierSlot> NvmeSegments::take(std::uint64_t slot_bytes, bool& must_grow,
     const std::uint32_t d = (slots.next_directory + turn) % count;
     auto& with_free = slots.with_free[d];
     if (with_free.empty() && !reuse_spare(d, slot_bytes)) {
-      if (room_for(directories_[d], slot_bytes) == 0 && !directories_[d].growing) continue;
+      if (room_for(d, slot_bytes) == 0 && !directories_[d].growing) continue;
       must_grow = true;
       directory = d;
       return TierSlot{};
@@ -263,9 +215,10 @@ Result<TierSlot> NvmeSegments::take(std::uint64_t slot_bytes, bool& must_grow,
                           slot_bytes));
 }
 
-void NvmeSegments::remove_spare(std::uint32_t d, Segment& segment) {
+void NvmeSegments::remove_spare(Segment& segment) {
+  const std::uint32_t d = files_.directory_of(segment.id);
   Directory& directory = directories_[d];
-  ::unlinkat(directory.opened.segments.get(), file_name(segment.id).c_str(), 0);
+  files_.remove(segment.id);
   directory.unsynced_names = true;
   directory.file_bytes -= segment.bytes;
   std::erase(directory.spares, &segment);
@@ -275,33 +228,20 @@ void NvmeSegments::remove_spare(std::uint32_t d, Segment& segment) {
 
 NvmeSegments::Growth NvmeSegments::plan_growth(std::uint32_t d, std::uint64_t slot_bytes) {
   Directory& directory = directories_[d];
-  const auto count = static_cast<std::uint32_t>(directories_.size());
   const Growth growth{.directory = d,
-                      .id = directory.next_id++ * count + d,
-                      .bytes = room_for(directory, slot_bytes)};
+                      .id = files_.segment_of(d, directory.next_turn++),
+                      .bytes = room_for(d, slot_bytes)};
   // Spares that were too small for such a slot make room.
-  while (directory.file_bytes + growth.bytes > directory.opened.capacity) {
-    remove_spare(d, *directory.spares.back());
+  while (directory.file_bytes + growth.bytes > files_.capacity(d)) {
+    remove_spare(*directory.spares.back());
   }
   directory.file_bytes += growth.bytes;
   directory.growing = true;
   return growth;
 }
 
-Result<std::shared_ptr<IoFile>> NvmeSegments::make_file(const Growth& growth) const {
-  auto file = open_file(growth.id, O_CREAT | O_EXCL);
-  if (!file) return file;
-  if (::fallocate((*file)->fd.get(), 0, 0, static_cast<off_t>(growth.bytes)) != 0) {
-    const int error = errno;
-    ::unlink((*file)->path.c_str());
-    return fail_errno(error,
-                      fmt::format("preallocating {} bytes for {}", growth.bytes, (*file)->path));
-  }
-  return file;
-}
-
 Status NvmeSegments::grow(const Growth& growth, std::uint64_t slot_bytes) {
-  auto file = make_file(growth);
+  auto file = files_.make(growth.id, growth.bytes);
   const MutexLock lock(mutex_);
   Directory& directory = directories_[growth.directory];
   directory.growing = false;
@@ -333,7 +273,7 @@ void NvmeSegments::make_spare_ahead(std::uint32_t d) {
   {
     const MutexLock lock(mutex_);
     // Only whole segments: what is left at the end waits for whoever needs it.
-    if (!directories_[d].spares.empty() || room_for(directories_[d], segment_bytes_) == 0) return;
+    if (!directories_[d].spares.empty() || room_for(d, segment_bytes_) == 0) return;
     growth = plan_growth(d, segment_bytes_);
   }
   KVFS_SYNC_POINT("segments:making_ahead");
@@ -393,7 +333,7 @@ void NvmeSegments::free(TierSlot slot) {
   }
   Segment& segment = *at->second;
   used_ -= segment.slot_bytes;
-  auto& with_free = size_class(segment.slot_bytes).with_free[directory_of(segment.id)];
+  auto& with_free = size_class(segment.slot_bytes).with_free[files_.directory_of(segment.id)];
   // During claims every segment is listed, full or not.
   if (segment.slots.free() == 1 && !claiming_) with_free.insert(with_free.begin(), &segment);
   if (segment.slots.used() == 0 && !claiming_) make_spare(segment);
@@ -410,20 +350,20 @@ Result<SlotLocation> NvmeSegments::locate(TierSlot slot) const {
   return SlotLocation{.file = segment.file,
                       .offset = slot.slot * segment.slot_bytes,
                       .slot_bytes = segment.slot_bytes,
-                      .directory = directory_of(slot.segment)};
+                      .directory = files_.directory_of(slot.segment)};
 }
 
 Status NvmeSegments::sync() {
   const MutexLock syncing(sync_mutex_);
   std::vector<std::shared_ptr<IoFile>> files;
-  std::vector<Directory*> directories;
+  std::vector<std::uint32_t> directories;
   {
     const MutexLock lock(mutex_);
     for (const auto& [id, segment] : segments_) {
       if (segment->file->unsynced.exchange(false)) files.push_back(segment->file);
     }
-    for (Directory& directory : directories_) {
-      if (std::exchange(directory.unsynced_names, false)) directories.push_back(&directory);
+    for (std::uint32_t d = 0; d < directories_.size(); ++d) {
+      if (std::exchange(directories_[d].unsynced_names, false)) directories.push_back(d);
     }
   }
   Status result;
@@ -432,11 +372,12 @@ Status NvmeSegments::sync() {
     file->unsynced = true;
     result = fail_errno(errno, fmt::format("fdatasync of {}", file->path));
   }
-  for (Directory* directory : directories) {
-    if (::fsync(directory->opened.segments.get()) == 0) continue;
-    result = fail_errno(errno, fmt::format("fsync of {}/segments", directory->opened.path));
+  for (const std::uint32_t d : directories) {
+    Status synced = files_.sync_names(d);
+    if (synced) continue;
+    result = std::move(synced);
     const MutexLock lock(mutex_);
-    directory->unsynced_names = true;
+    directories_[d].unsynced_names = true;
   }
   return result;
 }
@@ -444,9 +385,9 @@ Status NvmeSegments::sync() {
 void NvmeSegments::fill(TierUsage& usage) const {
   const MutexLock lock(mutex_);
   usage.used = used_;
-  for (const Directory& directory : directories_) {
-    usage.capacity += directory.opened.capacity;
-    usage.reserved += directory.file_bytes;
+  for (std::uint32_t d = 0; d < directories_.size(); ++d) {
+    usage.capacity += files_.capacity(d);
+    usage.reserved += directories_[d].file_bytes;
   }
 }
 

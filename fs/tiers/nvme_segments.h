@@ -1,4 +1,4 @@
-// Which slots of which segment files are taken, and the files themselves.
+// Which slots of which segments are taken, and which segments there are.
 #pragma once
 
 #include <chrono>
@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -14,7 +13,7 @@
 #include "fs/mutex.h"
 #include "fs/tiers/block_tier.h"
 #include "fs/tiers/io_file.h"
-#include "fs/tiers/nvme_directory.h"
+#include "fs/tiers/segment_files.h"
 #include "fs/tiers/slot_bitmap.h"
 #include "lib/format/result.h"
 
@@ -37,8 +36,8 @@ struct SlotLocation {
 //                                            -> gone    to make room for a larger one, or at close
 //
 // Threads: all calls from any thread; one of its own that makes spares.
-// Owns:    the segment files. A file taken off the disk is told to `on_gone`, since a ring may hold
-// it. Blocks:  allocate() when it has to preallocate a file: only callers that need one wait.
+// Owns:    the segment files. Those taken off the disk are told to `on_gone`: a ring may hold them.
+// Blocks:  allocate() when it has to preallocate a file: only callers that need one wait.
 // Errors:  kNoSpace, kInvalid, kNotFound, kExists, kMismatch, kIo.
 class NvmeSegments {
  public:
@@ -70,11 +69,10 @@ class NvmeSegments {
     std::shared_ptr<IoFile> file;
   };
   struct Directory {
-    OpenNvmeDirectory opened;
     std::map<std::uint32_t, std::uint64_t> found;  // id -> bytes; only before the first allocate()
     std::vector<Segment*> spares;
     std::uint64_t file_bytes = 0;  // of all its segment files: never more than the capacity
-    std::uint32_t next_id = 0;     // divided by the number of directories
+    std::uint32_t next_turn = 0;   // of its segments
     Clock::time_point grow_again;  // the disk was full: not before then
     bool unsynced_names = false;
     bool spare_wanted = false;
@@ -93,7 +91,6 @@ class NvmeSegments {
 
   NvmeSegments(std::vector<OpenNvmeDirectory> directories, std::uint64_t segment_bytes,
                OnGone on_gone);
-  Status scan(std::uint32_t directory) REQUIRES(mutex_);
   void end_claims() REQUIRES(mutex_);
   SizeClass& size_class(std::uint64_t slot_bytes) REQUIRES(mutex_);
   // A slot from what is there, or which directory must grow for it. One that is growing now is
@@ -103,30 +100,25 @@ class NvmeSegments {
       REQUIRES(mutex_);
   bool reuse_spare(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);
   // Bytes a new segment may have; 0: there is no room for one slot.
-  [[nodiscard]] std::uint64_t room_for(const Directory& directory, std::uint64_t slot_bytes) const
+  [[nodiscard]] std::uint64_t room_for(std::uint32_t directory, std::uint64_t slot_bytes) const
       REQUIRES(mutex_);
   Growth plan_growth(std::uint32_t directory, std::uint64_t slot_bytes) REQUIRES(mutex_);
   // Makes the segment that was planned; a spare for slot_bytes == 0.
   Status grow(const Growth& growth, std::uint64_t slot_bytes) REQUIRES(grow_mutex_)
       EXCLUDES(mutex_);
-  [[nodiscard]] Result<std::shared_ptr<IoFile>> make_file(const Growth& growth) const;
   void make_ahead() EXCLUDES(mutex_);
   void make_spare_ahead(std::uint32_t directory) EXCLUDES(mutex_);
   void put_in_use(Segment& segment, std::uint64_t slot_bytes) REQUIRES(mutex_);
   void make_spare(Segment& segment) REQUIRES(mutex_);
-  void remove_spare(std::uint32_t directory, Segment& segment) REQUIRES(mutex_);
-  [[nodiscard]] std::uint32_t directory_of(std::uint32_t segment) const {
-    return segment % static_cast<std::uint32_t>(directories_.size());
-  }
-  [[nodiscard]] std::string path_of(std::uint32_t segment) const;
-  Result<std::shared_ptr<IoFile>> open_file(std::uint32_t segment, int extra_flags) const;
+  void remove_spare(Segment& segment) REQUIRES(mutex_);
 
+  const SegmentFiles files_;
   const std::uint64_t segment_bytes_;
   const OnGone on_gone_;
   Mutex grow_mutex_;  // held while a file is made; taken before mutex_
   Mutex sync_mutex_;  // held by sync(): whoever comes second must not return before the first
   mutable Mutex mutex_;
-  std::vector<Directory> directories_;  // the vector itself and `opened` never change
+  std::vector<Directory> directories_ GUARDED_BY(mutex_);
   std::unordered_map<std::uint32_t, std::unique_ptr<Segment>> segments_ GUARDED_BY(mutex_);
   std::map<std::uint64_t, SizeClass> classes_ GUARDED_BY(mutex_);
   std::uint64_t used_ GUARDED_BY(mutex_) = 0;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,12 +12,7 @@ namespace kvfs::tiers {
 namespace {
 
 constexpr std::uint64_t kSector = 512;
-constexpr std::uint32_t kMaxFiles = 16384;
 constexpr std::chrono::milliseconds kPause{1};
-
-// user_data of requests that are not pieces.
-char wakeup_tag;
-char cancel_tag;
 
 }  // namespace
 
@@ -48,39 +42,12 @@ Status UringQueue::Loop::start() {
   return status;
 }
 
-// A ring with DEFER_TASKRUN belongs to the thread that made it.
-Status UringQueue::Loop::open_ring() {
-  const unsigned entries = 2 * options_.depth + 8;  // pieces, cancels and the wakeup at once
-  int error = 0;
-  for (const unsigned flags :
-       {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CLAMP,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP, 0U}) {
-    error = -::io_uring_queue_init(entries, &ring_, flags);
-    if (error != EINVAL) break;
-  }
-  if (error != 0) {
-    return fail(Code::kUnavailable,
-                fmt::format("io_uring is not to be had ({}): allow it (sysctl "
-                            "kernel.io_uring_disabled=0, or the container's seccomp profile)",
-                            std::generic_category().message(error)));
-  }
-  buffers_.open(ring_);
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  const auto table = static_cast<unsigned>(std::min<rlim_t>(files.rlim_cur, kMaxFiles));
-  if (::io_uring_register_files_sparse(&ring_, table) == 0) {
-    for (unsigned index = table; index-- > 0;) free_files_.push_back(static_cast<int>(index));
-  }
-  return {};
-}
-
 void UringQueue::Loop::run(std::promise<Status>& started) {
   ::pthread_setname_np(::pthread_self(), options_.name.substr(0, 15).c_str());
-  Status opened = open_ring();
+  Status opened = ring_.open(options_.depth, wakeup_.get());
   const bool ok = opened.has_value();
   started.set_value(std::move(opened));
   if (!ok) return;
-  arm_wakeup();
   while (take_incoming()) {
     issue();
     tell();
@@ -88,7 +55,7 @@ void UringQueue::Loop::run(std::promise<Status>& started) {
     reap();
     expire();
   }
-  ::io_uring_queue_exit(&ring_);
+  ring_.close();
 }
 
 IoOperation* UringQueue::Loop::fresh() {
@@ -145,13 +112,13 @@ void UringQueue::Loop::accept(IoOperation* operation) {
       ready_of(*operation).push_back(operation);
       return;
     case IoKind::kAddMemory:
-      buffers_.add(memory);
+      ring_.add_memory(memory);
       break;
     case IoKind::kRemoveMemory:
-      buffers_.remove(memory);
+      ring_.remove_memory(memory);
       break;
     case IoKind::kForgetFile:
-      forget(*operation->file);
+      ring_.forget(*operation->file);
       break;
     case IoKind::kFail:
       break;
@@ -220,66 +187,12 @@ void UringQueue::Loop::issue() {
       operation.next_merged == nullptr ? settle(piece) : part(piece);
       continue;
     }
-    std::byte* memory = operation.memory + piece->at;
+    const std::span memory(operation.memory + piece->at, piece->bytes);
     const std::uint64_t offset = operation.offset + piece->at;
-    const int buffer = buffers_.find(memory, piece->bytes);
-    const int fd = operation.file->fd.get();
-    io_uring_sqe* request = sqe();
-    if (operation.kind == IoKind::kRead) {
-      if (buffer >= 0) {
-        ::io_uring_prep_read_fixed(request, fd, memory, piece->bytes, offset, buffer);
-      } else {
-        ::io_uring_prep_read(request, fd, memory, piece->bytes, offset);
-      }
-    } else {
-      if (buffer >= 0) {
-        ::io_uring_prep_write_fixed(request, fd, memory, piece->bytes, offset, buffer);
-      } else {
-        ::io_uring_prep_write(request, fd, memory, piece->bytes, offset);
-      }
-    }
-    use_file(request, *operation.file);
-    ::io_uring_sqe_set_data(request, piece);
+    operation.kind == IoKind::kRead ? ring_.read(*operation.file, offset, memory, piece)
+                                    : ring_.write(*operation.file, offset, memory, piece);
     piece->at_device = true;
   }
-}
-
-io_uring_sqe* UringQueue::Loop::sqe() {
-  io_uring_sqe* request = ::io_uring_get_sqe(&ring_);
-  while (request == nullptr) {
-    ::io_uring_submit(&ring_);
-    request = ::io_uring_get_sqe(&ring_);
-  }
-  return request;
-}
-
-void UringQueue::Loop::use_file(io_uring_sqe* request, IoFile& file) {
-  if (file.table_index < 0 && !free_files_.empty()) {
-    const int fd = file.fd.get();
-    const int index = free_files_.back();
-    if (::io_uring_register_files_update(&ring_, static_cast<unsigned>(index), &fd, 1) == 1) {
-      free_files_.pop_back();
-      file.table_index = index;
-    }
-  }
-  if (file.table_index < 0) return;
-  request->fd = file.table_index;
-  request->flags |= IOSQE_FIXED_FILE;
-}
-
-void UringQueue::Loop::forget(IoFile& file) {
-  if (file.table_index < 0) return;
-  const int none = -1;
-  const int index = std::exchange(file.table_index, -1);
-  if (::io_uring_register_files_update(&ring_, static_cast<unsigned>(index), &none, 1) == 1) {
-    free_files_.push_back(index);
-  }
-}
-
-void UringQueue::Loop::arm_wakeup() {
-  io_uring_sqe* request = sqe();
-  ::io_uring_prep_read(request, wakeup_.get(), &wakeup_value_, sizeof(wakeup_value_), 0);
-  ::io_uring_sqe_set_data(request, &wakeup_tag);
 }
 
 __kernel_timespec UringQueue::Loop::longest_wait() const {
@@ -299,27 +212,13 @@ void UringQueue::Loop::wait() {
     asleep_ = incoming_.empty() && !over;
     if (!asleep_) limit = {};  // hand over what is prepared and come back
   }
-  io_uring_cqe* first = nullptr;
-  // Its errors (time is up, interrupted) show in what reap() and expire() find.
-  (void)::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
+  ring_.wait(limit);
   const MutexLock lock(mutex_);
   asleep_ = false;
 }
 
 void UringQueue::Loop::reap() {
-  unsigned head = 0;
-  unsigned count = 0;
-  io_uring_cqe* completion = nullptr;
-  io_uring_for_each_cqe(&ring_, head, completion) {
-    ++count;
-    void* data = ::io_uring_cqe_get_data(completion);
-    if (data == &wakeup_tag) {
-      arm_wakeup();
-    } else if (data != &cancel_tag) {
-      finish_piece(static_cast<Piece*>(data), completion->res);
-    }
-  }
-  ::io_uring_cq_advance(&ring_, count);
+  ring_.reap([this](void* piece, int result) { finish_piece(static_cast<Piece*>(piece), result); });
 }
 
 void UringQueue::Loop::expire() {
@@ -336,11 +235,8 @@ void UringQueue::Loop::expire() {
     }
   }
   if (!any) return;
-  for (const Piece& piece : pieces_) {
-    if (!piece.at_device || !piece.operation->expired) continue;
-    io_uring_sqe* request = sqe();
-    ::io_uring_prep_cancel64(request, reinterpret_cast<std::uintptr_t>(&piece), 0);
-    ::io_uring_sqe_set_data(request, &cancel_tag);
+  for (Piece& piece : pieces_) {
+    if (piece.at_device && piece.operation->expired) ring_.cancel(&piece);
   }
   // Lists are in the order of the deadlines: what has expired and was not issued is in front.
   drop_expired(reads_);
@@ -434,7 +330,7 @@ void UringQueue::Loop::end(IoOperation* operation) { over_.push_back(operation);
 // work to do, perhaps on this processor, and a virtual disk may have answered all that it had.
 void UringQueue::Loop::tell() {
   if (over_.empty()) return;
-  ::io_uring_submit(&ring_);
+  ring_.submit();
   while (!over_.empty()) {
     IoOperation* operation = over_.front();
     over_.pop_front();

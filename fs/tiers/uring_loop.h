@@ -1,7 +1,7 @@
 // The inside of UringQueue: what its thread does.
 #pragma once
 
-#include <liburing.h>
+#include <linux/time_types.h>
 
 #include <deque>
 #include <future>
@@ -11,8 +11,8 @@
 
 #include "fs/mutex.h"
 #include "fs/tiers/io_operation.h"
-#include "fs/tiers/uring_buffers.h"
 #include "fs/tiers/uring_queue.h"
+#include "fs/tiers/uring_ring.h"
 #include "fs/unique_fd.h"
 
 namespace kvfs::tiers {
@@ -25,7 +25,7 @@ namespace kvfs::tiers {
 // An error or its deadline stops the issuing; it is over when no piece is out any more.
 //
 // Threads: submit() from any; all else on its own thread.
-// Owns:    the ring, all operations.
+// Owns:    all operations; the ring, which only its thread uses.
 // Blocks:  the thread waits in io_uring_enter, woken by completions, by its eventfd, at deadlines.
 // Errors:  as UringQueue.
 class UringQueue::Loop {
@@ -51,7 +51,6 @@ class UringQueue::Loop {
   };
 
   void run(std::promise<Status>& started);
-  Status open_ring();
   void wake();
 
   bool take_incoming() EXCLUDES(mutex_);  // false: stopping and nothing is left
@@ -76,29 +75,21 @@ class UringQueue::Loop {
   void tell();
   void tell(IoOperation* operation);
 
-  io_uring_sqe* sqe();
-  void arm_wakeup();
-  void use_file(io_uring_sqe* sqe, IoFile& file);
-  void forget(IoFile& file);
-
   const UringOptions options_;
   IoCounters& counters_;
   UniqueFd wakeup_;
   std::thread thread_;
 
   // The thread's own.
-  io_uring ring_{};
-  UringBuffers buffers_;
-  std::vector<int> free_files_;  // entries of the ring's file table
+  UringRing ring_;
   std::vector<Piece> pieces_;
   std::vector<Piece*> free_pieces_;
   std::vector<Piece*> again_;  // short or interrupted: to be sent once more
   ReadyList reads_, writes_;
   ActiveList active_;
   std::uint32_t turn_ = 0;
-  std::uint32_t under_way_ = 0;  // operations not done
-  bool pause_ = false;           // the device said EAGAIN
-  std::uint64_t wakeup_value_ = 0;
+  std::uint32_t under_way_ = 0;      // operations not done
+  bool pause_ = false;               // the device said EAGAIN
   ReadyList over_;                   // to be told
   std::vector<IoOperation*> ended_;  // on their way back to the pool
 
