@@ -27,13 +27,12 @@ template <typename Job>
 Status run_transfer(Client& client, kvfs_transfer** handle, Job job) {
   if (handle == nullptr) {
     Transfer transfer;
-    transfer.finish_part(job(transfer));
+    transfer.finish(job(transfer));
     return transfer.wait_here();
   }
   auto made = std::make_unique<kvfs_transfer>();
-  client.workers().post([transfer = &made->transfer, job = std::move(job)] {
-    transfer->finish_part(job(*transfer));
-  });
+  client.workers().post(
+      [transfer = &made->transfer, job = std::move(job)] { transfer->finish(job(*transfer)); });
   *handle = made.release();
   return {};
 }

@@ -267,6 +267,11 @@ Tip Client::tip_of(const Session& session, const Key& key) {
   return same ? attachment->index->view().tip(key) : Tip{};
 }
 
+std::shared_ptr<const IndexMap> Client::index_of(const Session& session) {
+  const auto attachment = attachment_.read();
+  return attachment->session.get() == &session ? attachment->index : nullptr;
+}
+
 std::shared_ptr<const IndexMap> Client::places(const PrefixLease& lease, std::uint32_t group,
                                                std::uint32_t first, std::span<Places> out) {
   const auto attachment = attachment_.read();
@@ -319,8 +324,9 @@ Result<std::unique_ptr<SlotReservation>> Client::reserve(Prompt& prompt) {
     }
     std::uint32_t missed = unreported_misses_.exchange(0, std::memory_order_relaxed);
     if (missed == 0 && first == 0) missed = prompt.blocks;
-    Result<std::unique_ptr<SlotReservation>> reservation =
-        SlotReservation::reserve(std::move(*attached), prompt, found->key, first, missed);
+    std::shared_ptr<const IndexMap> index = index_of(**attached);
+    Result<std::unique_ptr<SlotReservation>> reservation = SlotReservation::reserve(
+        std::move(*attached), std::move(index), prompt, found->key, first, missed);
     if (reservation || reservation.error().code != Code::kNotFound) return reservation;
   }
   return fail(Code::kBusy,
@@ -334,7 +340,8 @@ Result<std::unique_ptr<SlotReservation>> Client::join(std::uint64_t id, kvfs_ran
   }
   Result<std::shared_ptr<Session>> attached = session();
   if (!attached) return pass(std::move(attached));
-  return SlotReservation::join(std::move(*attached), id, range);
+  std::shared_ptr<const IndexMap> index = index_of(**attached);
+  return SlotReservation::join(std::move(*attached), std::move(index), id, range);
 }
 
 }  // namespace kvfs::client

@@ -98,6 +98,7 @@ class Client {
   void report(Session& session);
   Result<std::uint32_t> match_by_daemon(const Prompt& prompt);
   Tip tip_of(const Session& session, const Key& key);
+  std::shared_ptr<const IndexMap> index_of(const Session& session);
 
   const SessionOptions options_;
   Geometry geometry_;

@@ -21,16 +21,14 @@ namespace {
 // Errors:  the first one ends the walk.
 class Load {
  public:
-  // With the last block the first `layers` layers have arrived.
-  Load(Client& client, PrefixLease& lease, const EngineSide& to, std::uint32_t layers,
+  Load(Client& client, PrefixLease& lease, const EngineSide& to, PrefixLease::Progress& progress,
        const Deadline& deadline, Transfer& transfer)
       : client_(client),
         lease_(lease),
         to_(to),
-        layers_(layers),
+        progress_(progress),
         deadline_(deadline),
         transfer_(transfer),
-        progress_(lease, to.range().first),
         slots_(lease.session(), to.range().group, MappedSlots::Access::kRead, transfer),
         gpu_slots_(lease.session(), to.range().group, to.device(), transfer),
         next_(to.range().first),
@@ -38,6 +36,7 @@ class Load {
     if (!lease.session().mapped() && next_ < end_) {
       bounce_.emplace(to.stored_bytes(), to.range().count);
     }
+    progress_.is_at(next_);
   }
 
   // Copies out of the bounce buffer end before it goes.
@@ -97,7 +96,7 @@ class Load {
       batch().clear();
       for (std::uint32_t block = next_; const Places& place : rest.first(count)) {
         const Result<std::byte*> memory =
-            local ? gpu_slots_.address(place.gpu) : slots_.address(place.dram);
+            local ? gpu_address(place.gpu) : slots_.address(place.dram);
         if (!memory) return tl::unexpected<Error>(memory.error());
         batch().add(*memory, block++);
       }
@@ -114,14 +113,22 @@ class Load {
   // `index`: who has told where they are, if it was not the daemon.
   void copy_batch(From from, std::shared_ptr<const IndexMap> index = {}) {
     next_ += static_cast<std::uint32_t>(batch().blocks().size());
-    const std::uint32_t layers = next_ == end_ ? layers_ : 0;
-    transfer_.begin_part();
-    auto done = [&transfer = transfer_, index = std::move(index), layers](Status copied) {
+    const std::uint32_t step = transfer_.begin_part();
+    auto done = [&transfer = transfer_, index = std::move(index), step](Status copied) mutable {
       if (copied && index != nullptr) copied = index->in_force();
-      transfer.finish_part(std::move(copied), layers);
+      index.reset();  // the client may be closed as soon as the transfer is complete
+      transfer.finish_part(std::move(copied), step);
     };
     from == From::kGpu ? to_.load_local(batch().blocks(), std::move(done))
                        : to_.load(batch().blocks(), std::move(done));
+  }
+
+  // The slab was in reach when find_placed() looked.
+  Result<std::byte*> gpu_address(const Extent& extent) {
+    std::byte* const memory = gpu_slots_.address(extent);
+    if (memory != nullptr) return memory;
+    return fail(Code::kNotFound,
+                "GPU slab " + std::to_string(extent.slab) + " was given up meanwhile: load again");
   }
 
   // Addresses of blocks from next_ on; returns how many, at least one.
@@ -154,7 +161,7 @@ class Load {
   // that one larger than DRAM streams through. false: there is nothing (more) to let go.
   bool let_go() {
     transfer_.drain();
-    progress_.advance(next_);
+    progress_.is_at(next_);
     const std::uint32_t before = std::max(done_before_, lease_.done_before());
     if (before == done_before_) return false;
     done_before_ = before;
@@ -218,10 +225,9 @@ class Load {
   Client& client_;
   PrefixLease& lease_;
   const EngineSide& to_;
-  const std::uint32_t layers_;
+  PrefixLease::Progress& progress_;
   const Deadline deadline_;
   Transfer& transfer_;
-  PrefixLease::Progress progress_;
   MappedSlots slots_;
   GpuSlots gpu_slots_;
   std::uint32_t next_;
@@ -261,29 +267,34 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
 
 Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps steps,
             const Deadline& deadline, Transfer& transfer) {
+  const auto progress = std::make_shared<PrefixLease::Progress>(lease, to.range().first);
+  transfer.hold(progress);
+  const auto walk = [&](const EngineSide& side) {
+    return Load(client, lease, side, *progress, deadline, transfer).run();
+  };
+  Status status;
   if (!lease.session().mapped()) {
     // What is read(2) of a prefix is not packed, or in other places. A step of layers would read
     // all of it again.
-    return Load(client, lease, to.shown(), to.layers(), deadline, transfer).run();
+    status = walk(to.shown());
+    if (status) transfer.end_step(to.layers());
+  } else if (steps.layers == 0 || steps.layers >= to.layers() || !to.layers_movable()) {
+    status = walk(to);
+    if (status) transfer.end_step(to.layers());
+  } else {
+    const std::uint32_t count = to.range().count;
+    const std::uint32_t whole = steps.blocks == 0 ? 0 : count - std::min(steps.blocks, count);
+    if (whole > 0) status = walk(to.with_blocks(0, whole).with_layers(0, to.layers(), true));
+    const EngineSide rest = to.with_blocks(whole, count - whole);
+    for (std::uint32_t first = 0; status && first < to.layers();) {
+      const std::uint32_t layers = std::min(steps.layers, to.layers() - first);
+      const std::uint32_t end = first + layers;
+      status = walk(rest.with_layers(first, layers, end < to.layers()));
+      if (status) transfer.end_step(end);
+      first = end;
+    }
   }
-  if (steps.layers == 0 || steps.layers >= to.layers() || !to.layers_movable()) {
-    return Load(client, lease, to, to.layers(), deadline, transfer).run();
-  }
-  const std::uint32_t count = to.range().count;
-  const std::uint32_t whole = steps.blocks == 0 ? 0 : count - std::min(steps.blocks, count);
-  Status status;
-  if (whole > 0) {
-    const EngineSide all_layers = to.with_blocks(0, whole).with_layers(0, to.layers(), true);
-    status = Load(client, lease, all_layers, 0, deadline, transfer).run();
-  }
-  const EngineSide rest = to.with_blocks(whole, count - whole);
-  for (std::uint32_t first = 0; status && first < to.layers();) {
-    const std::uint32_t layers = std::min(steps.layers, to.layers() - first);
-    const std::uint32_t end = first + layers;
-    const EngineSide some = rest.with_layers(first, layers, end < to.layers());
-    status = Load(client, lease, some, end, deadline, transfer).run();
-    first = end;
-  }
+  progress->only_copies();
   return status;
 }
 

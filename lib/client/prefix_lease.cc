@@ -92,22 +92,31 @@ Result<bool> PrefixLease::holds(const Prompt& prompt) {
 
 PrefixLease::Progress::Progress(PrefixLease& lease, std::uint32_t first_block) : lease_(lease) {
   const std::lock_guard lock(lease_.mutex_);
-  place_ = lease_.loading_.insert(lease_.loading_.end(), first_block);
+  place_ = lease_.loading_.insert(lease_.loading_.end(), {.next_block = first_block});
 }
 
 PrefixLease::Progress::~Progress() {
   const std::lock_guard lock(lease_.mutex_);
   lease_.loading_.erase(place_);
+  lease_.copied_.notify_all();  // under the lock: the lease may go when this has gone
 }
 
-void PrefixLease::Progress::advance(std::uint32_t block) {
+void PrefixLease::Progress::is_at(std::uint32_t block) {
   const std::lock_guard lock(lease_.mutex_);
-  *place_ = block;
+  place_->next_block = block;
+}
+
+void PrefixLease::Progress::only_copies() {
+  const std::lock_guard lock(lease_.mutex_);
+  place_->only_copies = true;
 }
 
 std::uint32_t PrefixLease::done_before() {
-  const std::lock_guard lock(mutex_);
-  const std::uint32_t before = loading_.empty() ? 0 : *std::ranges::min_element(loading_);
+  std::unique_lock lock(mutex_);
+  copied_.wait(lock, [this] { return std::ranges::none_of(loading_, &Loading::only_copies); });
+  if (loading_.empty()) return 0;
+  const std::uint32_t before =
+      std::ranges::min_element(loading_, {}, &Loading::next_block)->next_block;
   let_go_ |= before != 0;
   return before;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -23,6 +24,11 @@ namespace kvfs::client {
 // Blocks:  what asks the daemon: all but key().
 // Errors:  as the daemon's; a lost daemon is noted in the session.
 class PrefixLease {
+  struct Loading {
+    std::uint32_t next_block;  // the first one that it still needs
+    bool only_copies = false;
+  };
+
  public:
   // One open(2). `tip`: what the session's index says of the key now, before; without blocks: it
   // says nothing, how many there are is asked for when needed. kNotFound: not cached (any more).
@@ -49,20 +55,24 @@ class PrefixLease {
   // equal keys of different prompts must not pass. false: another prompt.
   Result<bool> holds(const Prompt& prompt);
 
-  // Where loads of this lease have got to: blocks below all of them may leave DRAM.
+  // Where a load of this lease has got to, until all that it copies has been copied: blocks below
+  // all of them may leave DRAM.
   class Progress {
    public:
     Progress(PrefixLease& lease, std::uint32_t first_block);
     ~Progress();
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
-    void advance(std::uint32_t block);
+    // What is before has been copied.
+    void is_at(std::uint32_t block);
+    // All copies have begun: the end comes by itself.
+    void only_copies();
 
    private:
     PrefixLease& lease_;
-    std::list<std::uint32_t>::iterator place_;
+    std::list<Loading>::iterator place_;
   };
-  // Blocks below are let go when this is told to the daemon.
+  // Blocks below are let go when this is told to the daemon. Waits for loads that only copy.
   std::uint32_t done_before();
 
  private:
@@ -73,8 +83,9 @@ class PrefixLease {
   std::atomic<std::uint32_t> blocks_;
   std::atomic<std::uint32_t> missed_blocks_;
   mutable std::mutex mutex_;
-  std::list<std::uint32_t> loading_;  // first block that each running load still needs
-  bool let_go_ = false;               // of any block; guarded as loading_
+  std::condition_variable copied_;
+  std::list<Loading> loading_;
+  bool let_go_ = false;  // of any block; guarded as loading_
 };
 
 }  // namespace kvfs::client

@@ -37,12 +37,10 @@ Status SlotReservation::open_file() {
   return session_->checked(Status(mount_error(errno, "reserving slots")));
 }
 
-Result<std::unique_ptr<SlotReservation>> SlotReservation::reserve(std::shared_ptr<Session> session,
-                                                                  const Prompt& prompt,
-                                                                  const Key& parent,
-                                                                  std::uint32_t first,
-                                                                  std::uint32_t missed_blocks) {
-  auto made = std::make_unique<SlotReservation>(std::move(session));
+Result<std::unique_ptr<SlotReservation>> SlotReservation::reserve(
+    std::shared_ptr<Session> session, std::shared_ptr<const IndexMap> index, const Prompt& prompt,
+    const Key& parent, std::uint32_t first, std::uint32_t missed_blocks) {
+  auto made = std::make_unique<SlotReservation>(std::move(session), std::move(index));
   if (Status status = made->open_file(); !status) return pass(std::move(status));
   const Geometry& geometry = made->session_->geometry();
   const std::size_t groups = geometry.groups.size();
@@ -77,9 +75,10 @@ std::unique_ptr<SlotReservation> SlotReservation::nothing(std::shared_ptr<Sessio
   return made;
 }
 
-Result<std::unique_ptr<SlotReservation>> SlotReservation::join(std::shared_ptr<Session> session,
-                                                               std::uint64_t id, kvfs_range range) {
-  auto made = std::make_unique<SlotReservation>(std::move(session));
+Result<std::unique_ptr<SlotReservation>> SlotReservation::join(
+    std::shared_ptr<Session> session, std::shared_ptr<const IndexMap> index, std::uint64_t id,
+    kvfs_range range) {
+  auto made = std::make_unique<SlotReservation>(std::move(session), std::move(index));
   made->id_ = id;
   made->range_ = range;
   made->joined_ = true;
@@ -122,6 +121,12 @@ Status SlotReservation::check_store(const BlockRange& range) const {
                     ") were given, [" + std::to_string(range_.first_block) + ", " +
                     std::to_string(last) + ") are reserved: store inside kvfs_reservation_range");
   }
+  const std::uint32_t committed = committed_end_.load(std::memory_order_relaxed);
+  if (range.count > 0 && range.first < committed) {
+    return fail(Code::kInvalid, "block " + std::to_string(range.first) +
+                                    " was given, those before " + std::to_string(committed) +
+                                    " are committed: what is published does not change");
+  }
   return {};
 }
 
@@ -143,6 +148,9 @@ Result<kvfs_commit_result> SlotReservation::commit(std::uint32_t end_block) {
   Result<CommitMessage> answer =
       session_->checked(ioctl_commit(file_.get(), end - range_.first_block));
   if (!answer) return pass(std::move(answer));
+  if (end > committed_end_.load(std::memory_order_relaxed)) {
+    committed_end_.store(end, std::memory_order_relaxed);
+  }
   return kvfs_commit_result{
       .committed = answer->committed, .present = answer->present, .key = to_c(answer->tip)};
 }

@@ -16,8 +16,9 @@ Batch& batch() {
 
 void begin_store(const EngineSide& from, std::span<const gpu::BlockAt> blocks, Transfer& transfer) {
   if (blocks.empty()) return;
-  transfer.begin_part();
-  from.store(blocks, [&transfer](Status copied) { transfer.finish_part(std::move(copied)); });
+  const std::uint32_t step = transfer.begin_part();
+  from.store(blocks,
+             [&transfer, step](Status copied) { transfer.finish_part(std::move(copied), step); });
 }
 
 }  // namespace
@@ -26,10 +27,17 @@ Status SlotReservation::store(const EngineSide& from, Transfer& transfer) {
   return session_->mapped() ? store_mapped(from, transfer) : store_through_file(from, transfer);
 }
 
+// A mapped slab outlives its daemon; the next one gives the slots to others, after its quarantine,
+// in which what is under way ends.
+Status SlotReservation::in_force() const {
+  return index_ == nullptr ? Status() : index_->in_force();
+}
+
 Status SlotReservation::store_mapped(const EngineSide& from, Transfer& transfer) {
   const BlockRange& range = from.range();
   MappedSlots slots(*session_, range.group, MappedSlots::Access::kWrite, transfer);
   for (std::uint32_t i = 0; i < range.count && !transfer.failed();) {
+    if (Status status = in_force(); !status) return status;
     batch().clear();
     for (std::size_t n = 0; n < kBatchBlocks && i < range.count; ++n, ++i) {
       const Extent& where = extent(range.first + i, range.group);

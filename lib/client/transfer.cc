@@ -12,29 +12,66 @@
 
 namespace kvfs::client {
 
-void Transfer::begin_part() {
+std::uint32_t Transfer::begin_part() {
   const std::lock_guard lock(mutex_);
   ++open_parts_;
+  ++steps_.back().open_parts;
+  return static_cast<std::uint32_t>(steps_.size() - 1);
 }
 
-void Transfer::finish_part(Status status, std::uint32_t layers) {
-  std::vector<std::shared_ptr<const void>>
-      released;  // unmapped, if it comes to that, without the lock
-  const std::unique_lock lock(mutex_);
+void Transfer::finish_part(Status status, std::uint32_t step) {
+  std::unique_lock lock(mutex_);
+  give_up_holds(lock);
+  --steps_[step].open_parts;
+  finish_one(std::move(status));
+}
+
+void Transfer::finish(Status status) {
+  std::unique_lock lock(mutex_);
+  give_up_holds(lock);
+  finish_one(std::move(status));
+}
+
+void Transfer::end_step(std::uint32_t layers) {
+  const std::lock_guard lock(mutex_);
+  steps_.back().layers = layers;
+  steps_.emplace_back();
+  note_arrivals();
+}
+
+// Without the lock: they are unmapped, if it comes to that. Whose part is the last one open is
+// alone with the transfer: nobody begins another.
+void Transfer::give_up_holds(std::unique_lock<std::mutex>& lock) {
+  if (open_parts_ != 1) return;
+  std::vector<std::shared_ptr<const void>> released;
+  released.swap(held_);
+  lock.unlock();
+  released.clear();
+  lock.lock();
+}
+
+void Transfer::finish_one(Status status) {
   if (!status && status_) status_ = std::move(status);
-  if (status_) layers_ = std::max(layers_, layers);
   --open_parts_;
+  note_arrivals();
   if (open_parts_ == 0) {
-    released.swap(slabs_);
     complete_.store(true, std::memory_order_release);
     signal_event();
   }
   // Under the lock: a waiter may destroy this object as soon as it has seen the count.
-  if (open_parts_ <= 1 || layers != 0 || !status_) changed_.notify_all();
+  if (open_parts_ <= 1 || !status_) changed_.notify_all();
 }
 
-void Transfer::hold(std::shared_ptr<const void> slab) {
-  if (std::ranges::find(slabs_, slab) == slabs_.end()) slabs_.push_back(std::move(slab));
+void Transfer::note_arrivals() {
+  for (; arrived_ + 1 < steps_.size() && steps_[arrived_].open_parts == 0; ++arrived_) {
+    if (!status_) continue;  // a part that failed brings no layer, nor do those after it
+    layers_ = steps_[arrived_].layers;
+    changed_.notify_all();
+  }
+}
+
+void Transfer::hold(std::shared_ptr<const void> used) {
+  if (std::ranges::find(held_, used) == held_.end()) held_.push_back(std::move(used));
 }
 
 void Transfer::drain() {

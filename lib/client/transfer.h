@@ -15,17 +15,26 @@
 namespace kvfs::client {
 
 // Begins with one part open, the submitter's own; it is complete when every part has finished.
-// The first error is the transfer's.
+// The first error is the transfer's. The submitter begins the parts of one step of layers after the
+// other; they finish in any order (those of a load may be copied by several lanes), and a step's
+// layers have arrived when all of its parts and of the steps before it have finished.
 // Threads: calls from any thread. May be destroyed as soon as wait() or done() said complete.
-// Owns:    a hold on the slabs that its copies use, until it is complete; the eventfd.
+// Owns:    a hold on what its copies use, slabs above all, given up just before it is complete:
+// after
+//          that the client may be closed. The eventfd.
 // Blocks:  wait() and drain().
 // Errors:  the transfer's own; kTimeout from wait().
 class Transfer {
  public:
-  void begin_part();
-  // `layers`: with this part the first so many layers have arrived.
-  void finish_part(Status status, std::uint32_t layers = 0);
-  void hold(std::shared_ptr<const void> slab);  // the submitter only
+  // The submitter only. Returns the step that the part belongs to.
+  std::uint32_t begin_part();
+  void finish_part(Status status, std::uint32_t step);
+  // The submitter only: all parts of the step have begun; its layers are the first so many ones
+  // that no step before has.
+  void end_step(std::uint32_t layers);
+  // The submitter's own part.
+  void finish(Status status);
+  void hold(std::shared_ptr<const void> used);  // the submitter only
   // Waits until only the submitter's part is open: everything begun has been copied.
   void drain();
   [[nodiscard]] bool failed() const;
@@ -41,16 +50,25 @@ class Transfer {
   Result<int> event_fd();
 
  private:
+  struct Step {
+    std::uint32_t open_parts = 0;
+    std::uint32_t layers = 0;  // that have arrived with it; once it has been ended
+  };
+  void give_up_holds(std::unique_lock<std::mutex>& lock);
+  void finish_one(Status status);
+  void note_arrivals();
   void signal_event() const;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t open_parts_ = 1;
+  std::vector<Step> steps_{1};  // the last one has not been ended
+  std::size_t arrived_ = 0;     // steps
   std::uint32_t layers_ = 0;
   std::atomic<bool> complete_{false};  // written with mutex_ held
   Status status_;
   Descriptor event_;
-  std::vector<std::shared_ptr<const void>> slabs_;
+  std::vector<std::shared_ptr<const void>> held_;
 };
 
 }  // namespace kvfs::client

@@ -114,6 +114,23 @@ def test_await_many(namespace, stored):
     assert all(np.array_equal(part, kv) for part in parts)
 
 
+def test_many_await_one(namespace, stored):
+    tokens, kv = stored
+    loaded = np.zeros_like(kv)
+
+    async def wait_for(transfer):
+        await transfer
+        assert transfer.done
+
+    async def load():
+        with namespace.acquire(tokens) as lease:
+            transfer = lease.load_async(kvfs.Pages(loaded, kv_data.PLAIN))
+            await asyncio.wait_for(asyncio.gather(*(wait_for(transfer) for _ in range(3))), 30)
+
+    asyncio.run(load())
+    assert np.array_equal(loaded, kv)
+
+
 def test_store_in_the_background(namespace):
     tokens = kv_data.random_tokens(TOKENS, seed=22)
     kv = kv_data.random_kv(namespace.geometry, TOKENS, 22)
@@ -128,6 +145,20 @@ def test_store_in_the_background(namespace):
             half.wait(30)
         assert reservation.commit().committed == TOKENS // 16
     assert np.array_equal(kv_data.load(namespace, tokens), kv)
+
+
+def test_memory_is_let_go_of_when_the_copy_is_complete(namespace, stored):
+    tokens, kv = stored
+    whole_at_the_end = []
+
+    class Watched(np.ndarray):
+        def __del__(self):
+            whole_at_the_end.append(np.array_equal(np.asarray(self), kv))
+
+    with namespace.acquire(tokens) as lease:
+        lease.load_async(kvfs.Pages(np.zeros_like(kv).view(Watched), kv_data.PLAIN))
+        gc.collect()
+    assert whole_at_the_end == [True]
 
 
 def test_a_transfer_keeps_all_it_needs(namespace, stored):

@@ -48,7 +48,7 @@ typedef enum kvfs_status {
   KVFS_PERMISSION = 5,
   KVFS_NO_SPACE = 6, /* a tier is full and nothing in it may leave */
   KVFS_BUSY = 7,
-  KVFS_CORRUPT = 8, /* a block failed its checksum and was dropped: recompute */
+  KVFS_CORRUPT = 8, /* a block failed its checksum, or could not be read from its disk: recompute */
   KVFS_IO = 9,
   KVFS_TIMEOUT = 10,
   KVFS_UNAVAILABLE = 11, /* the daemon is gone, or this machine cannot do it: treat as a miss */
@@ -60,8 +60,7 @@ KVFS_API const char* kvfs_last_error(
     void); /* of this thread's last failed call; valid until its next call */
 KVFS_API const char* kvfs_version(void);
 
-/* ---- geometry
- * ------------------------------------------------------------------------------------ */
+/* ---- geometry ---- */
 
 typedef enum kvfs_dtype {
   KVFS_F32 = 0,
@@ -99,8 +98,7 @@ typedef struct kvfs_geometry {
   kvfs_group groups[KVFS_MAX_GROUPS];
 } kvfs_geometry;
 
-/* ---- opening
- * ------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 typedef struct kvfs_client kvfs_client; /* one namespace of one mount */
 
@@ -151,8 +149,7 @@ KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_clien
 KVFS_API kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer,
                                     uint64_t* bytes);
 
-/* ---- finding
- * ------------------------------------------------------------------------------------- */
+/* ---- finding ---- */
 
 typedef struct kvfs_key {
   uint64_t lo, hi; /* file name: 16 hex digits of hi, 16 of lo, ".safetensors" */
@@ -176,12 +173,13 @@ typedef struct kvfs_prompt {
 
 typedef struct kvfs_match_result {
   uint32_t blocks;      /* longest cached prefix, in blocks; 0: a miss */
-  uint32_t dram_blocks; /* of those, in DRAM (a hint) */
+  uint32_t dram_blocks; /* of those, in DRAM (a hint; 0 in a client that does not map slabs) */
   uint64_t tokens;      /* blocks * block_tokens */
   kvfs_key key;         /* of its last block; zero for a miss */
 } kvfs_match_result;
 
-/* How long a prefix is cached. Mapped clients: no system call, no lock. A match holds nothing:
+/* How long a prefix is cached. Mapped clients: no system call, no lock, and the tokens of each
+ * block are compared; others ask by key, a 128-bit hash of the tokens. A match holds nothing:
  * acquire does. */
 KVFS_API kvfs_status kvfs_match(kvfs_client* client, const kvfs_prompt* prompt,
                                 kvfs_match_result* result);
@@ -189,8 +187,7 @@ KVFS_API kvfs_status kvfs_match(kvfs_client* client, const kvfs_prompt* prompt,
 /* Begins to bring a prefix into DRAM; returns at once. */
 KVFS_API kvfs_status kvfs_prefetch(kvfs_client* client, const kvfs_key* key);
 
-/* ---- where KV is in the engine
- * -------------------------------------------------------------------- */
+/* ---- where KV is in the engine ---- */
 
 /* One group's KV in the engine's memory. Element (kv, layer, token, head, :) of head_dim contiguous
  * elements is at
@@ -231,14 +228,15 @@ typedef struct kvfs_blocks {
   void* const* blocks;
 } kvfs_blocks;
 
-/* ---- transfers
- * ------------------------------------------------------------------------------------ */
+/* ---- transfers ---- */
 
 typedef struct kvfs_transfer kvfs_transfer; /* a load or store under way */
 
 typedef struct kvfs_transfer_options {
   uint32_t size;         /* sizeof(kvfs_transfer_options) */
-  int32_t timeout_ms;    /* deadline of the whole transfer; 0: 30000; negative: none */
+  int32_t timeout_ms;    /* of a load: how long blocks that are not in DRAM are waited for; 0:
+                            30000; negative: for ever. Copying itself has no deadline, nor has a
+                            store */
   void* stream;          /* a CUDA stream: the transfer begins after what it was given before the
                             call; the stream itself does not wait for the transfer. NULL: none. The
                             default stream's handle is NULL too: give cudaStreamLegacy or
@@ -275,8 +273,7 @@ KVFS_API kvfs_status kvfs_transfer_event_fd(kvfs_transfer* transfer, int* fd);
 /* Waits if it is not complete, then frees. NULL is allowed. */
 KVFS_API void kvfs_transfer_free(kvfs_transfer* transfer);
 
-/* ---- loading
- * -------------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 typedef struct kvfs_lease kvfs_lease;
 
@@ -295,18 +292,21 @@ KVFS_API kvfs_key kvfs_lease_key(const kvfs_lease* lease);
 KVFS_API void kvfs_release(kvfs_lease* lease);
 
 /* Copies blocks [first_block, first_block + count) of `group` to pages. What is not in DRAM comes
- * from below and is copied as it arrives. `transfer` NULL: waits for the end. */
+ * from below and is copied as it arrives. `transfer` NULL: waits for the end. Of a group with a
+ * window a prefix has the last ceil(window / block_tokens) blocks only: an earlier first_block is
+ * KVFS_INVALID. */
 KVFS_API kvfs_status kvfs_load(kvfs_lease* lease, uint32_t group, uint32_t first_block,
                                uint32_t count, const kvfs_pages* to,
                                const kvfs_transfer_options* options, kvfs_transfer** transfer);
 KVFS_API kvfs_status kvfs_load_blocks(kvfs_lease* lease, uint32_t group, uint32_t first_block,
                                       const kvfs_blocks* to, const kvfs_transfer_options* options,
                                       kvfs_transfer** transfer);
-/* Waits until the prefix is durable on NVMe. */
+/* Waits until the prefix is durable on NVMe; at once on a mount without NVMe, where nothing is.
+ * Negative: as long as the daemon's flush_timeout (5 minutes), then KVFS_TIMEOUT. For those who may
+ * write in the namespace (else KVFS_PERMISSION). */
 KVFS_API kvfs_status kvfs_lease_flush(kvfs_lease* lease, int32_t timeout_ms);
 
-/* ---- storing
- * -------------------------------------------------------------------------------------- */
+/* ---- storing ---- */
 
 typedef struct kvfs_reservation kvfs_reservation;
 
@@ -354,7 +354,8 @@ typedef struct kvfs_commit_result {
  * count as saturated_planes in stats.json; largest_error there is how far a number was rounded. */
 KVFS_API kvfs_status kvfs_commit(kvfs_reservation* reservation, uint32_t end_block,
                                  kvfs_commit_result* result);
-/* Without a commit before: nothing was stored. NULL is allowed. */
+/* Transfers of the reservation must be complete. What was not committed is not stored. NULL is
+ * allowed. */
 KVFS_API void kvfs_reservation_free(kvfs_reservation* reservation);
 
 #ifdef __cplusplus

@@ -51,7 +51,7 @@ struct Blocks {
 };
 
 struct TransferOptions {
-  std::int32_t timeout_ms = 0;   // 0: the library's default; negative: none
+  std::int32_t timeout_ms = 0;   // of a load; 0: the library's default; negative: none
   void* stream = nullptr;        // CUDA stream
   std::uint32_t layer_step = 0;    // loads: layers that arrive together; 0: all
   std::uint32_t layer_blocks = 0;  // of the last so many blocks; 0: of all

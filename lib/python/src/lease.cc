@@ -99,7 +99,10 @@ page_table   page of each page_tokens tokens from first_token on (int32 is not c
 first_token  position in the prefix of slot 0 of page_table[0], or of slot 0 of the strided memory.
 count        None: to the end of the prefix.
 group        which group of layers.
-timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
+first_block  of a group with a window: one of its last ceil(window / block_tokens) blocks, which are all
+             that a prefix has of it.
+timeout      seconds that blocks which are not in DRAM are waited for, None for no limit; kvfs.Timeout
+             after that.
 stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda_stream: the copy begins
              after what it was given before the call. None: after nothing. Ignored for host memory.)")
       .def(
@@ -128,11 +131,16 @@ layer_step    so many layers at a time, in order, in all blocks, so that an engi
 layer_blocks  the last so many blocks come so, those before with all layers, which is quicker. 0: all.)")
       .def("load_blocks", &load_blocks, "buffers"_a, nb::kw_only(), "first_block"_a = 0,
            "group"_a = 0, "timeout"_a.none() = kTimeout, "stream"_a.none() = nb::none(),
-           "Copies whole blocks as the store has them: buffers[i], contiguous memory of "
-           "block_bytes(group), gets block "
-           "first_block + i. For an opaque layout, see also Pages.")
+           "Copies whole blocks in the engine's numbers (canonical order, or an opaque layout's "
+           "own), "
+           "decoded: buffers[i], contiguous memory of block_bytes(group), gets block first_block + "
+           "i. For an opaque layout, see also Pages.")
       .def("flush", &flush, nb::kw_only(), "timeout"_a.none() = kTimeout,
-           "Waits until the prefix is durable on NVMe, `timeout` seconds at most.")
+           "Waits until the prefix is durable on NVMe, `timeout` seconds at most (None: as long as "
+           "the "
+           "daemon's flush_timeout); at once on a mount without NVMe, where nothing is. For those "
+           "who "
+           "may write in the namespace.")
       .def(
           "release", [](Lease& self) { self.handle.reset(); },
           "Ends the lease. May be called again.")

@@ -32,10 +32,11 @@ struct Reservation {
   std::shared_ptr<ReservationHandle> handle;
 };
 
-// Owns a reference to the caller's memory until the copy is complete.
+// Owns a reference to the caller's memory until the copy is complete: letting go of the handle
+// waits for that, and it goes first.
 struct Transfer {
-  std::shared_ptr<TransferHandle> handle;
   nanobind::object memory;
+  std::shared_ptr<TransferHandle> handle;
 };
 
 // A stream as CUDA's handles are: 0 is the default stream, which the C API wants by the name of

@@ -123,7 +123,7 @@ first_token  position in the prompt of slot 0 of page_table[0], or of slot 0 of 
 first_block  None: the reservation's first.
 count        None: to the reservation's end.
 group        which group of layers; each must be stored before commit().
-timeout      seconds for the whole transfer, None for no limit; kvfs.Timeout after that.
+timeout      as a load has it; a store waits for nothing that needs one.
 stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda_stream: the copy begins
              after what it was given before the call. None: after nothing.
              Ignored for host memory.)")
@@ -149,9 +149,11 @@ stream       CUDA stream, as an integer such as torch.cuda.current_stream().cuda
       .def("store_blocks", &store_blocks, "buffers"_a, nb::kw_only(),
            "first_block"_a.none() = nb::none(), "group"_a = 0, "timeout"_a.none() = kTimeout,
            "stream"_a.none() = nb::none(),
-           "Copies whole blocks as the store keeps them: buffers[i], contiguous memory of "
-           "block_bytes(group), becomes "
-           "block first_block + i. For an opaque layout, see also Pages.")
+           "Copies whole blocks in the engine's numbers (canonical order, or an opaque layout's "
+           "own), "
+           "which are encoded as the namespace has it: buffers[i], contiguous memory of "
+           "block_bytes(group), becomes block first_block + i. For an opaque layout, see also "
+           "Pages.")
       .def("commit", &commit, "end_block"_a.none() = nb::none(),
            "Publishes the prompt's blocks up to (not including) end_block (None: all). Readers see "
            "all of it or "

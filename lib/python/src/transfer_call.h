@@ -59,7 +59,7 @@ std::optional<Transfer> run_transfer(bool background, std::shared_ptr<void> sour
   if (!background) {
     return std::nullopt;
   }
-  return Transfer{std::make_shared<TransferHandle>(std::move(source), transfer), std::move(memory)};
+  return Transfer{std::move(memory), std::make_shared<TransferHandle>(std::move(source), transfer)};
 }
 
 }  // namespace kvfs::python

@@ -103,6 +103,11 @@ TEST_F(DaemonTest, ReservationsOfADeadDaemonAreLost) {
   daemon().kill();
   reservation.store({0, 4}, cache.pages());  // mapped memory outlives the daemon
   EXPECT_EQ(status_of([&] { reservation.commit(); }), KVFS_UNAVAILABLE);
+  daemon().start();
+  ASSERT_TRUE(
+      eventually([&] { return status_of([&] { (void)client.match({tokens}); }) == KVFS_OK; }));
+  // The slots may be another prompt's now.
+  EXPECT_EQ(status_of([&] { reservation.store({0, 4}, cache.pages()); }), KVFS_UNAVAILABLE);
 }
 
 const ChildStep kReserve("reserve", [](const Words& words) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/client/descriptor.h"
+#include "lib/client/prefix_lease.h"
 #include "lib/client/prompt.h"
 #include "lib/client/published.h"
 #include "lib/client/transfer.h"
@@ -103,19 +104,19 @@ TEST(Workers, Tick) {
 
 TEST(Transfers, AreCompleteWhenEveryPartIs) {
   Transfer transfer;
-  transfer.begin_part();
-  transfer.begin_part();
+  const std::uint32_t step = transfer.begin_part();
+  EXPECT_EQ(transfer.begin_part(), step);
   const int event = *transfer.event_fd();
   pollfd waiting{.fd = event, .events = POLLIN, .revents = 0};
-  transfer.finish_part({});
-  transfer.finish_part({});
+  transfer.finish_part({}, step);
+  transfer.finish_part({}, step);
   transfer.drain();  // only the submitter's part is open
   EXPECT_FALSE(transfer.done());
   EXPECT_EQ(::poll(&waiting, 1, 0), 0);
   const Status early = transfer.wait(Deadline::after_ms(0));
   ASSERT_FALSE(early);
   EXPECT_EQ(early.error().code, Code::kTimeout);
-  transfer.finish_part({});
+  transfer.finish({});
   EXPECT_TRUE(transfer.done());
   EXPECT_EQ(::poll(&waiting, 1, 0), 1);
   EXPECT_TRUE(transfer.wait(Deadline::after_ms(-1)));
@@ -124,37 +125,97 @@ TEST(Transfers, AreCompleteWhenEveryPartIs) {
 TEST(Transfers, SayHowManyLayersHaveArrived) {
   const Deadline soon = Deadline::after_ms(1);
   Transfer transfer;
-  transfer.begin_part();
-  transfer.begin_part();
+  const std::uint32_t first = transfer.begin_part();
+  transfer.end_step(2);
+  const std::uint32_t second = transfer.begin_part();
+  transfer.end_step(4);
   EXPECT_EQ(transfer.wait_layers(1, soon).error().code, Code::kTimeout);
   std::thread waiter([&] { EXPECT_TRUE(transfer.wait_layers(2, Deadline::after_ms(-1))); });
-  transfer.finish_part({}, 2);
+  transfer.finish_part({}, first);
   waiter.join();
   EXPECT_EQ(transfer.layers(), 2U);
   EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kTimeout);
-  transfer.finish_part(fail(Code::kIo, "a disk"), 4);  // a part that failed brings no layer
+  transfer.finish_part(fail(Code::kIo, "a disk"), second);  // it brings no layer
   EXPECT_EQ(transfer.layers(), 2U);
   EXPECT_TRUE(transfer.wait_layers(2, soon));
   EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kIo);  // though it is not complete
-  transfer.finish_part({});
+  transfer.finish({});
   EXPECT_EQ(transfer.wait_layers(3, soon).error().code, Code::kIo);
 
   Transfer whole;
-  whole.finish_part({});
+  whole.finish({});
   EXPECT_TRUE(whole.wait_layers(1, soon));
+}
+
+// As those of a load do that comes over the link in part and is on the GPU in part.
+TEST(Transfers, LayersHaveArrivedWhenAllPartsBeforeAreThere) {
+  Transfer transfer;
+  const std::uint32_t slow = transfer.begin_part();
+  const std::uint32_t quick = transfer.begin_part();
+  transfer.finish_part({}, quick);  // and more of its step will begin
+  EXPECT_EQ(transfer.layers(), 0U);
+  transfer.end_step(2);
+  const std::uint32_t next = transfer.begin_part();
+  transfer.end_step(4);
+  transfer.finish_part({}, next);
+  EXPECT_EQ(transfer.layers(), 0U);
+  transfer.finish_part({}, slow);
+  EXPECT_EQ(transfer.layers(), 4U);
+  transfer.begin_part();
+  transfer.finish_part(fail(Code::kIo, "a disk"), transfer.begin_part());
+  transfer.end_step(6);
+  transfer.finish({});
+  EXPECT_EQ(transfer.layers(), 4U);
+}
+
+// Who waits may close the client at once: nothing of it is let go of later.
+TEST(Transfers, HoldWhatTheyUseUntilJustBeforeTheEnd) {
+  Transfer transfer;
+  bool let_go = false;
+  bool complete_then = true;
+  const std::uint32_t step = transfer.begin_part();
+  transfer.hold(std::shared_ptr<void>(&transfer, [&](void*) {
+    let_go = true;
+    complete_then = transfer.done();
+  }));
+  transfer.finish({});
+  EXPECT_FALSE(let_go);
+  transfer.finish_part({}, step);
+  EXPECT_TRUE(let_go);
+  EXPECT_FALSE(complete_then);
+  EXPECT_TRUE(transfer.done());
 }
 
 TEST(Transfers, KeepTheFirstError) {
   Transfer transfer;
+  const std::uint32_t step = transfer.begin_part();
   transfer.begin_part();
-  transfer.begin_part();
-  transfer.finish_part(fail(Code::kIo, "first"));
+  transfer.finish_part(fail(Code::kIo, "first"), step);
   EXPECT_TRUE(transfer.failed());
-  transfer.finish_part(fail(Code::kCorrupt, "second"));
-  transfer.finish_part({});
+  transfer.finish_part(fail(Code::kCorrupt, "second"), step);
+  transfer.finish({});
   EXPECT_EQ(transfer.wait(Deadline::after_ms(-1)).error().message, "first");
   pollfd late{.fd = *transfer.event_fd(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(::poll(&late, 1, 0), 1);  // asked for after completion
+}
+
+// Of two loads with one lease: what one only copies yet stays where it is.
+TEST(Leases, LetGoOfNothingThatIsBeingCopied) {
+  PrefixLease lease(nullptr, Descriptor(), Key{}, Tip{}, 0);
+  PrefixLease::Progress streaming(lease, 0);
+  auto copying = std::make_unique<PrefixLease::Progress>(lease, 2);
+  streaming.is_at(8);
+  EXPECT_EQ(lease.done_before(), 2U);  // it still asks for blocks
+  copying->only_copies();
+  std::atomic<bool> copied{false};
+  std::thread end([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    copied = true;
+    copying.reset();
+  });
+  EXPECT_EQ(lease.done_before(), 8U);
+  EXPECT_TRUE(copied);
+  end.join();
 }
 
 TEST(Deadlines, RemainingTimeRoundsUp) {

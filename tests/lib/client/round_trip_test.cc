@@ -9,6 +9,7 @@
 #include "tests/lib/client/engine_cache.h"
 #include "tests/support/child.h"
 #include "tests/support/mounted.h"
+#include "tests/support/status_of.h"
 
 namespace kvfs::test {
 namespace {
@@ -184,6 +185,11 @@ TEST_P(RoundTrip, PartOfAReservationIsPublished) {
   reservation.store({0, 5}, cache.pages());
   EXPECT_EQ(reservation.commit(3).committed, 3U);
   EXPECT_EQ(client.match({tokens}).blocks, 3U);
+  EXPECT_EQ(status_of([&] { reservation.store({2, 3}, cache.pages()); }), KVFS_INVALID);
+  EXPECT_THAT(kvfs_last_error(), ::testing::HasSubstr("before 3 are committed"));
+  reservation.store({3, 2}, cache.pages());
+  EXPECT_EQ(reservation.commit().committed, 2U);
+  EXPECT_EQ(client.match({tokens}).blocks, 5U);
 }
 
 TEST_P(RoundTrip, SecondWriterIsToldThatTheFirstOneWon) {
