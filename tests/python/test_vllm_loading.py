@@ -111,6 +111,18 @@ def test_nobody_waits_for_more_than_the_end_of_an_aborted_requests_load(engine):
     assert under_way.done
 
 
+def test_an_aborted_requests_load_is_not_told_of_before_its_end(engine):
+    engine.worker.load(Step(loads=[engine.load()]))
+    engine.worker.flush(Step(gone={"r"}))
+    finished = set()
+    while not finished:
+        finished, failed = engine.worker.poll()
+        assert not failed
+        assert not engine.worker._arriving
+    assert not engine.worker._gone
+    assert np.array_equal(engine.cache, engine.kv)
+
+
 def test_a_forward_that_does_not_ask_for_layers_has_all_of_them(engine):
     step = engine.arriving()
     engine.worker.flush(step)
@@ -136,6 +148,25 @@ def test_what_was_lost_on_its_way_is_loaded_again_or_ends_the_engine(engine, mon
         monkeypatch.setattr(loading, "_AGAIN_S", 0.2)
         with pytest.raises(RuntimeError, match="96 blocks of r were lost"):
             under_way._again()
+
+
+def test_what_was_loaded_again_is_there_for_all_layers(engine):
+    with ThreadPoolExecutor(1) as clocks:
+        options = {"stream": 0, "timeout": 10, "head_start": HeadStart(), "clocks": clocks}
+        under_way = Loading(engine.namespace, engine.pages(), engine.load(), **options)
+        under_way.wait()
+        engine.cache[:] = 0
+        again, times = under_way._again, []
+
+        def lost():
+            raise kvfs.Corrupt("lost on its way")
+
+        under_way.end = lost
+        under_way._again = lambda: times.append(again())
+        for layers in range(1, 1 + len(LAYERS)):
+            under_way.wait_layers(layers)
+            assert np.array_equal(engine.cache, engine.kv)
+        assert len(times) == 1
 
 
 def test_an_engine_without_steps_holds_no_lease(engine, daemon):

@@ -21,6 +21,8 @@ def test_break_even_loads_what_is_faster_than_computing():
     assert speeds.worth(10, 4) == 4
     speeds.loaded(100_000, 0, 1.0)
     assert speeds.worth(10, 4) == 10
+    speeds.loaded(100, 99, 1e-3)  # quicker than those from DRAM were: it says nothing of the last
+    assert speeds.lower_blocks_per_s < 100_000
     slow = BreakEven(block_tokens=16)
     slow.computed(1600, 1.0)
     slow.loaded(10, 10, 1.0)

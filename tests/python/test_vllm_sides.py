@@ -325,6 +325,20 @@ def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(ma
             assert (step.computes, step.loaded, step.gone) == (False, set(), {"gone"})
 
 
+def test_the_worker_is_told_of_a_request_that_goes_while_it_loads(make_engine):
+    """It may have told of the load already, in a report that is on its way."""
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(33, seed=25))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
+    again = make_request(request.prompt_token_ids, "again")
+    assert engine.scheduler.match(again, 0) == 32
+    engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+    assert len(engine.scheduler.build(output([], [], {})).loads) == 1
+    engine.scheduler.finished("again")
+    assert engine.scheduler.build(output([], [], {})).gone == {"again"}
+
+
 def test_when_the_beginning_was_evicted_the_whole_is_stored_again(make_engine, daemon, opaque):
     engine = make_engine()
     request = make_request(kv_data.random_tokens(64, seed=12))

@@ -4,9 +4,9 @@
         "kv_connector_module_path": "kvfs.vllm", "kv_connector_extra_config": {"path": "/kv"}}'
 
 kv_connector_extra_config: `path`, the mount (needed); `namespace`, a name instead of one made from
-the model's; `required`, true to refuse to start without the mount (else: a warning, no cache, and
-attached once it is there); `break_even`, false to load also what would be computed faster;
-`store_decode`, false to store prompts only.
+the model's; `encoding`, packed, fp8 or int8 instead of raw; `required`, true to refuse to start
+without the mount (else: a warning, no cache, and attached once it is there); `break_even`, false to
+load also what would be computed faster; `store_decode`, false to store prompts only.
 """
 
 __all__ = ["KvfsConnector"]

@@ -38,7 +38,9 @@ class BreakEven:
             return
         if self.dram_blocks_per_s:
             seconds -= dram_blocks / self.dram_blocks_per_s
-        self.lower_blocks_per_s = _mix(self.lower_blocks_per_s, lower_blocks / max(seconds, 1e-9))
+        if seconds <= 0:  # quicker than those from DRAM alone mostly are: it says nothing
+            return
+        self.lower_blocks_per_s = _mix(self.lower_blocks_per_s, lower_blocks / seconds)
 
     def worth(self, blocks: int, dram_blocks: int) -> int:
         """How many of `blocks` to load: all, those in DRAM (the first of a prefix), or none."""

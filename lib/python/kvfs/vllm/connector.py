@@ -90,13 +90,14 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         return False  # a store that is lost is a later miss
 
     def _attached(self, namespace) -> None:
+        """Perhaps on a thread of its own, beside calls of the engine: the scheduler comes last."""
+        self._namespace = namespace
         if self.role == base.KVConnectorRole.SCHEDULER:
             self._events = Events(namespace) if self._tells_events else None
             self._scheduler = Scheduler(
                 namespace, **self._options, null_page=versions.NULL_PAGE, events=self._events
             )
             logger.info("kvfs: %s/%s", namespace.mount, namespace.name)
-        self._namespace = namespace
 
     # ---- worker
 
@@ -139,7 +140,11 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
     def bind_connector_metadata(self, connector_metadata):
         super().bind_connector_metadata(connector_metadata)
         self._attach_worker()
-        self._worker.flush(connector_metadata.step)
+        step = connector_metadata.step
+        self._worker.flush(step)
+        # Here, since vLLM calls start_load_kv behind the forward where it may.
+        if step.computes and not versions.forward_asks_for_layers():
+            self._worker.wait_layers()
 
     def handle_preemptions(self, kv_connector_metadata):
         self._worker.flush(kv_connector_metadata.step)
@@ -148,8 +153,6 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         step = self._connector_metadata.step
         if step.loads:
             self._worker.load(step, versions.stream())
-        if step.computes and not versions.asks_for_layers(forward_context):
-            self._worker.wait_layers()
 
     def wait_for_layer_load(self, layer_name):
         self._worker.wait_layer(layer_name)

@@ -98,6 +98,7 @@ class Loading:
         self._began = time.perf_counter()
         self._told: float | None = None  # when, if the request was told of before the end
         self._waited_s = 0.0  # since then
+        self._reloaded = False
         lease, self._transfers = self._begin(stream, self._step)  # emptied at the end
         self._end: Future = clocks.submit(_end_of, lease, self._transfers)
 
@@ -130,6 +131,8 @@ class Loading:
         The step that waits computes tokens that vLLM will not compute again: where there is no
         second load either, RuntimeError ends the engine.
         """
+        if self._reloaded:
+            return
         first = next(iter(self._transfers), None)
         began = time.perf_counter()
         try:
@@ -140,6 +143,7 @@ class Loading:
         except kvfs.Error as error:
             logger.warning("kvfs: loading %d blocks again: %s", self.load.blocks, error)
             self._again()
+            self._reloaded = True
         self._waited_s += time.perf_counter() - began
 
     def wait(self) -> None:

@@ -185,7 +185,8 @@ class Scheduler:
         state = self._requests.pop(request_id, None)
         if state is not None:
             state.release()
-            if state.loaded:
+            # Its load may have been told of, by a report that is on its way.
+            if state.loaded or state.loading is not None:
                 self._step.gone.add(request_id)
 
     # ---- a step

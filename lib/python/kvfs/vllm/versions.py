@@ -7,6 +7,7 @@ from vllm.config import CUDAGraphMode
 from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
+from vllm.forward_context import get_forward_context, is_forward_context_available
 from vllm.platforms import current_platform
 from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash
 from vllm.v1.kv_cache_interface import (
@@ -115,10 +116,14 @@ def layers_asked_for(groups) -> tuple[str, ...]:
     return groups[0].layer_names
 
 
-def asks_for_layers(forward_context) -> bool:
-    """Whether the forward calls wait_for_layer_load: not where a graph of all of it is replayed."""
-    mode = getattr(forward_context, "cudagraph_runtime_mode", None)
-    return forward_context.attn_metadata is not None and mode is not CUDAGraphMode.FULL
+def forward_asks_for_layers() -> bool:
+    """Whether the forward of this step, which is about to begin, calls wait_for_layer_load: not where
+    a graph of all of it is replayed (some versions do that without a context)."""
+    if not is_forward_context_available():
+        return False
+    context = get_forward_context()
+    mode = getattr(context, "cudagraph_runtime_mode", None)
+    return context.attn_metadata is not None and mode is not CUDAGraphMode.FULL
 
 
 def tells_events(vllm_config) -> bool:

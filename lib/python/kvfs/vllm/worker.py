@@ -70,6 +70,7 @@ class Worker:
         self._layers = {name: index for index, name in enumerate(layers)}
         self._loads: list[Loading] = []
         self._arriving: list[Loading] = []  # whose requests were told of as loaded
+        self._gone: set[str] = set()  # requests that nobody wants, whose loads are under way
         self._idle = True  # nothing is computed in this step
         self._head_start = HeadStart()
         self._finished: set[str] = set()
@@ -85,7 +86,8 @@ class Worker:
         not its first step here. Where that is gone, its pages may be another one's."""
         self._stores.flush(step)
         self._idle = not step.computes
-        for loading in [one for one in self._arriving if one.load.request_id in step.gone]:
+        self._gone |= step.gone
+        for loading in [one for one in self._arriving if one.load.request_id in self._gone]:
             self._arriving.remove(loading)
             with contextlib.suppress(kvfs.Error):  # nobody wants it
                 loading.end()
@@ -127,12 +129,13 @@ class Worker:
         for loading in self._loads:
             if loading.done:
                 self._load_ended(loading)
-            elif loading.nearly_done(alone):
+            elif loading.load.request_id not in self._gone and loading.nearly_done(alone):
                 self._finished.add(loading.load.request_id)
                 self._arriving.append(loading)
             else:
                 under_way.append(loading)
         self._loads = under_way
+        self._gone &= {loading.load.request_id for loading in under_way}
         finished, self._finished = self._finished, set()
         failed, self._failed = self._failed, []
         return finished, failed
