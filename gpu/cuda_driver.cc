@@ -1,12 +1,8 @@
 #include "gpu/cuda_driver.h"
 
 #include <dlfcn.h>
-#include <link.h>
 
-#include <atomic>
 #include <string>
-
-#include "gpu/device.h"
 
 namespace kvfs::gpu {
 namespace {
@@ -34,29 +30,6 @@ Result<CudaDriver> load() {
   return driver;
 }
 
-// How many libraries this process has loaded so far.
-unsigned long long libraries_loaded() {
-  unsigned long long loaded = 0;
-  ::dl_iterate_phdr(
-      [](dl_phdr_info* info, std::size_t, void* out) {
-        *static_cast<unsigned long long*>(out) = info->dlpi_adds;
-        return 1;
-      },
-      &loaded);
-  return loaded;
-}
-
-// The driver if somebody has loaded it. A driver that is not there costs a search
-// through the file system, so that is done only when another library has come.
-void* loaded_driver() {
-  static std::atomic<unsigned long long> without{0};  // libraries among which it was not
-  const unsigned long long loaded = libraries_loaded();
-  if (without.load(std::memory_order_relaxed) == loaded) return nullptr;
-  void* const library = ::dlopen(kLibrary, RTLD_LAZY | RTLD_NOLOAD);
-  if (library == nullptr) without.store(loaded, std::memory_order_relaxed);
-  return library;
-}
-
 }  // namespace
 
 Result<const CudaDriver*> CudaDriver::get() {
@@ -79,29 +52,6 @@ CudaContextScope::CudaContextScope(const CudaDriver& driver, CUcontext context) 
 CudaContextScope::~CudaContextScope() {
   CUcontext was = nullptr;
   driver_.context_pop(&was);
-}
-
-int device_of(const void* pointer) {
-  using Attribute = decltype(&::cuPointerGetAttribute);
-  static std::atomic<Attribute> known{nullptr};
-  Attribute attribute = known.load(std::memory_order_relaxed);
-  if (attribute == nullptr) {
-    // A process that never loaded the driver has no device memory: nothing is loaded to find that
-    // out. Once loaded it stays.
-    void* const library = loaded_driver();
-    if (library == nullptr) return -1;
-    attribute = reinterpret_cast<Attribute>(::dlsym(library, "cuPointerGetAttribute"));
-    if (attribute == nullptr) return -1;
-    known.store(attribute, std::memory_order_relaxed);
-  }
-  int ordinal = -1;
-  unsigned int type = 0;
-  const auto address = reinterpret_cast<CUdeviceptr>(pointer);
-  if (attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == CUDA_SUCCESS &&
-      type == CU_MEMORYTYPE_DEVICE) {
-    attribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address);
-  }
-  return ordinal;
 }
 
 }  // namespace kvfs::gpu

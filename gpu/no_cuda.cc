@@ -7,5 +7,4 @@ Result<std::unique_ptr<Device>> make_cuda_device(int) {
 Result<std::unique_ptr<SharedMemoryPool>> make_cuda_pool(int) {
   return fail(Code::kUnavailable, "this build of kvfs has no CUDA device: build it where nvcc is");
 }
-int device_of(const void*) { return -1; }
 }  // namespace kvfs::gpu
