@@ -6,9 +6,10 @@
 
 namespace {
 
-int fail_with(const kvfs::Error& error) {
+// 2: starting again would not help, as it may after the 1 of run_daemon().
+int refuse(const kvfs::Error& error) {
   std::fprintf(stderr, "kvfsd: %s\n", error.message.c_str());
-  return 1;
+  return 2;
 }
 
 }  // namespace
@@ -16,16 +17,16 @@ int fail_with(const kvfs::Error& error) {
 int main(int argc, char** argv) {
   using namespace kvfs::mount;
   auto command = parse_command(argc, argv);
-  if (!command) return fail_with(command.error());
+  if (!command) return refuse(command.error());
   if (command->exit_early) {
     std::fputs(command->early.text.c_str(), stdout);
     return command->early.status;
   }
   Config& config = command->config;
-  if (auto status = complete_config(config); !status) return fail_with(status.error());
-  if (auto status = check_config(config); !status) return fail_with(status.error());
+  if (auto status = complete_config(config); !status) return refuse(status.error());
+  if (auto status = check_config(config); !status) return refuse(status.error());
   if (config.check_only) {
-    if (auto status = check_machine(config); !status) return fail_with(status.error());
+    if (auto status = check_machine(config); !status) return refuse(status.error());
     std::fputs(config_toml(config).c_str(), stdout);
     return 0;
   }

@@ -98,7 +98,7 @@ def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
 )
 def test_errors_name_key_value_and_remedy(kvfsd, options, said):
     done = kvfsd(kvfsd.mount, "--check-config", *options)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     for part in said:
@@ -118,19 +118,19 @@ def test_errors_name_key_value_and_remedy(kvfsd, options, said):
 )
 def test_errors_in_the_file_name_the_line(kvfsd, toml, said):
     done = kvfsd("--check-config", toml=toml)
-    assert done.returncode == 1
+    assert done.returncode == 2
     for part in [*said, "kvfs.toml"]:
         assert part in done.stderr
 
 
 def test_missing_file_and_mountpoint(kvfsd):
     done = kvfsd("--config", kvfsd.tmp / "none.toml")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.toml" in done.stderr
     done = kvfsd(kvfsd.tmp / "nowhere", "--dram", "16MiB", "--check-config")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "nowhere" in done.stderr
     assert "create it" in done.stderr
     done = kvfsd("--dram", "16MiB", "--check-config")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "mountpoint" in done.stderr
