@@ -1,6 +1,7 @@
 """Waiting for a transfer in an event loop."""
 
 import asyncio
+import os
 
 
 async def completion(transfer) -> None:
@@ -8,10 +9,11 @@ async def completion(transfer) -> None:
     if not transfer.done:
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
-        descriptor = transfer.fileno()
+        descriptor = os.dup(transfer.fileno())  # a loop has one reader of a descriptor
         loop.add_reader(descriptor, readable.set)
         try:
             await readable.wait()
         finally:
             loop.remove_reader(descriptor)
+            os.close(descriptor)
     transfer.wait(0)

@@ -177,7 +177,11 @@ class KvfsL2Adapter(L2AdapterInterface):
     def _look_up(self, keys, layouts):
         found = Bitmap(len(keys))
         for index, key in enumerate(keys):
-            lease = self._attempt(self._hold, key, layouts)
+            try:
+                lease = self._attempt(self._hold, key, layouts)
+            except Exception:  # what was locked before is told of, so that it is unlocked
+                logger.exception("kvfs: a look-up of %d keys ended early", len(keys))
+                break
             if lease is not None:
                 self._locked.add(_name_of(key), lease)
                 found.set(index)
