@@ -54,7 +54,7 @@ Every option is a key of the TOML file as well ('_' for '-'); options win over t
 Examples:
   kvfsd /kv --dram 8GiB
   kvfsd /kv --dram 64GiB --nvme /data/kvfs:500GiB --background
-  kvfsd --config /etc/kvfs/kvfs.toml --check-config)";
+  kvfsd --config /etc/kvfs/kvfsd.toml --check-config)";
 
 std::string absolute(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();

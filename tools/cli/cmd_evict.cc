@@ -136,7 +136,7 @@ void add_evict(CLI::App& app, Context& context) {
        "kvfs evict llama-3.1-8b --tier dram --bytes 10GiB   # least valuable first; it stays on "
        "NVMe",
        "kvfs evict llama-3.1-8b --all --yes",
-       "Exit code 5: the prefix is leased, pinned or named and stays."},
+       "Exit code 5: the prefix is pinned, or the beginning of another one, and stays."},
       [options, &context] { return run(*options, context); });
   command->add_option("PREFIX|NAMESPACE", options->target, "What to evict, or in which namespace");
   command->add_option("--tier", options->tier, "Make room in this tier")->type_name("dram|nvme");

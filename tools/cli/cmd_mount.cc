@@ -64,7 +64,7 @@ void add_mount(CLI::App& app, Context& context) {
   command->footer(
       "All other flags are those of the daemon (kvfsd --help). Examples:\n"
       "  kvfs mount /kv --dram 64GiB --nvme /data/kvfs:1TiB\n"
-      "  kvfs mount --config /etc/kvfs/kvfs.toml\n"
+      "  kvfs mount --config /etc/kvfs/kvfsd.toml\n"
       "  kvfs mount ~/kv --dram 4GiB --passthrough off    # without root\n");
   command->callback([options, command, &context] {
     context.run = [options, command, &context] {

@@ -53,7 +53,7 @@ class Busy(Error):
 
 
 class Corrupt(Error):
-    """A block failed its checksum and was dropped: recompute it."""
+    """A block failed its checksum, or could not be read from its disk: recompute it."""
 
     status = "corrupt"
 

@@ -53,7 +53,8 @@ def load(mount, model, tokens, *, identity: str = "", encoding: str = "raw") -> 
 
 
 def save(mount, model, tokens, cache, *, identity: str = "", encoding: str = "raw") -> int:
-    """Stores what `cache` has of `tokens` in full blocks; how many tokens are cached now.
+    """Stores what `cache` has of `tokens` in full blocks; how many tokens those are (packed, fewer may
+    be cached: a block that does not pack ends the prefix).
 
     `tokens` may be longer than the cache: the last token that generate() returns is not in it.
     """
