@@ -8,6 +8,7 @@
 
 #include "fs/mount/control_json.h"
 #include "fs/mount/file_system.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs::mount {
 
@@ -41,9 +42,9 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
 }
 
 void ControlHandle::answered(const nlohmann::json& answer, std::function<void()> after) {
-  if (!answer.value("ok", false)) spdlog::debug("control: {}", answer.dump());
+  if (!answer.value("ok", false)) spdlog::debug("control: {}", json_text(answer));
   const MutexLock lock(mutex_);
-  answer_ = answer.dump() + "\n";
+  answer_ = json_text(answer) + "\n";
   answered_ = 0;
   after_ = std::move(after);
 }

@@ -6,6 +6,7 @@
 #include "fs/mount/metrics_text.h"
 #include "fs/mount/stats_json.h"
 #include "fs/mount/version.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs::mount {
 
@@ -16,13 +17,13 @@ std::string snapshot(FileSystem& fs, const Inode& inode) {
     case InodeKind::kConfig:
       return config_toml(fs.config());
     case InodeKind::kStoreStats:
-      return store_stats_json(fs).dump(2) + "\n";
+      return json_text(store_stats_json(fs), 2) + "\n";
     case InodeKind::kMetrics:
       return metrics_text(fs);
     case InodeKind::kGeometry:
       return to_json(inode.ns->geometry()).dump(2) + "\n";
     case InodeKind::kNamespaceStats:
-      return namespace_stats_json(*inode.ns).dump(2) + "\n";
+      return json_text(namespace_stats_json(*inode.ns), 2) + "\n";
     default:
       return {};
   }

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "lib/format/json_text.h"
+
 namespace kvfs::store {
 
 std::string encode_block(const BlockHead& head, std::span<const BlockGroup> groups,
@@ -39,10 +41,12 @@ void BlockRecord::tokens(std::span<Token> out) const {
 }
 
 std::string encode_namespace(const NamespaceRecord& record) {
-  return nlohmann::json{{"name", record.name},           {"geometry", to_json(record.geometry)},
-                        {"uid", record.ownership.uid},   {"gid", record.ownership.gid},
-                        {"mode", record.ownership.mode}, {"created", record.created_at}}
-      .dump();
+  return json_text({{"name", record.name},
+                    {"geometry", to_json(record.geometry)},
+                    {"uid", record.ownership.uid},
+                    {"gid", record.ownership.gid},
+                    {"mode", record.ownership.mode},
+                    {"created", record.created_at}});
 }
 
 Result<NamespaceRecord> decode_namespace(std::uint32_t id, std::string_view json) {

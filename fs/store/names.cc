@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lib/format/json_text.h"
+
 namespace kvfs::store {
 
 Status Names::check_name(std::string_view name) {
@@ -16,6 +18,7 @@ Status Names::check_name(std::string_view name) {
   if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) {
     return wrong("it has a '/' or a zero byte in it");
   }
+  if (!is_utf8(name)) return wrong("it is not UTF-8");
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "lib/format/json_text.h"
 #include "lib/format/packed_block.h"
 #include "lib/format/quantized_block.h"
 
@@ -50,11 +51,7 @@ bool printable_utf8(std::string_view text) {
     const auto byte = static_cast<unsigned char>(c);
     return byte < 0x20 || byte == 0x7f;
   });
-  if (control) return false;
-  using json = nlohmann::json;
-  const std::string kept = json(text).dump(-1, ' ', false, json::error_handler_t::ignore);
-  const std::string marked = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-  return kept == marked;  // equal when nothing had to be dropped or replaced
+  return !control && is_utf8(text);
 }
 
 bool valid_tag(std::string_view tag) {

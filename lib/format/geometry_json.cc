@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "lib/format/geometry.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs {
 namespace {
@@ -16,11 +17,6 @@ constexpr std::array<std::string_view, 7> kTopKeys{"model",  "dtype",    "block_
                                                    "layout", "encoding", "groups"};
 constexpr std::array<std::string_view, 5> kGroupKeys{"layers", "kv_heads", "head_dim", "kv_factor",
                                                      "window"};
-
-// For messages; json::dump() alone throws where a string is not UTF-8.
-std::string shown(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 template <std::size_t N>
 bool contains(const std::array<std::string_view, N>& keys, std::string_view key) {
@@ -37,7 +33,7 @@ class Reader {
     if (member == nullptr) return;
     if (!member->is_number_unsigned() ||
         member->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max()) {
-      return set_error(where_ + name + " is " + shown(*member) +
+      return set_error(where_ + name + " is " + json_text(*member) +
                        ": give a whole number from 0 to 4294967295");
     }
     value = member->get<std::uint32_t>();
@@ -47,7 +43,7 @@ class Reader {
     const json* member = find(name, required);
     if (member == nullptr) return;
     if (!member->is_string()) {
-      return set_error(where_ + name + " is " + shown(*member) + ": give a string");
+      return set_error(where_ + name + " is " + json_text(*member) + ": give a string");
     }
     value = member->get<std::string>();
   }
