@@ -52,7 +52,11 @@ Status Journal::commit(std::vector<JournalOp> ops) {
 }
 
 Status Journal::erase_namespace(std::uint32_t id) {
-  return wait([&](Done done) { enqueue(EraseNamespace{id, std::move(done)}); });
+  return wait([&](Done done) { erase_namespace(id, std::move(done)); });
+}
+
+void Journal::erase_namespace(std::uint32_t id, Done done) {
+  enqueue(EraseNamespace{id, std::move(done)});
 }
 
 void Journal::stop() {

@@ -59,6 +59,7 @@ class Journal {
   // For a batch that `begin` submits with the Done it is given.
   Status wait(const std::function<void(Done)>& begin);
   Status erase_namespace(std::uint32_t id);
+  void erase_namespace(std::uint32_t id, Done done);
   void stop();
 
  private:

@@ -12,6 +12,7 @@
 #include "fs/store/promoter.h"
 #include "fs/store/slab_mover.h"
 #include "fs/store/verifier.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs::store {
 namespace {
@@ -77,6 +78,8 @@ Ownership NamespaceImpl::ownership() const {
 
 Status NamespaceImpl::set_ownership(const Ownership& ownership) {
   MutexLock lock(state_->mutex);
+  // A record behind that of its removal would bring it back.
+  if (state_->removed) return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
   state_->ownership = ownership;
   return journal(
       {{JournalTable::kNamespaces, namespace_key(id()), encode_namespace(state_->record())}}, lock);
@@ -310,6 +313,7 @@ Status NamespaceImpl::set_label(const Key& key, std::string_view label) {
     return fail(Code::kInvalid, fmt::format("a label has at most {} bytes, not {}",
                                             Names::kMaxLabelBytes, label.size()));
   }
+  if (!is_utf8(label)) return fail(Code::kInvalid, "a label is UTF-8");
   MutexLock lock(state_->mutex);
   if (state_->catalog->find(key) == kNoBlock) return tl::unexpected(not_cached(key));
   state_->names.set_label(key, label);
@@ -352,6 +356,7 @@ Status NamespaceImpl::remove_name(std::string_view name) {
 Status NamespaceImpl::rename_name(std::string_view from, std::string_view to) {
   if (Status valid = Names::check_name(to); !valid) return valid;
   MutexLock lock(state_->mutex);
+  if (state_->removed) return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
   const std::optional<Key> key = state_->names.find(from);
   if (!key) return fail(Code::kNotFound, "there is no name '" + std::string(from) + "'");
   if (from == to) return {};

@@ -118,9 +118,7 @@ void NamespaceState::set_dram(BlockId block, std::uint32_t group, tiers::DramSlo
 
 tiers::DramSlot NamespaceState::clear_dram(BlockId block, std::uint32_t group) {
   mark_clean(block, group);
-  Placement& placement = catalog->placement(block, group);
-  placement.flags = static_cast<std::uint16_t>(placement.flags & ~kPromoting);
-  const tiers::DramSlot slot = placement.dram;
+  const tiers::DramSlot slot = catalog->placement(block, group).dram;
   catalog->clear_dram(block, group);
   metrics.dram_blocks.sub();
   metrics.dram_bytes.sub(slot_bytes[group]);
@@ -398,6 +396,11 @@ void forgotten(const Forgetting& what) {
   for (const BlockId block : what.ids) what.state->catalog->recycle(block);
 }
 
+// Of a block that was released since, another removal has erased the record, and another block may
+// have the id and a record by now. Submitted under the lock: that is before any record of one that
+// gets the id later.
+void forget_again(const std::shared_ptr<Forgetting>& what);
+
 // Slots and ids stay out of use until the journal works again.
 void forget(std::shared_ptr<Forgetting> what, Done durable) {
   Services& services = what->state->services;
@@ -406,10 +409,21 @@ void forget(std::shared_ptr<Forgetting> what, Done durable) {
          if (status) {
            forgotten(*what);
          } else {
-           services.timer.after(std::chrono::seconds(1), [what] { forget(what, {}); });
+           services.timer.after(std::chrono::seconds(1), [what] { forget_again(what); });
          }
          if (durable) durable(std::move(status));
        }});
+}
+
+void forget_again(const std::shared_ptr<Forgetting>& what) {
+  NamespaceState& state = *what->state;
+  const MutexLock lock(state.mutex);
+  std::erase_if(what->ops, [&](const JournalOp& op) NO_THREAD_SAFETY_ANALYSIS {
+    if (op.table != JournalTable::kBlocks) return false;
+    const BlockId block = block_of_key(op.key);
+    return block < state.catalog->high() && state.live(block);
+  });
+  forget(what, {});
 }
 
 }  // namespace

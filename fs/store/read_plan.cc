@@ -87,8 +87,9 @@ class PlanBuilder {
     return {};
   }
 
-  // A block that write-back has not come to has no checksum yet; it is in DRAM, and stays there
-  // while it is leased, so its bytes can be read without the lock.
+  // A block that write-back has not come to has no checksum yet. It is in DRAM and stays there,
+  // since it is leased and nowhere else, so its bytes can be read without the lock; when write-back
+  // has come meanwhile, it has a checksum, and what was read may have been anything.
   Status checksum_of(std::uint32_t group, std::uint32_t block, std::uint64_t& checksum,
                      Lease::Missing& missing) {
     const BlockId id = lease_.ids_[block];
@@ -104,6 +105,10 @@ class PlanBuilder {
     checksum = block_checksum(bytes);
     const MutexLock lock(state_.mutex);
     Placement& placement = state_.catalog->placement(id, group);
+    if ((placement.flags & kHasChecksum) != 0) {  // write-back was quicker
+      checksum = placement.checksum;
+      return {};
+    }
     placement.checksum = checksum;
     placement.flags |= kHasChecksum;
     return {};

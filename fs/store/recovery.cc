@@ -137,31 +137,31 @@ bool Recovery::load_block(NamespaceState& state, BlockId id, const BlockRecord& 
   if (chain_key(before, tokens, head.extra) != head.key) return false;
 
   std::array<Placement, kMaxGroups> placements{};
-  bool any = false;
-  for (std::uint32_t g = 0; g < state.groups; ++g) {
+  bool whole = true;  // without what windows have passed, which may be all of it
+  for (std::uint32_t g = 0; g < state.groups && whole; ++g) {
     const BlockGroup group = record.group(g);
     if (!group.slot.valid()) {
-      if (state.geometry.window_blocks(g) == 0) return false;
+      whole = state.geometry.window_blocks(g) != 0;
       continue;
     }
-    if (!services_.nvme->claim(group.slot, state.slot_bytes[g])) return false;
+    whole = services_.nvme->claim(group.slot, state.slot_bytes[g]).has_value();
+    if (!whole) continue;
     placements[g].nvme = group.slot;
     placements[g].checksum = group.checksum;
     placements[g].flags = kHasChecksum;
-    any = true;
   }
   const bool pinned = (head.flags & kBlockPinned) != 0;
-  auto inserted = any ? state.insert({.parent = head.parent,
-                                      .key = head.key,
-                                      .extra = head.extra,
-                                      .tokens = tokens,
-                                      .placements = std::span(placements).first(state.groups),
-                                      .stored_at = head.stored_at,
-                                      .hits = head.hits,
-                                      .last_hit = head.last_hit,
-                                      .flags = kNodeJournaled,
-                                      .id = id})
-                      : Result<BlockId>(fail(Code::kCorrupt, "in no tier"));
+  auto inserted = whole ? state.insert({.parent = head.parent,
+                                        .key = head.key,
+                                        .extra = head.extra,
+                                        .tokens = tokens,
+                                        .placements = std::span(placements).first(state.groups),
+                                        .stored_at = head.stored_at,
+                                        .hits = head.hits,
+                                        .last_hit = head.last_hit,
+                                        .flags = kNodeJournaled,
+                                        .id = id})
+                        : Result<BlockId>(fail(Code::kCorrupt, "part of it is in no tier"));
   if (!inserted) {
     for (const Placement& placement : placements) {
       if (placement.nvme.valid()) services_.nvme->free(placement.nvme);
@@ -235,21 +235,19 @@ void Recovery::add_survivor(NamespaceState& state, const Catalog::Survivor& surv
       survivor.parent.is_zero() ? kNoBlock : state.catalog->find(survivor.parent);
   const bool orphan = !survivor.parent.is_zero() && parent == kNoBlock;
   std::array<Placement, kMaxGroups> placements{};
-  bool whole = !orphan;
-  bool any = false;
+  bool whole = !orphan;  // without what windows have passed, which may be all of it
   for (std::uint32_t g = 0; g < state.groups && whole; ++g) {
     const Placement& old = survivor.placements[g];
     if (old.dram.valid() && services_.dram->claim(old.dram)) {
       placements[g].dram = old.dram;
       placements[g].checksum = old.checksum;
       placements[g].flags = old.flags & kHasChecksum;
-      any = true;
     } else {
       whole = state.geometry.window_blocks(g) != 0;
     }
   }
   Result<BlockId> inserted = fail(Code::kCorrupt, "its parent or part of it did not survive");
-  if (whole && any) {
+  if (whole) {
     inserted = state.insert({.parent = parent,
                              .key = survivor.key,
                              .extra = survivor.extra,

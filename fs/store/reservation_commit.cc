@@ -179,6 +179,8 @@ void ReservationState::join_stored(std::uint32_t block, BlockId id, Publication&
       continue;
     }
     state_->set_dram(id, g, slot, 0);
+    // What was there before had other bytes.
+    state_->catalog->placement(id, g).flags &= static_cast<std::uint16_t>(~kHasChecksum);
     state_->count_stored(g);
     if (state_->services.write_back != nullptr) state_->mark_dirty(id, g);
     added = true;

@@ -196,6 +196,10 @@ void ReservationState::withdraw(std::uint32_t blocks) {
     tokens_.resize(kept * state_->geometry.block_tokens);
     slots_.resize(kept * state_->groups);
     left_out_.resize(slots_.size());
+    if (kept == 0) {  // the next one may begin elsewhere
+      begun_ = false;
+      parent_ = {};
+    }
   }
   state_->services.dram_space->free(slots);
 }

@@ -58,6 +58,27 @@ Result<std::uint32_t> StoreImpl::next_namespace_id() {
   return next;
 }
 
+namespace {
+
+// What the journal says of an operation that the disk is slow with: it is done.
+bool comes_later(const Status& status) { return status.error().code == Code::kTimeout; }
+
+// What is gone must not come back with the next start.
+void erase_again(Services& services, std::uint32_t id) {
+  services.timer.after(std::chrono::seconds(1), [&services, id] {
+    services.journal->erase_namespace(id, [&services, id](const Status& erased) {
+      if (!erased) erase_again(services, id);
+    });
+  });
+}
+
+void announce_retired_slabs(NamespaceState& state) {
+  const MutexLock lock(state.mutex);
+  state.catalog->announce_retired_slab();
+}
+
+}  // namespace
+
 Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
     std::string_view name, const Geometry& geometry, const Ownership& ownership) {
   if (Status valid = check_new(name, geometry); !valid) return pass(std::move(valid));
@@ -81,9 +102,10 @@ Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
   Status durable = services_.journal->commit(
       {{JournalTable::kNamespaces, namespace_key(*id), encode_namespace(record)},
        {JournalTable::kMeta, std::string(kNextNamespace), std::to_string(*id + 1)}});
-  if (!durable) return pass(std::move(durable));
+  if (!durable && !comes_later(durable)) return pass(std::move(durable));
   auto space = std::make_shared<NamespaceImpl>(*std::move(state));
   registry_.add(space);
+  if (!durable) return pass(std::move(durable));
   return std::pair{std::shared_ptr<Namespace>(std::move(space)), true};
 }
 
@@ -127,9 +149,11 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf cond
     id = space->id();
     evicted = space->drop_all();
     Status durable = services_.journal->erase_namespace(id);
+    if (!durable && !comes_later(durable)) erase_again(services_, id);
     registry_.erase(id);
     slab_mover_->retire_all(*space->state());
     if (gpu_promoter_ != nullptr) gpu_promoter_->retire_all(*space->state());
+    announce_retired_slabs(*space->state());  // to clients that map them still
     std::error_code ignored;
     std::filesystem::remove_all(Recovery::catalog_directory(services_.options, id), ignored);
     if (!durable) return pass(std::move(durable));
@@ -155,7 +179,7 @@ Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
   record.name = to;
   Status durable = services_.journal->commit(
       {{JournalTable::kNamespaces, namespace_key(record.id), encode_namespace(record)}});
-  if (durable) space->rename(to);
+  if (durable || comes_later(durable)) space->rename(to);
   return durable;
 }
 

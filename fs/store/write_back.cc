@@ -144,7 +144,9 @@ void WriteBack::serve(const NamespacePtr& state) {
 std::vector<WriteBack::Write> WriteBack::take_with_slots(const NamespacePtr& state) {
   const MutexLock in_order(order_mutex_);
   bool more = false;
-  std::vector<Write> writes = take(*state, more);
+  Removal removal;
+  std::vector<Write> writes = take(*state, more, removal);
+  dispose(*state, std::move(removal));
   {
     const MutexLock lock(mutex_);
     in_flight_ += writes.size();
@@ -157,7 +159,7 @@ std::vector<WriteBack::Write> WriteBack::take_with_slots(const NamespacePtr& sta
   return writes;
 }
 
-std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more) {
+std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more, Removal& removal) {
   std::vector<Write> taken;
   const MutexLock lock(state.mutex);
   for (std::size_t blocks = 0; blocks < kBatch && !state.dirty.empty();) {
@@ -179,9 +181,12 @@ std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more)
       state.begin_io(next.id, g);
       ++write.writes_left;
     }
-    if (write.writes_left == 0) continue;
+    const bool nothing = write.writes_left == 0;
+    if (nothing && state.journaled(next.id)) continue;
     state.writes.emplace(next.id, write);
     ++blocks;
+    // Windows have passed all of its groups; those behind it need its record.
+    if (nothing) written(state, next.id, removal);
   }
   more = !state.dirty.empty();
   return taken;

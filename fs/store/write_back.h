@@ -59,7 +59,7 @@ class WriteBack {
   [[nodiscard]] bool under_way() const REQUIRES(mutex_);
   void tell_when_idle(MutexLock& lock);
   void serve(const NamespacePtr& state);
-  std::vector<Write> take(NamespaceState& state, bool& more);
+  std::vector<Write> take(NamespaceState& state, bool& more, Removal& removal);
   std::vector<Write> take_with_slots(const NamespacePtr& state);
   void begin(std::span<Write> writes);
   void add_checksum(Write& write);

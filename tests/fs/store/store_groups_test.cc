@@ -55,6 +55,38 @@ TEST_F(StoreTest, AHybridPrefixSurvivesARestart) {
   EXPECT_GT(store_->find_namespace("hybrid")->stats().dram_blocks, 0U);
 }
 
+// Of a model whose layers all have windows, what an imported prefix has no bytes for.
+TEST_F(StoreTest, BlocksThatWindowsHavePassedAreRecordedForThoseBehindThem) {
+  const auto with = options(4 * kSlab, 64 << 20);
+  open(with);
+  Geometry windows = hybrid();
+  windows.groups.erase(windows.groups.begin());
+  const auto ns = space("windows", windows);
+  const auto tokens = prompt(1, 9);
+  const auto keys = keys_of(windows, tokens);
+  {
+    auto reservation = ns->reserve();
+    std::vector<Extent> extents(keys.size());
+    ASSERT_OK(reservation->reserve({}, tokens, {}, extents, in_seconds(20)));
+    for (std::uint32_t i = 0; i < keys.size(); ++i) {
+      if (i < 6) {
+        reservation->leave_out(i, 0);
+      } else {
+        fill(keys[i], 0, {reservation->address(i, 0), windows.block_bytes(0)});
+      }
+    }
+    ASSERT_OK(reservation->commit(9));
+  }
+  ASSERT_OK(flush(*ns));
+  EXPECT_EQ(ns->stats().nvme_blocks, 3U);
+  EXPECT_OK(check_prefix(*ns, tokens));
+  for (const bool keep_dram : {false, true}) {
+    ASSERT_OK(store_->close(in_seconds(20), keep_dram));
+    open(with);
+    EXPECT_OK(check_prefix(*store_->find_namespace("windows"), tokens));
+  }
+}
+
 // In a store without NVMe a windowed group's blocks leave one by one once no window needs them,
 // while the full group's stay; what was dropped is stored again by the next writer of that prefix.
 TEST_F(StoreTest, BlocksOutsideTheWindowLeaveAlone) {

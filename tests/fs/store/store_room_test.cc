@@ -125,6 +125,26 @@ TEST_F(StoreRoom, WithdrawnBlocksAreFreeAtOnce) {
   EXPECT_EQ(committed->tip, keys_of(ns->geometry(), tokens).back());
 }
 
+TEST_F(StoreRoom, AReservationThatWasWithdrawnMayBeginElsewhere) {
+  open(options(kDram));
+  const auto ns = space();
+  const auto first = prompt(1, 2);
+  const auto second = prompt(2, 3);
+  ASSERT_OK(put(*ns, first));
+  ASSERT_OK(put(*ns, std::span(second).first(16)));
+  auto reservation = ns->reserve();
+  std::array<Extent, 1> extents{};
+  const auto rest = std::span(second).subspan(16);
+  ASSERT_OK(reservation->reserve(keys_of(ns->geometry(), first).back(), rest, {}, extents, {}));
+  reservation->withdraw(1);
+  const auto keys = keys_of(ns->geometry(), second);
+  ASSERT_OK(reservation->reserve(keys[1], rest, {}, extents, {}));
+  const auto committed = reservation->commit(1);
+  ASSERT_OK(committed);
+  EXPECT_EQ(committed->tip, keys.back());
+  EXPECT_EQ(ns->match(keys), 3U);
+}
+
 // A burst of several times the tier: all of it arrives, none of it is lost.
 TEST_F(StoreRoom, ABurstIsStoredAtTheSpeedOfTheDisk) {
   open(options(kDram, 64 << 20));
