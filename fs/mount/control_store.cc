@@ -90,7 +90,13 @@ Answer plain_verify(FileSystem& fs, const json& request) {
   if (directory == nullptr)
     return fail(Code::kNotFound, fmt::format("no plain directory is named '{}'", *name));
   const plain::Verification verified = fs.plain()->verify(directory);
-  return json{{"checked", verified.files}, {"bytes", verified.bytes}, {"bad", verified.bad}};
+  json unread = json::array();
+  for (const auto& [path, why] : verified.unread) unread.push_back({{"path", path}, {"why", why}});
+  return json{{"checked", verified.files},
+              {"bytes", verified.bytes},
+              {"bad", verified.bad},
+              {"kept", verified.kept},
+              {"unread", std::move(unread)}};
 }
 
 Answer config(FileSystem& fs) {

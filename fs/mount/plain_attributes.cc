@@ -10,6 +10,7 @@
 
 #include "fs/mount/attributes.h"
 #include "fs/mount/file_system.h"
+#include "fs/mount/plain_open.h"
 #include "fs/mount/plain_ops.h"
 #include "fs/mount/plain_room.h"
 #include "fs/mount/reply.h"
@@ -50,7 +51,8 @@ plain::OsStatus set_mode(FileSystem& fs, const plain::Node& node, mode_t mode) {
   // A file that another user may write to is not to run as its owner.
   const mode_t bits = mode & (node.is_directory ? 07777 : 0777);
   if (subject->path.empty()) return done(::fchmod(subject->open->fd(), bits));
-  return done(::fchmodat(fs.plain()->root(), subject->path.c_str(), bits, 0));
+  // Never what a symlink points to, which may be anywhere: EOPNOTSUPP.
+  return done(::fchmodat(fs.plain()->root(), subject->path.c_str(), bits, AT_SYMLINK_NOFOLLOW));
 }
 
 plain::OsStatus set_owner(FileSystem& fs, const plain::Node& node, uid_t owner, gid_t group) {
@@ -110,6 +112,12 @@ plain::OsStatus set(FileSystem& fs, const plain::Node& node, const struct stat& 
   return outcome;
 }
 
+// Or cannot be opened, which shows again.
+bool is_believed(FileSystem& fs, const Inode& inode) {
+  const auto opened = open_plain_for_reading(fs, inode);
+  return !opened || (*opened)->trust() == plain::OpenFile::Trust::kWhole;
+}
+
 void reply_attributes(FileSystem& fs, fuse_req_t req, const Inode& inode) {
   const auto attr = plain_attributes(fs, inode);
   if (!attr) return reply(req, attr.error());
@@ -152,8 +160,16 @@ void plain_setattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, struct stat* 
     if (!outcome) return reply_os(later, outcome);
     reply_attributes(fs, later, *inode);
   };
-  if (more == 0) return apply(req);
-  when_room(fs, req, inode->plain->top, more, apply);
+  const auto apply_with_room = [&fs, inode, more, apply](fuse_req_t later) {
+    if (more == 0) return apply(later);
+    when_room(fs, later, inode->plain->top, more, apply);
+  };
+  // What is kept of the file is looked at before this makes it unfinished.
+  if ((to_set & FUSE_SET_ATTR_SIZE) == 0 || wanted->st_size == 0 || is_believed(fs, *inode))
+    return apply_with_room(req);
+  fs.jobs().post([&fs, inode, apply_with_room, pending = fs.parked().park(req)] {
+    compare_plain(fs, inode, pending, apply_with_room);
+  });
 }
 
 void plain_readlink(FileSystem& fs, fuse_req_t req, fuse_ino_t ino) {

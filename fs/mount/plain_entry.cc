@@ -35,7 +35,7 @@ void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
 }
 
 plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
-                                       const PlainPlace& place) {
+                                       const PlainPlace& place, std::optional<mode_t> mode) {
   const int root = fs.plain()->root();
   const char* path = place.path.c_str();
   struct stat made {};
@@ -50,6 +50,11 @@ plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
       return tl::unexpected(errno);
     made.st_uid = caller.uid;
     made.st_gid = group;
+  }
+  if (mode && ((made.st_mode ^ *mode) & 0777) != 0) {
+    made.st_mode = (made.st_mode & ~0777U) | (*mode & 0777);
+    if (::fchmodat(root, path, made.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
+      return tl::unexpected(errno);
   }
   const plain::DirectoryPtr& top = place.directory->plain->top;
   top->made();

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <optional>
 #include <string>
 
 #include "fs/mount/file_system.h"
@@ -26,9 +27,10 @@ InodePtr look_up_plain(FileSystem& fs, const PlainPlace& place, const char* name
 // Answers with an inode that was just looked up; no lock is held.
 void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
                        const struct stat& status);
-// Something that was just made: gives it to the caller, as the file system below would have, and
-// counts it. The place's lock is held.
+// Something that was just made: gives it to the caller, as the file system below would have, with
+// the permissions that he asked for (the kernel has applied his umask; the daemon's is none of
+// his), and counts it. The place's lock is held.
 plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
-                                       const PlainPlace& place);
+                                       const PlainPlace& place, std::optional<mode_t> mode);
 
 }  // namespace kvfs::mount

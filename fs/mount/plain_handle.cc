@@ -81,6 +81,8 @@ void PlainHandle::sync(FileSystem& fs, fuse_req_t req) {
 void PlainHandle::allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset,
                            std::uint64_t length) {
   const bool grows = (mode & FALLOC_FL_KEEP_SIZE) == 0;
+  // Space beyond the end is counted by nobody.
+  if (!grows && (mode & FALLOC_FL_PUNCH_HOLE) == 0) return reply(req, Refusal::kNotSupported);
   const std::uint64_t more = grows ? growth(file_->fd(), offset + length) : 0;
   when_room(fs, req, file_->top(), more,
             [self = std::static_pointer_cast<PlainHandle>(shared_from_this()), mode, offset,

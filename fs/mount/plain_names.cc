@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "fs/mount/plain_entry.h"
 #include "fs/mount/plain_ops.h"
@@ -17,7 +18,9 @@ struct FoundEntry {
   struct stat status;
 };
 
-plain::OsResult<FoundEntry> find(FileSystem& fs, fuse_ino_t parent, const char* name) {
+// Nothing: what a daemon that died left incomplete had the name, and perhaps is no more.
+plain::OsResult<std::optional<FoundEntry>> find_once(FileSystem& fs, fuse_ino_t parent,
+                                                     const char* name) {
   struct stat status {};
   auto place = plain_place(fs, parent, name);
   if (!place) return tl::unexpected(place.error());
@@ -30,18 +33,30 @@ plain::OsResult<FoundEntry> find(FileSystem& fs, fuse_ino_t parent, const char* 
   if (!S_ISREG(status.st_mode) || !plain.is_incomplete(place->path, status.st_ino))
     return FoundEntry{std::move(inode), status};
   place->lock.unlock();
-  plain.drop(inode->plain, status.st_ino, plain::Loss::kIncomplete);
+  const bool went = plain.drop(inode->plain, status.st_ino, plain::Loss::kIncomplete);
   fs.inodes().forget(inode->nodeid, 1);
+  if (went) return tl::unexpected(ENOENT);
+  return std::nullopt;
+}
+
+// What does not go is being written: somebody opened it between two looks.
+plain::OsResult<FoundEntry> find(FileSystem& fs, fuse_ino_t parent, const char* name) {
+  for (int look = 0; look < 3; ++look) {
+    auto found = find_once(fs, parent, name);
+    if (!found) return tl::unexpected(found.error());
+    if (*found) return std::move(**found);
+  }
   return tl::unexpected(ENOENT);
 }
 
 template <typename Make>
-void make(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, Make make_it) {
+void make(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name,
+          std::optional<mode_t> mode, Make make_it) {
   const auto made = [&]() -> plain::OsResult<FoundEntry> {
     auto place = plain_place(fs, parent, name);
     if (!place) return tl::unexpected(place.error());
     if (make_it(*place) != 0) return tl::unexpected(errno);
-    auto status = own_plain(fs, *fuse_req_ctx(req), *place);
+    auto status = own_plain(fs, *fuse_req_ctx(req), *place, mode);
     if (!status) return tl::unexpected(status.error());
     return FoundEntry{look_up_plain(fs, *place, name, *status), *status};
   }();
@@ -118,7 +133,7 @@ void plain_lookup(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char*
 }
 
 void plain_mkdir(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
-  make(fs, req, parent, name, [&](const PlainPlace& place) {
+  make(fs, req, parent, name, mode, [&](const PlainPlace& place) {
     return ::mkdirat(fs.plain()->root(), place.path.c_str(), mode);
   });
 }
@@ -127,7 +142,7 @@ void plain_mkdir(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* 
 void plain_mknod(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
                  dev_t) {
   if (!S_ISREG(mode)) return reply(req, Refusal::kNotPermitted);
-  make(fs, req, parent, name, [&](const PlainPlace& place) {
+  make(fs, req, parent, name, mode, [&](const PlainPlace& place) {
     auto file =
         fs.plain()->files().open(fs.plain()->root(), place.path, plain::Access::kWrite,
                                  place.directory->plain->top, O_CREAT | O_EXCL, mode & 0777);
@@ -142,7 +157,7 @@ void plain_mknod(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* 
 
 void plain_symlink(FileSystem& fs, fuse_req_t req, const char* target, fuse_ino_t parent,
                    const char* name) {
-  make(fs, req, parent, name, [&](const PlainPlace& place) {
+  make(fs, req, parent, name, std::nullopt, [&](const PlainPlace& place) {
     return ::symlinkat(target, fs.plain()->root(), place.path.c_str());
   });
 }

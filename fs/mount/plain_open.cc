@@ -9,21 +9,14 @@
 #include "fs/mount/attributes.h"
 #include "fs/mount/plain_entry.h"
 #include "fs/mount/plain_handle.h"
+#include "fs/mount/plain_open.h"
 #include "fs/mount/plain_ops.h"
 #include "fs/mount/plain_room.h"
 #include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
-namespace {
 
-// Counted whole pages: the least that a write adds.
-constexpr std::uint64_t kPage = 4096;
-
-bool wants_to_write(const fuse_file_info& fi) {
-  return (fi.flags & O_ACCMODE) != O_RDONLY || (fi.flags & O_TRUNC) != 0;
-}
-
-plain::OsResult<plain::Opened> open_for_reading(FileSystem& fs, const Inode& inode) {
+plain::OsResult<plain::Opened> open_plain_for_reading(FileSystem& fs, const Inode& inode) {
   plain::PlainStore& plain = *fs.plain();
   const plain::SharedLock shared = plain.tree().shared();
   plain::Node& node = *inode.plain;
@@ -35,6 +28,42 @@ plain::OsResult<plain::Opened> open_for_reading(FileSystem& fs, const Inode& ino
       plain.files().open(plain.root(), plain::Tree::path(node), plain::Access::kRead, node.top);
   if (opened) plain.tree().set_open(node, opened->file());
   return opened;
+}
+
+void compare_plain(FileSystem& fs, const InodePtr& inode, const PendingReply& pending,
+                   const std::function<void(fuse_req_t)>& then) {
+  bool recorded = false;
+  std::uint64_t number = 0;
+  {
+    auto opened = open_plain_for_reading(fs, *inode);
+    if (!opened) {
+      pending.answer([&](fuse_req_t req) { fuse_reply_err(req, opened.error()); });
+      return;
+    }
+    number = (*opened)->inode();
+    recorded = plain::read_record((*opened)->fd()).has_value();
+    const auto comparison = (*opened)->read_and_compare();
+    if (comparison == plain::OpenFile::Comparison::kNoChecksum)
+      fs.plain()->files().want_checksum(opened->file());
+    if (comparison == plain::OpenFile::Comparison::kUnread)
+      return void(pending.refuse(Error{Code::kIo, "the disk did not give the file"}));
+    if (comparison != plain::OpenFile::Comparison::kOther) {
+      pending.answer(then);
+      return;
+    }
+  }
+  fs.plain()->drop(inode->plain, number,
+                   recorded ? plain::Loss::kCorrupt : plain::Loss::kIncomplete);
+  pending.refuse(Refusal::kStale);  // the kernel looks it up again, and finds nothing
+}
+
+namespace {
+
+// Counted whole pages: the least that a write adds.
+constexpr std::uint64_t kPage = 4096;
+
+bool wants_to_write(const fuse_file_info& fi) {
+  return (fi.flags & O_ACCMODE) != O_RDONLY || (fi.flags & O_TRUNC) != 0;
 }
 
 // The handle for an open file; the kernel goes to it directly wherever it can.
@@ -59,32 +88,6 @@ void give_back(FileSystem& fs, fuse_req_t req, const fuse_file_info& fi) {
   if (const HandlePtr handle = fs.handles().take(fi.fh)) handle->released(fs, req);
 }
 
-// What an earlier life of the daemon recorded is read and compared before anybody sees it.
-void compare(FileSystem& fs, const InodePtr& inode, const PendingReply& pending,
-             const std::function<void(fuse_req_t)>& then) {
-  bool recorded = false;
-  std::uint64_t number = 0;
-  {
-    auto opened = open_for_reading(fs, *inode);
-    if (!opened) {
-      pending.answer([&](fuse_req_t req) { fuse_reply_err(req, opened.error()); });
-      return;
-    }
-    number = (*opened)->inode();
-    recorded = plain::read_record((*opened)->fd()).has_value();
-    const auto comparison = (*opened)->read_and_compare();
-    if (comparison == plain::OpenFile::Comparison::kNoChecksum)
-      fs.plain()->files().want_checksum(opened->file());
-    if (comparison != plain::OpenFile::Comparison::kOther) {
-      pending.answer(then);
-      return;
-    }
-  }
-  fs.plain()->drop(inode->plain, number,
-                   recorded ? plain::Loss::kCorrupt : plain::Loss::kIncomplete);
-  pending.refuse(Refusal::kStale);  // the kernel looks it up again, and finds nothing
-}
-
 void fail_open(fuse_req_t req, int error) { fuse_reply_err(req, error); }
 
 void open_now(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi,
@@ -92,14 +95,14 @@ void open_now(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_i
   const bool writes = wants_to_write(fi);
   const bool truncates = (fi.flags & O_TRUNC) != 0;
   // What is kept of it is looked at before a writer's open makes it unfinished.
-  auto opened = open_for_reading(fs, *inode);
+  auto opened = open_plain_for_reading(fs, *inode);
   if (!opened) return fail_open(req, opened.error());
   if (!truncates && (*opened)->trust() != plain::OpenFile::Trust::kWhole) {
     if (compared) return reply(req, Refusal::kStale);
     opened = tl::unexpected(ESTALE);  // closed first: what is open is not dropped
     fs.jobs().post([&fs, inode, fi, pending = fs.parked().park(req)] {
-      compare(fs, inode, pending,
-              [&](fuse_req_t later) { open_now(fs, later, inode, fi, /*compared=*/true); });
+      compare_plain(fs, inode, pending,
+                    [&](fuse_req_t later) { open_now(fs, later, inode, fi, /*compared=*/true); });
     });
     return;
   }
@@ -137,7 +140,7 @@ plain::OsResult<Created> create(FileSystem& fs, const fuse_ctx& caller, fuse_ino
                                    O_CREAT | O_EXCL, mode & 0777);
   struct stat status {};
   if (opened) {
-    auto owned = own_plain(fs, caller, *place);
+    auto owned = own_plain(fs, caller, *place, mode);
     if (!owned) return tl::unexpected(owned.error());
     status = *owned;
   } else if (opened.error() == EEXIST && (flags & O_EXCL) == 0) {  // somebody else just made it

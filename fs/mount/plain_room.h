@@ -15,15 +15,16 @@ void when_room(FileSystem& fs, fuse_req_t req, const plain::DirectoryPtr& direct
                std::uint64_t bytes, Then then) {
   plain::Evictor& evictor = fs.plain()->evictor();
   if (evictor.has_room(*directory, bytes)) return then(req);
-  fs.jobs().post(
-      [&fs, &evictor, directory, bytes, pending = fs.parked().park(req), then = std::move(then)] {
-        const auto deadline = store::Clock::now() + fs.config().store_timeout;
-        if (!evictor.wait_for_room(*directory, bytes, deadline)) {
-          pending.refuse(Error{Code::kNoSpace, {}});
-        } else {
-          pending.answer(then);
-        }
-      });
+  const auto deadline = store::Clock::now() + fs.config().store_timeout;
+  fs.jobs().post([&evictor, directory, bytes, deadline, pending = fs.parked().park(req),
+                  then = std::move(then)] {
+    if (pending.answered()) return;  // interrupted while others had their turn
+    if (!evictor.wait_for_room(*directory, bytes, deadline)) {
+      pending.refuse(Error{Code::kNoSpace, {}});
+    } else {
+      pending.answer(then);
+    }
+  });
 }
 
 }  // namespace kvfs::mount

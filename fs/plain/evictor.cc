@@ -57,11 +57,13 @@ void Evictor::watch_writers() {
 
 bool Evictor::wait_for_room(const Directory& directory, std::uint64_t more,
                             SteadyClock::time_point deadline) {
+  if (more > quota_of(directory)) return false;
   MutexLock lock(mutex_);
   while (!has_room(directory, more)) {
     const std::uint64_t next = passes_begun_ + 1;
     look_ = true;
-    wanted_ = std::max(wanted_, more);
+    std::uint64_t& wanted = wanted_[directory.id()];
+    wanted = std::max(wanted, more);
     changed_.notify_all();
     while (passes_ended_ < next && !stopping_ && SteadyClock::now() < deadline)
       changed_.wait_until(lock, deadline);
@@ -93,7 +95,7 @@ void Evictor::run() {
     if (SteadyClock::now() >= count_again_at_) count_again();
     const MutexLock lock(mutex_);
     passes_ended_ = passes_begun_;
-    wanted_ = 0;
+    wanted_.clear();
     changed_.notify_all();
   }
 }
@@ -145,16 +147,20 @@ void Evictor::count_again() {
 }
 
 void Evictor::relieve() {
-  std::uint64_t wanted = 0;
+  std::unordered_map<std::uint64_t, std::uint64_t> wanted;
   {
     const MutexLock lock(mutex_);
     wanted = wanted_;
   }
+  std::uint64_t most = 0;
   for (const DirectoryPtr& directory : target_.directories()) {
+    const auto found = wanted.find(directory->id());
+    const std::uint64_t here = found == wanted.end() ? 0 : found->second;
+    most = std::max(most, here);
     const std::uint64_t quota = quota_of(*directory);
-    if (directory->bytes() + wanted > high_mark(quota)) relieve(directory, low_mark(quota, wanted));
+    if (directory->bytes() + here > high_mark(quota)) relieve(directory, low_mark(quota, here));
   }
-  if (bytes() + wanted > high_mark(quota_)) relieve_all(low_mark(quota_, wanted));
+  if (bytes() + most > high_mark(quota_)) relieve_all(low_mark(quota_, most));
 }
 
 void Evictor::relieve(const DirectoryPtr& directory, std::uint64_t target) {

@@ -56,7 +56,8 @@ class EvictionTarget {
 // Threads: all calls from any thread.
 // Owns:    one thread, the candidates.
 // Blocks:  wait_for_room(), stop().
-// Errors:  wait_for_room(): false when nothing more may go, or the deadline passed.
+// Errors:  wait_for_room(): false when there can be no such room, at once and with nothing evicted,
+//          or the deadline passed.
 class Evictor {
  public:
   Evictor(EvictionTarget& target, int root, std::uint64_t quota, TotalBytes total)
@@ -117,7 +118,8 @@ class Evictor {
   mutable Mutex mutex_;
   CondVar changed_;  // both ways
   bool look_ GUARDED_BY(mutex_) = false;
-  std::uint64_t wanted_ GUARDED_BY(mutex_) = 0;  // bytes that those who wait want
+  // By directory, the most bytes that one of those who wait wants.
+  std::unordered_map<std::uint64_t, std::uint64_t> wanted_ GUARDED_BY(mutex_);
   std::uint64_t passes_begun_ GUARDED_BY(mutex_) = 0, passes_ended_ GUARDED_BY(mutex_) = 0;
 };
 

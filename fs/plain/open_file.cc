@@ -73,14 +73,18 @@ bool OpenFile::end_writing() {
   return error == 0;
 }
 
-// The inode's times go to the disk with fsync, so size and mtime say whether anything was written
-// after it.
+// The bytes go to the disk before the record does, which the disk may have at any time from then
+// on; the inode's times go with it, so size and mtime say whether anything was written after it.
 int OpenFile::sync() {
+  struct stat before {};
+  if (::fstat(fd(), &before) != 0 || ::fdatasync(fd()) != 0) return errno;
   {
     const MutexLock lock(mutex_);
     struct stat file {};
     if (writers_ != 0 && ::fstat(fd(), &file) == 0) {
-      const int error = write_record(fd(), record_of(Record::State::kSynced, file));
+      const Record synced = record_of(Record::State::kSynced, before);
+      // What is written meanwhile is what a sync after this one is for.
+      const int error = synced.describes(file) ? write_record(fd(), synced) : 0;
       if (error != 0) return error;
     }
   }
@@ -163,7 +167,8 @@ OpenFile::Comparison OpenFile::read_and_compare() {
   auto current = read_record(fd());  // its times may have been set meanwhile
   if (!current || ::fstat(fd(), &now) != 0) return Comparison::kOther;
   if (!current->describes(now)) return adopt(now);  // a mapping, while it was read
-  if (!checksum || *checksum != current->checksum) return Comparison::kOther;
+  if (!checksum) return Comparison::kUnread;
+  if (*checksum != current->checksum) return Comparison::kOther;
   current->boot = era_.boot;
   current->life = era_.life;
   ignore_errno(write_record(fd(), *current), "without it the next reader compares it again");

@@ -64,7 +64,7 @@ class OpenFile {
   [[nodiscard]] Trust trust() const;
   // kSame: it is what the record is of, which then says so for this life. kNoChecksum: it is whole
   // as far as can be known, and wants a checksum. kOther: dropping it is right.
-  enum class Comparison : std::uint8_t { kSame, kNoChecksum, kOther };
+  enum class Comparison : std::uint8_t { kSame, kNoChecksum, kOther, kUnread };
   // Blocks: while it is read.
   Comparison read_and_compare();
   // Reads it all and records the checksum, unless it is being written, or was meanwhile (false).

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 
 namespace kvfs::plain {
 namespace {
@@ -53,6 +54,8 @@ DirectoryPtr PlainStore::find(std::string_view name) const {
 
 OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid_t group) {
   if (::mkdirat(root(), name.c_str(), mode) != 0) return failed();
+  // The kernel has applied the caller's umask; this process's is none of his.
+  ::fchmodat(root(), name.c_str(), mode & 0777, AT_SYMLINK_NOFOLLOW);
   if (owner != ::geteuid() || group != ::getegid()) {
     if (::fchownat(root(), name.c_str(), owner, group, AT_SYMLINK_NOFOLLOW) != 0) {
       const int error = errno;
@@ -134,17 +137,24 @@ Verification PlainStore::verify(const DirectoryPtr& directory) {
         const SharedLock shared = tree_.shared();
         return files_.open(root(), directory->name() + "/" + found.path, Access::kRead, directory);
       }();
-      if (!file) return;  // it went
+      if (!file && file.error() == ENOENT) return;  // it went
+      if (!file) {
+        out.unread.push_back({found.path, std::strerror(file.error())});
+        return;
+      }
       ++out.files;
       out.bytes += static_cast<std::uint64_t>(found.status.st_size);
       inode = (*file)->inode();
       comparison = (*file)->read_and_compare();
       if (comparison == OpenFile::Comparison::kNoChecksum) files_.want_checksum(file->file());
     }
+    if (comparison == OpenFile::Comparison::kUnread)
+      out.unread.push_back({found.path, std::strerror(EIO)});
     if (comparison != OpenFile::Comparison::kOther) return;
-    if (lose(directory, found.path, inode, 0, Loss::kCorrupt)) out.bad.push_back(found.path);
+    const bool went = lose(directory, found.path, inode, 0, Loss::kCorrupt);
+    (went ? out.bad : out.kept).push_back(found.path);
   });
-  if (!status) spdlog::error("plain directories: {}", status.error().message);
+  if (!status) out.unread.push_back({"", status.error().message});
   return out;
 }
 

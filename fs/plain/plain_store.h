@@ -42,7 +42,14 @@ struct Leaving {
 struct Verification {
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;
-  std::vector<std::string> bad;  // dropped; paths below the directory
+  // Paths below the directory.
+  std::vector<std::string> bad;   // dropped
+  std::vector<std::string> kept;  // bad too, but somebody has them open
+  struct Unread {
+    std::string path;  // empty: of all
+    std::string why;
+  };
+  std::vector<Unread> unread;  // the disk did not give them; they stay
 };
 
 // Threads: all calls from any thread. The tree's lock comes before every other; then a file's and
@@ -82,7 +89,7 @@ class PlainStore final : private EvictionTarget {
   [[nodiscard]] bool is_incomplete(const std::string& path, std::uint64_t inode) const;
   // Drops a file that is not whole, with the subdirectory it is in where that is the unit; without
   // a lock.
-  void drop(const NodePtr& node, std::uint64_t inode, Loss loss);
+  bool drop(const NodePtr& node, std::uint64_t inode, Loss loss);
   // What a name means that is about to mean nothing, or another file. SharedLock, and the kernel's
   // lock on the directory. When it is done, gone() ends its being counted.
   [[nodiscard]] Leaving leaving(const DirectoryPtr& top, const std::string& path) const;

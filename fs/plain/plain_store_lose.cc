@@ -27,14 +27,14 @@ struct PlainStore::Subdirectory {
   std::vector<std::string> others;  // directories before what is in them, symlinks
 };
 
-void PlainStore::drop(const NodePtr& node, std::uint64_t inode, Loss loss) {
+bool PlainStore::drop(const NodePtr& node, std::uint64_t inode, Loss loss) {
   std::string below;
   {
     const SharedLock shared = tree_.shared();
-    if (node->gone) return;
+    if (node->gone) return true;
     below = Tree::path(*node).substr(node->top->name().size() + 1);
   }
-  lose(node->top, below, inode, 0, loss);
+  return lose(node->top, below, inode, 0, loss);
 }
 
 bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,

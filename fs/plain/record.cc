@@ -33,6 +33,21 @@ std::optional<Record> parse(const Stored& stored, ssize_t bytes) {
                 stored.life};
 }
 
+// A daemon without root sets attributes of files that it may write, whatever the descriptor: one
+// whose owner's write bit is off (cp -p, install -m 444) has it on meanwhile.
+template <typename Call>
+int as_writable(int fd, const Call& call) {
+  if (call() == 0) return 0;
+  const int error = errno;
+  struct stat file {};
+  if (error != EACCES || ::fstat(fd, &file) != 0 || (file.st_mode & S_IWUSR) != 0) return error;
+  const mode_t mode = file.st_mode & 07777;
+  if (::fchmod(fd, mode | S_IWUSR) != 0) return error;
+  const int second = call() == 0 ? 0 : errno;
+  ::fchmod(fd, mode);
+  return second;
+}
+
 }  // namespace
 
 std::int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1000000000 + time.tv_nsec; }
@@ -64,12 +79,13 @@ int write_record(int fd, const Record& record) {
                       record.checksum, record.size,
                       record.modified, record.boot,
                       record.life};
-  return ::fsetxattr(fd, kRecordAttribute, &stored, sizeof(stored), 0) == 0 ? 0 : errno;
+  return as_writable(fd,
+                     [&] { return ::fsetxattr(fd, kRecordAttribute, &stored, sizeof(stored), 0); });
 }
 
 int clear_record(int fd) {
-  if (::fremovexattr(fd, kRecordAttribute) == 0 || errno == ENODATA) return 0;
-  return errno;
+  const int error = as_writable(fd, [&] { return ::fremovexattr(fd, kRecordAttribute); });
+  return error == ENODATA ? 0 : error;
 }
 
 }  // namespace kvfs::plain

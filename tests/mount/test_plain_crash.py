@@ -119,14 +119,15 @@ def change_below(path: Path) -> None:
 
 
 def test_changed_bytes_are_never_read(daemon, here):
-    for name in ("good", "bad", "unread"):
+    for name in ("good", "bad", "cut", "unread"):
         (here / name).write_bytes(os.urandom(MIB))
     good = (here / "good").read_bytes()
     settled(daemon)
     daemon.kill()
-    for name in ("bad", "unread"):
+    for name in ("bad", "cut", "unread"):
         change_below(below(daemon, here / name))
     daemon.start()
+    refused(errno.ENOENT, os.truncate, here / "cut", MIB // 2)  # which would make it anew
     assert (here / "good").read_bytes() == good
     refused(errno.ENOENT, (here / "bad").read_bytes)
     assert not (here / "bad").exists()
@@ -134,7 +135,7 @@ def test_changed_bytes_are_never_read(daemon, here):
     assert answer["bad"] == ["unread"]
     assert answer["checked"] == 2
     assert sorted(os.listdir(here)) == ["good"]
-    assert statistics(daemon, "plain")["evictions"]["corrupt"] == 2
+    assert statistics(daemon, "plain")["evictions"]["corrupt"] == 3
     assert "bad: dropped" in daemon.log.read_text()
 
 

@@ -1,5 +1,6 @@
 """Files of plain directories: system calls and programs, in passthrough and through the daemon."""
 
+import contextlib
 import errno
 import filecmp
 import mmap
@@ -35,6 +36,33 @@ def here(daemon, request) -> Path:
 
 def some_bytes(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
+
+
+def test_the_callers_umask_is_the_only_one(here):
+    """The daemon has one of its own, mostly 022."""
+    before = os.umask(0o002)
+    try:
+        (here / "shared").mkdir()
+        (here / "shared/file").write_bytes(b"x")
+    finally:
+        os.umask(before)
+    assert (here / "shared").stat().st_mode & 0o777 == 0o775
+    assert (here / "shared/file").stat().st_mode & 0o777 == 0o664
+    (here / "shared/file").unlink()
+    (here / "shared").rmdir()
+
+
+def test_a_symlinks_target_keeps_its_mode(here, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"x")
+    outside.chmod(0o600)
+    (here / "link").symlink_to(outside)
+    link = os.open(here / "link", os.O_PATH | os.O_NOFOLLOW)
+    with contextlib.suppress(OSError):  # newer kernels do not ask
+        os.chmod(f"/proc/self/fd/{link}", 0o666)
+    os.close(link)
+    assert outside.stat().st_mode & 0o777 == 0o600
+    (here / "link").unlink()
 
 
 def test_a_directory_that_is_made_is_listed_beside_namespaces(daemon):

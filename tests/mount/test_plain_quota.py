@@ -9,7 +9,7 @@ import time
 import pytest
 from plain import direct_write, refused
 from populate import run
-from support.plain_directories import settled, statistics, until
+from support.plain_directories import plain_directory, settled, statistics, until
 
 MIB = 1 << 20
 QUOTA = 32 * MIB
@@ -187,6 +187,23 @@ def test_what_cannot_fit_is_told_to_its_writer(daemon, here):
     until(lambda: bytes_in(here) <= QUOTA)
     (here / "fits").write_bytes(bytes(4 * MIB))
     assert (here / "fits").exists()
+
+
+def test_what_can_never_fit_costs_nobody_anything(daemon, here):
+    """Nor does what one directory wants cost another one, which has room."""
+    other = plain_directory(daemon, "other", "16MiB")
+    (other / "file").write_bytes(bytes(13 * MIB))
+    for number in range(4):
+        (here / f"{number}").write_bytes(bytes(2 * MIB))
+    settled(daemon)
+    refused(errno.ENOSPC, os.truncate, here / "0", 1 << 50)
+    with (here / "new").open("wb") as new:
+        refused(errno.ENOSPC, os.posix_fallocate, new.fileno(), 0, 1 << 50)
+        os.posix_fallocate(new.fileno(), 0, QUOTA - 4 * MIB)  # all others have to go
+    assert not (here / "0").exists()
+    assert (other / "file").exists()
+    (other / "file").unlink()
+    other.rmdir()
 
 
 def test_while_all_is_open_a_new_file_has_no_room(daemon, here):

@@ -37,6 +37,11 @@ def test_verify(on_mount, daemon, directory):
     status = below.stat()
     below.write_bytes(b"other" * 1000)
     os.utime(below, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert "1 bad, dropped" in on_mount("verify", directory.name, status=1).out
+    with (directory / "chunk").open("rb"):
+        out = on_mount("verify", directory.name, status=1).out
+        assert "1 bad, 0 dropped" in out
+        assert "chunk: in use" in out
+        assert (directory / "chunk").exists()
+    assert "1 bad, 1 dropped" in on_mount("verify", directory.name, status=1).out
     assert not (directory / "chunk").exists()
     assert on_mount("verify", "nothing-of-that-name", status=None).status != 0

@@ -82,13 +82,25 @@ Result<json> verify_directory(const std::string& mount, const std::string& name,
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (context.json) return answer;
   const json& bad = answer->at("bad");
-  const std::string outcome =
-      bad.empty() ? context.terminal.tint(Tint::kGood, "all good")
-                  : context.terminal.tint(Tint::kBad, fmt::format("{} bad, dropped", bad.size()));
+  const json& kept = answer->at("kept");
+  const json& unread = answer->at("unread");
+  std::string outcome = context.terminal.tint(Tint::kGood, "all good");
+  if (!bad.empty() || !kept.empty()) {
+    outcome = context.terminal.tint(
+        Tint::kBad, fmt::format("{} bad, {} dropped", bad.size() + kept.size(), bad.size()));
+  } else if (!unread.empty()) {
+    outcome = context.terminal.tint(Tint::kBad, "none bad of those that could be read");
+  }
   print(fmt::format("{}: {} files, {} in {}: {}\n", name, human_count(count_of(*answer, "checked")),
                     human_bytes(count_of(*answer, "bytes")),
                     human_seconds(answer->at("seconds").get<double>()), outcome));
   for (const json& path : bad) print(fmt::format("  {}\n", path.get<std::string>()));
+  for (const json& path : kept) {
+    print(fmt::format("  {}: in use, so it stays: verify again\n", path.get<std::string>()));
+  }
+  for (const json& one : unread) {
+    print(fmt::format("  {}: not read: {}\n", one.value("path", ""), one.value("why", "")));
+  }
   return answer;
 }
 
@@ -143,7 +155,8 @@ Result<ExitCode> run(const std::vector<std::string>& names, std::uint64_t step,
   for (const std::string& name : wanted->directories) {
     Result<json> verified = verify_directory(*mount, name, context);
     if (!verified) return pass(std::move(verified));
-    good = good && verified->at("bad").empty();
+    good = good && verified->at("bad").empty() && verified->at("kept").empty();
+    all_read = all_read && verified->at("unread").empty();
     directories.push_back(std::move(*verified));
   }
   if (context.json) {
@@ -166,7 +179,9 @@ void add_verify(CLI::App& app, Context& context) {
                   "Read every block, and every file of plain directories, and compare its checksum",
                   UsesMount::kYes,
                   {"kvfs verify", "kvfs verify llama-3.1-8b --json",
-                   "Exit code 1: some were bad; they were dropped and will be computed again.",
+                   "Exit code 1: some were bad; they were dropped (files that are open stay) and "
+                   "will be computed "
+                   "again.",
                    "Exit code 6: the disk did not give all of them; what it did not give stays."},
                   [names, step, &context] { return run(*names, *step, context); });
   command->add_option("NAME", *names, "Only these namespaces or directories (default: all)");
