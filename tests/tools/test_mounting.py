@@ -55,7 +55,8 @@ def test_mount_and_umount(kvfs, place):
     assert kvfs("umount", place / "mount", "--drop-dram", "--json").json["daemon_was_dead"] is False
     assert not os.path.ismount(place / "mount")
     mount(kvfs, place)  # waits for the end of the daemon before
-    kvfs("umount", place / "mount", "--drop-dram")
+    kvfs("umount", os.path.relpath(place / "mount"), "--drop-dram")  # however it is spelled
+    assert not os.path.ismount(place / "mount")
     deadline = time.monotonic() + 10
     while daemon_pids(place) and time.monotonic() < deadline:
         time.sleep(0.05)

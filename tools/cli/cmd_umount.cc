@@ -34,7 +34,7 @@ Result<std::string> mount_to_end(const Options& options, const Context& context)
   Result<std::string> mount = find_mount(given);
   if (mount || mount.error().code != Code::kUnavailable) return mount;
   // Dead: its name is all that is left. find_mount() took it from the same places.
-  if (!given.empty()) return given;
+  if (!given.empty()) return spelled_as_mounted(given);
   const std::vector<std::string> mounts = kvfs_mounts();
   return mounts.size() == 1 ? Result<std::string>(mounts.front()) : mount;
 }

@@ -82,6 +82,15 @@ std::vector<std::string> kvfs_mounts() {
   return kvfs_mounts_in(text.str());
 }
 
+std::string spelled_as_mounted(const std::string& given) {
+  std::error_code error;
+  fs::path path = fs::canonical(given, error);
+  if (error) path = fs::absolute(given, error).lexically_normal();  // of a dead mount: no such call
+  std::string mount = path.string();
+  while (mount.size() > 1 && mount.back() == '/') mount.pop_back();
+  return mount;
+}
+
 Result<std::string> find_mount(const std::string& given) {
   std::string mount = given;
   const char* variable = std::getenv("KVFS_MOUNT");
@@ -101,7 +110,7 @@ Result<std::string> find_mount(const std::string& given) {
     }
     mount = mounts.front();
   }
-  while (mount.size() > 1 && mount.back() == '/') mount.pop_back();
+  mount = spelled_as_mounted(mount);
   if (Status status = check_alive(mount); !status) return pass(std::move(status));
   return mount;
 }

@@ -14,6 +14,9 @@ namespace kvfs::cli {
 std::vector<std::string> kvfs_mounts();
 std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo);
 
+// A mount point as the kernel lists it: absolute, without symlinks and dots.
+std::string spelled_as_mounted(const std::string& given);
+
 // The mount to work on: `given`, else $KVFS_MOUNT, else the only one there is. kNotFound: none, or
 // not a kvfs mount; kInvalid: several; kUnavailable: its daemon is gone.
 Result<std::string> find_mount(const std::string& given);
