@@ -45,8 +45,10 @@ void compare_plain(FileSystem& fs, const InodePtr& inode, const PendingReply& pe
     const auto comparison = (*opened)->read_and_compare();
     if (comparison == plain::OpenFile::Comparison::kNoChecksum)
       fs.plain()->files().want_checksum(opened->file());
-    if (comparison == plain::OpenFile::Comparison::kUnread)
-      return void(pending.refuse(Error{Code::kIo, "the disk did not give the file"}));
+    if (comparison == plain::OpenFile::Comparison::kUnread) {
+      pending.refuse(Error{Code::kIo, "the disk did not give the file"});
+      return;
+    }
     if (comparison != plain::OpenFile::Comparison::kOther) {
       pending.answer(then);
       return;

@@ -63,7 +63,8 @@ class OpenFile {
   enum class Trust : std::uint8_t { kWhole, kReadFirst, kNot };
   [[nodiscard]] Trust trust() const;
   // kSame: it is what the record is of, which then says so for this life. kNoChecksum: it is whole
-  // as far as can be known, and wants a checksum. kOther: dropping it is right.
+  // as far as can be known, and wants a checksum. kOther: dropping it is right. kUnread: the disk
+  // did not give it.
   enum class Comparison : std::uint8_t { kSame, kNoChecksum, kOther, kUnread };
   // Blocks: while it is read.
   Comparison read_and_compare();

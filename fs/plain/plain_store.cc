@@ -54,14 +54,13 @@ DirectoryPtr PlainStore::find(std::string_view name) const {
 
 OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid_t group) {
   if (::mkdirat(root(), name.c_str(), mode) != 0) return failed();
+  const bool is_ours = owner == ::geteuid() && group == ::getegid();
   // The kernel has applied the caller's umask; this process's is none of his.
-  ::fchmodat(root(), name.c_str(), mode & 0777, AT_SYMLINK_NOFOLLOW);
-  if (owner != ::geteuid() || group != ::getegid()) {
-    if (::fchownat(root(), name.c_str(), owner, group, AT_SYMLINK_NOFOLLOW) != 0) {
-      const int error = errno;
-      ::unlinkat(root(), name.c_str(), AT_REMOVEDIR);
-      return tl::unexpected(error);
-    }
+  if (::fchmodat(root(), name.c_str(), mode & 0777, AT_SYMLINK_NOFOLLOW) != 0 ||
+      (!is_ours && ::fchownat(root(), name.c_str(), owner, group, AT_SYMLINK_NOFOLLOW) != 0)) {
+    const int error = errno;
+    ::unlinkat(root(), name.c_str(), AT_REMOVEDIR);
+    return tl::unexpected(error);
   }
   const MutexLock lock(mutex_);
   auto directory = std::make_shared<Directory>(next_id_++, name, total_);

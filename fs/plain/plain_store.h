@@ -88,7 +88,7 @@ class PlainStore final : private EvictionTarget {
   // Whether a file that nobody has open was left by a writer who died. SharedLock.
   [[nodiscard]] bool is_incomplete(const std::string& path, std::uint64_t inode) const;
   // Drops a file that is not whole, with the subdirectory it is in where that is the unit; without
-  // a lock.
+  // a lock. True when it is gone.
   bool drop(const NodePtr& node, std::uint64_t inode, Loss loss);
   // What a name means that is about to mean nothing, or another file. SharedLock, and the kernel's
   // lock on the directory. When it is done, gone() ends its being counted.

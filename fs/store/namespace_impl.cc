@@ -79,7 +79,7 @@ Ownership NamespaceImpl::ownership() const {
 Status NamespaceImpl::set_ownership(const Ownership& ownership) {
   MutexLock lock(state_->mutex);
   // A record behind that of its removal would bring it back.
-  if (state_->removed) return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
+  if (Status there = state_->is_there(); !there) return there;
   state_->ownership = ownership;
   return journal(
       {{JournalTable::kNamespaces, namespace_key(id()), encode_namespace(state_->record())}}, lock);
@@ -356,7 +356,7 @@ Status NamespaceImpl::remove_name(std::string_view name) {
 Status NamespaceImpl::rename_name(std::string_view from, std::string_view to) {
   if (Status valid = Names::check_name(to); !valid) return valid;
   MutexLock lock(state_->mutex);
-  if (state_->removed) return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
+  if (Status there = state_->is_there(); !there) return there;
   const std::optional<Key> key = state_->names.find(from);
   if (!key) return fail(Code::kNotFound, "there is no name '" + std::string(from) + "'");
   if (from == to) return {};

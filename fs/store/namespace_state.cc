@@ -56,6 +56,11 @@ std::string NamespaceState::describe(BlockId block) const {
                      prefix_file_name(catalog->key(block)));
 }
 
+Status NamespaceState::is_there() const {
+  if (!removed) return {};
+  return fail(Code::kNotFound, "namespace " + name() + " was removed");
+}
+
 // -- holds
 
 void NamespaceState::release(std::span<const BlockId> ids, Removal& removal) {
@@ -376,75 +381,6 @@ void NamespaceState::finish_flush_waiters(BlockId block, const Status& status, R
     if (!status || at->second->count_down()) removal.finished.push_back({at->second, status});
   }
   flush_waiters.erase(begin, end);
-}
-
-// -- what was removed
-
-namespace {
-
-struct Forgetting {
-  NamespacePtr state;
-  std::vector<JournalOp> ops;
-  std::vector<tiers::TierSlot> nvme;
-  std::vector<BlockId> ids;
-};
-
-void forgotten(const Forgetting& what) {
-  for (const tiers::TierSlot slot : what.nvme) what.state->services.nvme->free(slot);
-  if (what.ids.empty()) return;
-  const MutexLock lock(what.state->mutex);
-  for (const BlockId block : what.ids) what.state->catalog->recycle(block);
-}
-
-// Of a block that was released since, another removal has erased the record, and another block may
-// have the id and a record by now. Submitted under the lock: that is before any record of one that
-// gets the id later.
-void forget_again(const std::shared_ptr<Forgetting>& what);
-
-// Slots and ids stay out of use until the journal works again.
-void forget(std::shared_ptr<Forgetting> what, Done durable) {
-  Services& services = what->state->services;
-  services.journal->submit(
-      {.ops = what->ops, .done = [&services, what, durable = std::move(durable)](Status status) {
-         if (status) {
-           forgotten(*what);
-         } else {
-           services.timer.after(std::chrono::seconds(1), [what] { forget_again(what); });
-         }
-         if (durable) durable(std::move(status));
-       }});
-}
-
-void forget_again(const std::shared_ptr<Forgetting>& what) {
-  NamespaceState& state = *what->state;
-  const MutexLock lock(state.mutex);
-  std::erase_if(what->ops, [&](const JournalOp& op) NO_THREAD_SAFETY_ANALYSIS {
-    if (op.table != JournalTable::kBlocks) return false;
-    const BlockId block = block_of_key(op.key);
-    return block < state.catalog->high() && state.live(block);
-  });
-  forget(what, {});
-}
-
-}  // namespace
-
-void dispose(NamespaceState& state, Removal removal, Done durable) {
-  Services& services = state.services;
-  for (const tiers::DramSlot slot : removal.dram) services.dram->free(slot);
-  for (const tiers::GpuSlot slot : removal.gpu) services.gpu->free(slot);
-  for (const tiers::TierSlot slot : removal.nvme_now) services.nvme->free(slot);
-  if (!removal.ops.empty()) {
-    forget(
-        std::make_shared<Forgetting>(Forgetting{state.shared_from_this(), std::move(removal.ops),
-                                                std::move(removal.nvme), std::move(removal.ids)}),
-        std::move(durable));
-  } else {
-    forgotten({state.shared_from_this(), {}, std::move(removal.nvme), std::move(removal.ids)});
-    if (durable) durable({});
-  }
-  for (Finished& due : removal.finished) due.waiter->finish(std::move(due.status));
-  if (services.listener == nullptr) return;
-  for (const Key& key : removal.keys) services.listener->on_prefix_removed(state.id, key);
 }
 
 }  // namespace kvfs::store

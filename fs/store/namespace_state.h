@@ -115,6 +115,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   [[nodiscard]] tiers::SlabOwner owner(std::uint32_t group) const { return {id, group}; }
   // What its block of this group is called in logs: key and path.
   [[nodiscard]] std::string describe(BlockId block) const REQUIRES(mutex);
+  // kNotFound: it was removed.
+  [[nodiscard]] Status is_there() const REQUIRES(mutex);
 
   // -- holds
   void hold(std::span<const BlockId> ids) REQUIRES(mutex) { catalog->acquire(ids); }
@@ -200,8 +202,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
 };
 using NamespacePtr = std::shared_ptr<NamespaceState>;
 
-// Deals with what was removed: frees, journals, tells. Call with no lock held. `durable`, if given,
-// is called when the journal has forgotten all of it.
+// removal.cc: deals with what was removed: frees, journals, tells. Call with no lock held.
+// `durable`, if given, is called when the journal has forgotten all of it.
 void dispose(NamespaceState& state, Removal removal, Done durable = {});
 
 }  // namespace kvfs::store

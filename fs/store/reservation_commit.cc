@@ -98,7 +98,7 @@ std::uint32_t ReservationState::count_refused(std::uint32_t packed, std::uint32_
 
 // The blocks before ours are there, and so is every block that we have no bytes for.
 Status ReservationState::still_possible(std::uint32_t end) const {
-  if (state_->removed) return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
+  if (Status there = state_->is_there(); !there) return there;
   const Key before = committed_ == 0 ? parent_ : chain_[committed_ - 1].key;
   if (!before.is_zero() && state_->catalog->find(before) == kNoBlock) {
     return fail(Code::kNotFound,

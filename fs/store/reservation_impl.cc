@@ -129,8 +129,7 @@ Result<ReservationState::Addition> ReservationState::plan(const Key& parent,
   Removal removal;
   {
     const MutexLock lock(state_->mutex);
-    if (state_->removed)
-      return fail(Code::kNotFound, "namespace " + state_->name() + " was removed");
+    if (Status there = state_->is_there(); !there) return pass(std::move(there));
     BlockId stored = held_;
     if (!begun_ && !parent.is_zero()) {
       stored = state_->catalog->find(parent);

@@ -60,8 +60,8 @@ Result<std::uint32_t> StoreImpl::next_namespace_id() {
 
 namespace {
 
-// What the journal says of an operation that the disk is slow with: it is done.
-bool comes_later(const Status& status) { return status.error().code == Code::kTimeout; }
+// Of what the journal says: where the disk is only slow, it is done, and durable later.
+bool undone(const Status& status) { return !status && status.error().code != Code::kTimeout; }
 
 // What is gone must not come back with the next start.
 void erase_again(Services& services, std::uint32_t id) {
@@ -102,7 +102,7 @@ Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
   Status durable = services_.journal->commit(
       {{JournalTable::kNamespaces, namespace_key(*id), encode_namespace(record)},
        {JournalTable::kMeta, std::string(kNextNamespace), std::to_string(*id + 1)}});
-  if (!durable && !comes_later(durable)) return pass(std::move(durable));
+  if (undone(durable)) return pass(std::move(durable));
   auto space = std::make_shared<NamespaceImpl>(*std::move(state));
   registry_.add(space);
   if (!durable) return pass(std::move(durable));
@@ -149,7 +149,7 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf cond
     id = space->id();
     evicted = space->drop_all();
     Status durable = services_.journal->erase_namespace(id);
-    if (!durable && !comes_later(durable)) erase_again(services_, id);
+    if (undone(durable)) erase_again(services_, id);
     registry_.erase(id);
     slab_mover_->retire_all(*space->state());
     if (gpu_promoter_ != nullptr) gpu_promoter_->retire_all(*space->state());
@@ -179,7 +179,7 @@ Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
   record.name = to;
   Status durable = services_.journal->commit(
       {{JournalTable::kNamespaces, namespace_key(record.id), encode_namespace(record)}});
-  if (durable || comes_later(durable)) space->rename(to);
+  if (!undone(durable)) space->rename(to);
   return durable;
 }
 

@@ -45,28 +45,21 @@ Status UringRing::open(std::uint32_t depth, int wakeup) {
 void UringRing::close() { ::io_uring_queue_exit(&ring_); }
 
 void UringRing::read(IoFile& file, std::uint64_t offset, std::span<std::byte> memory, void* tag) {
-  const int buffer = buffers_.find(memory.data(), memory.size());
-  const auto bytes = static_cast<unsigned>(memory.size());
-  io_uring_sqe* request = next_request();
-  if (buffer >= 0) {
-    ::io_uring_prep_read_fixed(request, file.fd.get(), memory.data(), bytes, offset, buffer);
-  } else {
-    ::io_uring_prep_read(request, file.fd.get(), memory.data(), bytes, offset);
-  }
-  set_file(request, file);
-  ::io_uring_sqe_set_data(request, tag);
+  prepare(IORING_OP_READ, IORING_OP_READ_FIXED, file, offset, memory, tag);
 }
 
 void UringRing::write(IoFile& file, std::uint64_t offset, std::span<const std::byte> memory,
                       void* tag) {
+  prepare(IORING_OP_WRITE, IORING_OP_WRITE_FIXED, file, offset, memory, tag);
+}
+
+void UringRing::prepare(io_uring_op op, io_uring_op of_registered, IoFile& file,
+                        std::uint64_t offset, std::span<const std::byte> memory, void* tag) {
   const int buffer = buffers_.find(memory.data(), memory.size());
-  const auto bytes = static_cast<unsigned>(memory.size());
   io_uring_sqe* request = next_request();
-  if (buffer >= 0) {
-    ::io_uring_prep_write_fixed(request, file.fd.get(), memory.data(), bytes, offset, buffer);
-  } else {
-    ::io_uring_prep_write(request, file.fd.get(), memory.data(), bytes, offset);
-  }
+  ::io_uring_prep_rw(buffer >= 0 ? of_registered : op, request, file.fd.get(), memory.data(),
+                     static_cast<unsigned>(memory.size()), offset);
+  if (buffer >= 0) request->buf_index = static_cast<std::uint16_t>(buffer);
   set_file(request, file);
   ::io_uring_sqe_set_data(request, tag);
 }

@@ -61,6 +61,9 @@ class UringRing {
   void forget(IoFile& file);
 
  private:
+  // `of_registered`: the same for memory that is.
+  void prepare(io_uring_op op, io_uring_op of_registered, IoFile& file, std::uint64_t offset,
+               std::span<const std::byte> memory, void* tag);
   io_uring_sqe* next_request();
   void set_file(io_uring_sqe* request, IoFile& file);
   void watch_wakeup();

@@ -274,10 +274,9 @@ std::shared_ptr<const IndexMap> Client::index_of(const Session& session) {
 
 std::shared_ptr<const IndexMap> Client::places(const PrefixLease& lease, std::uint32_t group,
                                                std::uint32_t first, std::span<Places> out) {
-  const auto attachment = attachment_.read();
-  const bool found = attachment->index && attachment->session.get() == &lease.session() &&
-                     lease.places(attachment->index->view(), group, first, out);
-  return found ? attachment->index : nullptr;
+  std::shared_ptr<const IndexMap> index = index_of(lease.session());
+  if (index != nullptr && !lease.places(index->view(), group, first, out)) index.reset();
+  return index;
 }
 
 Result<std::unique_ptr<PrefixLease>> Client::acquire(const Key& key, std::uint32_t missed_blocks) {

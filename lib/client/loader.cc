@@ -273,13 +273,11 @@ Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps
     return Load(client, lease, side, *progress, deadline, transfer).run();
   };
   Status status;
-  if (!lease.session().mapped()) {
+  const bool mapped = lease.session().mapped();
+  if (!mapped || steps.layers == 0 || steps.layers >= to.layers() || !to.layers_movable()) {
     // What is read(2) of a prefix is not packed, or in other places. A step of layers would read
     // all of it again.
-    status = walk(to.shown());
-    if (status) transfer.end_step(to.layers());
-  } else if (steps.layers == 0 || steps.layers >= to.layers() || !to.layers_movable()) {
-    status = walk(to);
+    status = mapped ? walk(to) : walk(to.shown());
     if (status) transfer.end_step(to.layers());
   } else {
     const std::uint32_t count = to.range().count;
