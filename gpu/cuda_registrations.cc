@@ -68,6 +68,7 @@ void CudaRegistrations::remove(std::span<std::byte> memory) {
 
 std::byte* CudaRegistrations::pin(std::byte* memory, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  used_ = true;
   auto piece = pieces_.upper_bound(memory);
   if (piece == pieces_.begin()) return nullptr;
   --piece;
@@ -104,7 +105,7 @@ void CudaRegistrations::work() {
     if (registered) pieces_.emplace(piece.memory.data(), Registered{piece.memory.size(), 0});
     current_ = {};
     changed_.notify_all();
-    changed_.wait_for(lock, rest, [this] { return stopping_; });
+    if (used_) changed_.wait_for(lock, rest, [this] { return stopping_; });
   }
 }
 

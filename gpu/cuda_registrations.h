@@ -16,7 +16,8 @@ namespace kvfs::gpu {
 
 // Registering pins pages and takes a while (some 30 GB/s), and while it does no kernel can be
 // started. So it is done behind the caller, in pieces of whole slots, each of use as soon as it is
-// done, and most of the time the engine has the driver to itself.
+// done, and most of the time the engine has the driver to itself. Before the first copy it has no
+// need of that: what is added then is registered as fast as it goes.
 // Threads: calls from any thread; one thread of its own.
 // Owns:    the registrations, not the memory. remove() before memory is unmapped.
 // Blocks:  remove() for a piece that is just being registered, and for copies that use one.
@@ -54,6 +55,7 @@ class CudaRegistrations {
   std::deque<Piece> waiting_;
   std::span<std::byte> current_;             // being registered; not in waiting_ any more
   std::map<std::byte*, Registered> pieces_;  // by address
+  bool used_ = false;                        // a copy has asked for a piece
   bool stopping_ = false;
   std::thread thread_;  // last: it uses the rest
 };

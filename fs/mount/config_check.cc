@@ -7,10 +7,14 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "fs/mount/config.h"
 #include "fs/mount/privilege.h"
 #include "fs/mount/size_text.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs::mount {
 namespace {
@@ -76,9 +80,25 @@ std::uint64_t machine_memory() {
          static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+// They are shown in TOML, which is UTF-8.
+Status check_texts(const Config& config) {
+  std::vector<std::pair<std::string_view, std::string_view>> texts{
+      {"mountpoint", config.mountpoint},
+      {"plain_dir", config.plain_dir},
+      {"state_dir", config.state_dir},
+      {"run_dir", config.run_dir},
+      {"log_file", config.log_file}};
+  for (const auto& directory : config.nvme) texts.emplace_back("nvme", directory.path);
+  for (const auto& [key, text] : texts) {
+    if (!is_utf8(text)) return refuse("{}: it is not UTF-8: use another directory", key);
+  }
+  return {};
+}
+
 }  // namespace
 
 Status check_config(const Config& config) {
+  if (Status readable = check_texts(config); !readable) return readable;
   if (config.mountpoint.empty())
     return refuse("mountpoint: missing: name the directory to mount on");
   if (config.gpu != 0 && config.gpu < kHugePage)

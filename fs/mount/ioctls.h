@@ -27,6 +27,7 @@ void ioctl_extents(FileSystem& fs, const IoctlCall& call);
 void ioctl_reserve(FileSystem& fs, const IoctlCall& call);
 void ioctl_join(FileSystem& fs, const IoctlCall& call);
 void ioctl_commit(FileSystem& fs, const IoctlCall& call);
+void ioctl_provide(FileSystem& fs, const IoctlCall& call);
 
 // The message's fixed part; false (and answered) when the call is too short for it.
 template <typename Message>

@@ -27,6 +27,8 @@ void dispatch(FileSystem& fs, const IoctlCall& call, unsigned int number) {
       return ioctl_commit(fs, call);
     case kIoctlReport:
       return ioctl_report(fs, call);
+    case kIoctlProvide:
+      return ioctl_provide(fs, call);
     default:
       return reply(call.req, Refusal::kUnknownIoctl);
   }

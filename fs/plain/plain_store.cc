@@ -56,7 +56,7 @@ OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid
   if (::mkdirat(root(), name.c_str(), mode) != 0) return failed();
   const bool is_ours = owner == ::geteuid() && group == ::getegid();
   // The kernel has applied the caller's umask; this process's is none of his.
-  if (::fchmodat(root(), name.c_str(), mode & 0777, AT_SYMLINK_NOFOLLOW) != 0 ||
+  if (::fchmodat(root(), name.c_str(), mode & 01777, AT_SYMLINK_NOFOLLOW) != 0 ||
       (!is_ours && ::fchownat(root(), name.c_str(), owner, group, AT_SYMLINK_NOFOLLOW) != 0)) {
     const int error = errno;
     ::unlinkat(root(), name.c_str(), AT_REMOVEDIR);

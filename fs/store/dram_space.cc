@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "fs/store/await.h"
@@ -91,6 +92,36 @@ void DramSpace::free(std::span<const tiers::DramSlot> slots) {
   for (const tiers::DramSlot slot : slots) services_.dram->free(slot);
 }
 
+Result<std::uint64_t> DramSpace::provide(NamespaceState& state, std::uint64_t bytes) {
+  tiers::DramTier& dram = *services_.dram;
+  if (bytes == kProvideHalf) {
+    std::uint64_t has = 0;
+    for (const tiers::SlabView& slab : dram.slabs()) {
+      if (slab.owner.namespace_id == state.id && !slab.retiring) has += slab.bytes;
+    }
+    bytes = (has + dram.capacity() - std::min(dram.capacity(), dram.owned_bytes())) / 2;
+  }
+  bytes = std::min(bytes, dram.capacity());
+  const auto sizes = std::span(state.slot_bytes).first(state.groups);
+  const std::uint64_t of_all = std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0});
+  std::uint64_t has = 0;
+  for (std::uint32_t group = 0; group < state.groups; ++group) {
+    const double share = static_cast<double>(sizes[group]) / static_cast<double>(of_all);
+    auto got = dram.provide(state.owner(group), sizes[group],
+                            static_cast<std::uint64_t>(share * static_cast<double>(bytes)));
+    if (!got) return got;
+    has += *got;
+  }
+  Status there;
+  {
+    const MutexLock lock(state.mutex);
+    there = state.is_there();
+  }
+  if (there) return has;
+  services_.slab_mover->retire_all(state);  // whoever removed it may have been here before
+  return pass(std::move(there));
+}
+
 std::size_t DramSpace::evict(NamespaceState& state, std::uint32_t group, std::size_t want,
                              Unwritten unwritten) {
   Removal removal;
@@ -106,6 +137,7 @@ std::size_t DramSpace::evict(NamespaceState& state, std::uint32_t group, std::si
 
 bool DramSpace::make_room(NamespaceState& state, std::uint32_t group, std::size_t want,
                           Unwritten unwritten) {
+  if (services_.slab_mover->take_empty(state, group)) return true;
   const std::uint64_t slab_bytes = services_.dram->slab_bytes();
   if (evicted_since_look_.load(std::memory_order_relaxed) >= slab_bytes) {
     evicted_since_look_.store(0, std::memory_order_relaxed);

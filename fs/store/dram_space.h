@@ -11,9 +11,10 @@
 
 namespace kvfs::store {
 
-// Room is made in the allocating call: first by evicting what the namespace has in slabs of the
-// group, then by taking a slab from another owner. A namespace that evicts blocks worth more than
-// those of an idle slab elsewhere takes that slab, too.
+// Room is made in the allocating call: first by taking a slab without blocks from another owner,
+// then by evicting what the namespace has in slabs of the group, then by taking any slab. A
+// namespace that evicts blocks worth more than those of an idle slab elsewhere takes that slab,
+// too.
 //
 // Where only blocks on their way to NVMe could leave, they are waited for; when that was too long,
 // those beyond the backlog are dropped.
@@ -35,6 +36,8 @@ class DramSpace {
   Result<std::size_t> allocate_some(NamespaceState& state, std::uint32_t group,
                                     std::span<tiers::DramSlot> out);
   void free(std::span<const tiers::DramSlot> slots);
+  // Namespace::provide(); of several groups each gets its share, whole slabs.
+  Result<std::uint64_t> provide(NamespaceState& state, std::uint64_t bytes);
 
  private:
   [[nodiscard]] bool may_wait(Deadline give_up) const;

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "fs/store/await.h"
+#include "fs/store/dram_space.h"
 #include "fs/store/flush.h"
 #include "fs/store/gpu_promoter.h"
 #include "fs/store/lease_impl.h"
@@ -139,6 +140,10 @@ void NamespaceImpl::count_slab_open(std::uint32_t slab, int delta) {
   if (delta >= 0) return;
   const auto view = state_->services.dram->slab(slab);
   if (view && view->retiring) state_->services.slab_mover->remove_retired();
+}
+
+Result<std::uint64_t> NamespaceImpl::provide(std::uint64_t bytes) {
+  return state_->services.dram_space->provide(*state_, bytes);
 }
 
 NamespaceStats NamespaceImpl::stats() const {

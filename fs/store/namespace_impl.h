@@ -37,6 +37,7 @@ class NamespaceImpl final : public Namespace {
   [[nodiscard]] Result<int> slab_fd(std::uint32_t slab) const override;
   [[nodiscard]] Result<gpu::SharedHandle> gpu_slab(std::uint32_t slab) const override;
   void count_slab_open(std::uint32_t slab, int delta) override;
+  Result<std::uint64_t> provide(std::uint64_t bytes) override;
 
   [[nodiscard]] std::optional<PrefixInfo> find(const Key& key) const override;
   [[nodiscard]] bool contains(const Key& key) const override;

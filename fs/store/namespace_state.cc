@@ -316,6 +316,7 @@ void NamespaceState::remove(BlockId block, Removal& removal) {
     removal.nvme_now.push_back(abandoned.slots[g]);
     end_io(block, g, removal);
   }
+  if (abandoned.held) release({&block, 1}, removal);
 }
 
 // Blocks know their parents, not their children: from every leaf, and from above every root, the

@@ -51,6 +51,7 @@ struct BlockWrite {
   State state = State::kWriting;
   std::uint32_t writes_left = 0;
   bool failed = false;
+  bool held = false;  // by itself, as there is nothing to write: else by the I/O of its groups
   std::array<tiers::TierSlot, kMaxGroups> slots{};  // invalid: not written in this round
   Clock::time_point since;
 };

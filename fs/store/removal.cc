@@ -1,6 +1,7 @@
 // What becomes of what was removed.
 #include "fs/store/removal.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -16,6 +17,7 @@ struct Forgetting {
   std::vector<JournalOp> ops;
   std::vector<tiers::TierSlot> nvme;
   std::vector<BlockId> ids;
+  std::vector<Key> keys;
 };
 
 void forgotten(const Forgetting& what) {
@@ -26,8 +28,8 @@ void forgotten(const Forgetting& what) {
 }
 
 // Of a block that was released since, another removal has erased the record, and another block may
-// have the id and a record by now. Submitted under the lock: that is before any record of one that
-// gets the id later.
+// have the id and a record by now; of a prefix that was stored again, a label. Submitted under the
+// lock: that is before any record of one that gets the id later.
 void forget_again(const std::shared_ptr<Forgetting>& what);
 
 // Slots and ids stay out of use until the journal works again.
@@ -37,7 +39,7 @@ void forget(std::shared_ptr<Forgetting> what, Done durable) {
       {.ops = what->ops, .done = [&services, what, durable = std::move(durable)](Status status) {
          if (status) {
            forgotten(*what);
-         } else {
+         } else if (status.error().code != Code::kUnavailable) {  // the journal has ended
            services.timer.after(std::chrono::seconds(1), [what] { forget_again(what); });
          }
          if (durable) durable(std::move(status));
@@ -48,7 +50,12 @@ void forget_again(const std::shared_ptr<Forgetting>& what) {
   NamespaceState& state = *what->state;
   const MutexLock lock(state.mutex);
   std::erase_if(what->ops, [&](const JournalOp& op) NO_THREAD_SAFETY_ANALYSIS {
-    if (op.table != JournalTable::kBlocks) return false;
+    if (op.table == JournalTable::kLabels) {  // stored again and given a label since?
+      const auto labelled = [&](const Key& key) {
+        return op.key == label_key(state.id, key) && !state.names.label(key).empty();
+      };
+      return std::ranges::any_of(what->keys, labelled);
+    }
     const BlockId block = block_of_key(op.key);
     return block < state.catalog->high() && state.live(block);
   });
@@ -63,12 +70,12 @@ void dispose(NamespaceState& state, Removal removal, Done durable) {
   for (const tiers::GpuSlot slot : removal.gpu) services.gpu->free(slot);
   for (const tiers::TierSlot slot : removal.nvme_now) services.nvme->free(slot);
   if (!removal.ops.empty()) {
-    forget(
-        std::make_shared<Forgetting>(Forgetting{state.shared_from_this(), std::move(removal.ops),
-                                                std::move(removal.nvme), std::move(removal.ids)}),
-        std::move(durable));
+    forget(std::make_shared<Forgetting>(Forgetting{state.shared_from_this(), std::move(removal.ops),
+                                                   std::move(removal.nvme), std::move(removal.ids),
+                                                   removal.keys}),
+           std::move(durable));
   } else {
-    forgotten({state.shared_from_this(), {}, std::move(removal.nvme), std::move(removal.ids)});
+    forgotten({state.shared_from_this(), {}, std::move(removal.nvme), std::move(removal.ids), {}});
     if (durable) durable({});
   }
   for (Finished& due : removal.finished) due.waiter->finish(std::move(due.status));

@@ -178,9 +178,9 @@ void ReservationState::join_stored(std::uint32_t block, BlockId id, Publication&
       lost = true;
       continue;
     }
-    state_->set_dram(id, g, slot, 0);
-    // What was there before had other bytes.
+    // What was there before had other bytes; of a slot that is there the flags are believed.
     state_->catalog->placement(id, g).flags &= static_cast<std::uint16_t>(~kHasChecksum);
+    state_->set_dram(id, g, slot, 0);
     state_->count_stored(g);
     if (state_->services.write_back != nullptr) state_->mark_dirty(id, g);
     added = true;

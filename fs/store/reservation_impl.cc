@@ -186,6 +186,7 @@ void ReservationState::when_room(Deadline deadline, Done done) {
 
 void ReservationState::withdraw(std::uint32_t blocks) {
   std::vector<tiers::DramSlot> slots;
+  Removal removal;
   {
     const MutexLock lock(mutex_);
     const std::size_t kept = chain_.size() - blocks;
@@ -198,8 +199,11 @@ void ReservationState::withdraw(std::uint32_t blocks) {
     if (kept == 0) {  // the next one may begin elsewhere
       begun_ = false;
       parent_ = {};
+      const MutexLock state_lock(state_->mutex);
+      hold_instead(kNoBlock, removal);
     }
   }
+  dispose(*state_, std::move(removal));
   state_->services.dram_space->free(slots);
 }
 

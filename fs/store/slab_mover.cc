@@ -35,15 +35,37 @@ bool SlabMover::take(const NamespaceState& needy, std::uint32_t group, double be
   {
     const MutexLock choosing(choosing_);
     choice = choose(needy.owner(group));
-    if (!choice || choice->mean_value >= below) return false;
-    // While clients have not closed the last slab that was taken, taking another one only shrinks
-    // the tier.
-    if (waiting_for_clients() != 0 && services_.dram->opens(choice->slab.id) != 0) return false;
-    if (auto retired = services_.dram->retire(choice->slab.id); !retired) return false;
+    if (!choice || choice->mean_value >= below || !begin_move(choice->slab)) return false;
   }
-  spdlog::info("DRAM slab {} moves from namespace {} to namespace {}", choice->slab.id,
-               choice->slab.owner.namespace_id, needy.id);
-  empty(choice->slab);
+  return finish_move(choice->slab, needy);
+}
+
+bool SlabMover::take_empty(const NamespaceState& needy, std::uint32_t group) {
+  const auto fits = [owner = needy.owner(group)](const tiers::SlabView& slab) {
+    return slab.used == 0 && !slab.retiring && slab.owner != owner;
+  };
+  std::vector<tiers::SlabView> slabs;
+  std::vector<tiers::SlabView>::iterator empty;
+  {
+    const MutexLock choosing(choosing_);
+    slabs = services_.dram->slabs();
+    empty = std::ranges::find_if(slabs, fits);
+    if (empty == slabs.end() || !begin_move(*empty)) return false;
+  }
+  return finish_move(*empty, needy);
+}
+
+bool SlabMover::begin_move(const tiers::SlabView& slab) {
+  // While clients have not closed the last slab that was taken, taking another one only shrinks
+  // the tier.
+  if (waiting_for_clients() != 0 && services_.dram->opens(slab.id) != 0) return false;
+  return services_.dram->retire(slab.id).has_value();
+}
+
+bool SlabMover::finish_move(const tiers::SlabView& slab, const NamespaceState& needy) {
+  spdlog::info("DRAM slab {} moves from namespace {} to namespace {}", slab.id,
+               slab.owner.namespace_id, needy.id);
+  empty(slab);
   return remove_retired();
 }
 

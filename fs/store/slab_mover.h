@@ -22,6 +22,8 @@ class SlabMover {
  public:
   explicit SlabMover(Services& services) : services_(services) {}
 
+  // Only a slab without blocks, which its owner was provided with or has evicted all of.
+  bool take_empty(const NamespaceState& needy, std::uint32_t group);
   // For a namespace that cannot make room by itself. True: budget is free now.
   bool take_any(const NamespaceState& needy, std::uint32_t group);
   // Only a slab whose blocks are worth less than half of those of `needy`.
@@ -46,6 +48,9 @@ class SlabMover {
     double mean_value;
   };
   bool take(const NamespaceState& needy, std::uint32_t group, double below);
+  // False: it stays with its owner for now.
+  bool begin_move(const tiers::SlabView& slab) REQUIRES(choosing_);
+  bool finish_move(const tiers::SlabView& slab, const NamespaceState& needy);
   [[nodiscard]] std::optional<Choice> choose(tiers::SlabOwner needy) const;
   [[nodiscard]] bool may_leave(const NamespaceState& state, BlockId id, std::uint32_t group) const;
   void empty(const tiers::SlabView& slab);

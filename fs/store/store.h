@@ -194,6 +194,9 @@ class Namespace {
   // Of slabs from kFirstGpuSlab on, which have no descriptor: what it takes to map one.
   [[nodiscard]] virtual Result<gpu::SharedHandle> gpu_slab(std::uint32_t slab) const = 0;
   virtual void count_slab_open(std::uint32_t slab, int delta) = 0;
+  // PROVIDE (lib/format/ioctls.h): `bytes` of slabs, or as many as there are without taking any
+  // away. Returns what the namespace has. kNotFound: it was removed.
+  virtual Result<std::uint64_t> provide(std::uint64_t bytes) = 0;
 
   // Finding and listing.
   [[nodiscard]] virtual std::optional<PrefixInfo> find(const Key& key) const = 0;

@@ -55,7 +55,8 @@ Result<std::uint32_t> StoreImpl::next_namespace_id() {
         return false;
       });
   if (!read) return pass(std::move(read));
-  return next;
+  // What a slow disk has yet to write is not read.
+  return std::max(next, last_id_ + 1);
 }
 
 namespace {
@@ -63,12 +64,14 @@ namespace {
 // Of what the journal says: where the disk is only slow, it is done, and durable later.
 bool undone(const Status& status) { return !status && status.error().code != Code::kTimeout; }
 
-// What is gone must not come back with the next start.
-void erase_again(Services& services, std::uint32_t id) {
-  services.timer.after(std::chrono::seconds(1), [&services, id] {
-    services.journal->erase_namespace(id, [&services, id](const Status& erased) {
-      if (!erased) erase_again(services, id);
-    });
+// What is gone must not come back with the next start: tried again until it is, or the journal has
+// ended. `first` hears of the first try.
+void erase(Services& services, std::uint32_t id, Done first = {}) {
+  services.journal->erase_namespace(id, [&services, id, first = std::move(first)](Status erased) {
+    if (!erased && erased.error().code != Code::kUnavailable) {
+      services.timer.after(std::chrono::seconds(1), [&services, id] { erase(services, id); });
+    }
+    if (first) first(std::move(erased));
   });
 }
 
@@ -92,6 +95,7 @@ Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
   }
   const auto id = next_namespace_id();
   if (!id) return tl::unexpected(id.error());
+  last_id_ = *id;
   const NamespaceRecord record{.id = *id,
                                .name = std::string(name),
                                .geometry = geometry,
@@ -148,8 +152,8 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf cond
     }
     id = space->id();
     evicted = space->drop_all();
-    Status durable = services_.journal->erase_namespace(id);
-    if (undone(durable)) erase_again(services_, id);
+    Status durable =
+        services_.journal->wait([&](Done done) { erase(services_, id, std::move(done)); });
     registry_.erase(id);
     slab_mover_->retire_all(*space->state());
     if (gpu_promoter_ != nullptr) gpu_promoter_->retire_all(*space->state());

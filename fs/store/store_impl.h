@@ -65,7 +65,8 @@ class StoreImpl final : public Store {
   std::string spool_;
   Mutex admin_mutex_;  // namespaces come and go one at a time; lock order: this -> namespace
   bool closed_ GUARDED_BY(admin_mutex_) = false;
-  bool running_ = false;  // start_parts() was reached
+  std::uint32_t last_id_ GUARDED_BY(admin_mutex_) = 0;  // of the namespaces that this daemon made
+  bool running_ = false;                                // start_parts() was reached
 
   // Ended in the reverse order.
   NamespaceRegistry registry_;

@@ -183,6 +183,8 @@ std::vector<WriteBack::Write> WriteBack::take(NamespaceState& state, bool& more,
     }
     const bool nothing = write.writes_left == 0;
     if (nothing && state.journaled(next.id)) continue;
+    if (nothing) state.hold({&next.id, 1});
+    write.held = nothing;
     state.writes.emplace(next.id, write);
     ++blocks;
     // Windows have passed all of its groups; those behind it need its record.
@@ -308,6 +310,7 @@ void WriteBack::abandon(NamespaceState& state, BlockId block, Removal& removal) 
     removal.nvme_now.push_back(write.slots[g]);
     state.end_io(block, g, removal);
   }
+  if (write.held) state.release({&block, 1}, removal);
 }
 
 // And the blocks that have waited for this one. Submitted while the namespace is locked: that is
@@ -369,6 +372,7 @@ void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks
       for (std::uint32_t g = 0; g < state.groups; ++g) {
         if (write.slots[g].valid()) state.end_io(block, g, removal);
       }
+      if (write.held) state.release({&block, 1}, removal);
     }
   }
   dispose(state, std::move(removal));

@@ -58,6 +58,14 @@ std::uint64_t default_slab_bytes(std::uint64_t capacity) {
   return std::clamp(capacity / 16 / kHugePage * kHugePage, kHugePage, kMaxSlabBytes);
 }
 
+Status check_slot(std::uint64_t slot_bytes, std::uint64_t slab_bytes) {
+  if (slot_bytes != 0 && slot_bytes % kSlotAlignment == 0 && slot_bytes <= slab_bytes) return {};
+  return fail(Code::kInvalid,
+              fmt::format("slots of {} bytes do not fit slabs of {} bytes: they must be a multiple "
+                          "of {}, and at most one slab; raise the slab size",
+                          slot_bytes, slab_bytes, kSlotAlignment));
+}
+
 Status check(const DramOptions& options, std::uint64_t slab_bytes) {
   if (slab_bytes == 0 || slab_bytes % kHugePage != 0) {
     return fail(Code::kInvalid,
@@ -314,12 +322,7 @@ void DramTier::forget_survivors() {
 
 Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes,
                                        std::span<DramSlot> out) {
-  if (slot_bytes == 0 || slot_bytes % kSlotAlignment != 0 || slot_bytes > impl_->slab_bytes) {
-    return fail(Code::kInvalid,
-                fmt::format("slots of {} bytes do not fit slabs of {} bytes: they must be a "
-                            "multiple of {}, and at most one slab; raise the slab size",
-                            slot_bytes, impl_->slab_bytes, kSlotAlignment));
-  }
+  if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
   if (out.empty()) return std::size_t{0};
   const MutexLock lock(impl_->mutex);
   std::size_t filled = 0;
@@ -351,6 +354,23 @@ void DramTier::free(DramSlot slot) {
     return;
   }
   impl_->used -= slab->slot_bytes;
+}
+
+Result<std::uint64_t> DramTier::provide(SlabOwner owner, std::uint64_t slot_bytes,
+                                        std::uint64_t bytes) {
+  if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
+  std::uint64_t has = 0;
+  for (const SlabView& slab : slabs()) {
+    if (slab.owner == owner && !slab.retiring) has += slab.bytes;
+  }
+  while (has < bytes) {
+    const MutexLock lock(impl_->mutex);  // for each anew: records are written under it
+    const auto slab = impl_->own_new(owner, slot_bytes);
+    if (!slab && slab.error().code == Code::kNoSpace) break;
+    if (!slab) return tl::unexpected(slab.error());
+    has += (*slab)->file->bytes();
+  }
+  return has;
 }
 
 std::byte* DramTier::address(DramSlot slot) const { return impl_->addresses.of(slot); }

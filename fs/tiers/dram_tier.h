@@ -55,7 +55,7 @@ struct SlabView {
 };
 
 // States of a slab and the call that moves each:
-//   pooled    touched, no owner                 -> owned     by allocate()
+//   pooled    touched, no owner                 -> owned     by allocate(), provide()
 //   owned     slots are handed out              -> retiring  by retire()
 //   retiring  no new slots; blocks are leaving  -> gone      by remove() when used == 0 and closed
 // A slab never changes its owner, and none goes by itself, empty or not: whoever registered its
@@ -86,6 +86,9 @@ class DramTier {
   // from a new slab. Fills a prefix of `out` and returns how many; kNoSpace only when none.
   Result<std::size_t> allocate(SlabOwner owner, std::uint64_t slot_bytes, std::span<DramSlot> out);
   void free(DramSlot slot);
+  // New slabs for the owner until it has `bytes` of them that are not retiring, as long as nobody
+  // has the memory. Returns how many bytes it has.
+  Result<std::uint64_t> provide(SlabOwner owner, std::uint64_t slot_bytes, std::uint64_t bytes);
 
   [[nodiscard]] std::byte* address(DramSlot slot) const;  // no lock; slot must be allocated
   [[nodiscard]] std::vector<SlabView> slabs() const;

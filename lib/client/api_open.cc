@@ -179,10 +179,11 @@ kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_client_stats* 
   return KVFS_OK;
 }
 
-kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer, uint64_t* bytes) {
+kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer, uint64_t provide,
+                           uint64_t* bytes) {
   if (const kvfs_status status = check_handle(client, "client"); status != KVFS_OK) return status;
   return guarded([&]() -> Status {
-    Result<std::uint64_t> mapped = client->client->map_slabs(engine_pointer);
+    Result<std::uint64_t> mapped = client->client->map_slabs(engine_pointer, provide);
     if (!mapped) return pass(std::move(mapped));
     if (bytes != nullptr) *bytes = *mapped;
     return {};

@@ -159,7 +159,7 @@ void Client::tick() {
   report(session);
   if (session.lost() || !session.mapped()) return;
   if (maps_ahead_.load(std::memory_order_relaxed) && !session.slabs().ahead()) {
-    ignore_error(session.checked(session.slabs().map_ahead()), "they are mapped as they are used");
+    ignore_error(map_ahead(*attached), "they are mapped as they are used");
   }
   replace_index();
   const std::uint32_t retired = [this] {
@@ -248,7 +248,8 @@ Status Client::prefetch(const Key& key) {
   return (*attached)->checked(ioctl_prefetch((*attached)->directory(), key));
 }
 
-Result<std::uint64_t> Client::map_slabs(const void* engine_pointer) {
+Result<std::uint64_t> Client::map_slabs(const void* engine_pointer, std::uint64_t provide) {
+  provide_.store(provide, std::memory_order_relaxed);
   maps_ahead_.store(true, std::memory_order_relaxed);
   Result<std::shared_ptr<Session>> attached = session();
   if (!attached) return pass(std::move(attached));
@@ -257,7 +258,17 @@ Result<std::uint64_t> Client::map_slabs(const void* engine_pointer) {
     Result<gpu::Device*> device = devices_.of(engine_pointer);
     if (!device) return pass(std::move(device));
   }
-  return (*attached)->checked((*attached)->slabs().map_ahead());
+  return map_ahead(*attached);
+}
+
+Result<std::uint64_t> Client::map_ahead(const std::shared_ptr<Session>& session) {
+  const std::uint64_t provide = provide_.load(std::memory_order_relaxed);
+  if (provide != 0 && !options_.read_only) {
+    Status provided = SlotReservation::provide(session, provide);
+    // Who may not store has no use for it.
+    if (!provided && provided.error().code != Code::kPermission) return pass(std::move(provided));
+  }
+  return session->checked(session->slabs().map_ahead());
 }
 
 // Ids mean something with the daemon that gave them alone.

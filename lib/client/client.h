@@ -48,8 +48,9 @@ class Client {
   [[nodiscard]] Result<Prompt> read(const kvfs_prompt& prompt) const;
   Result<Match> match(Prompt& prompt);  // may hash what was left out
   Status prefetch(const Key& key);
-  // All slabs there are, now and of each daemon that is found later. Returns their bytes.
-  Result<std::uint64_t> map_slabs(const void* engine_pointer);
+  // All slabs there are, after the namespace was provided with `provide` bytes of them
+  // (ProvideMessage); of each daemon that is found later, too. Returns their bytes.
+  Result<std::uint64_t> map_slabs(const void* engine_pointer, std::uint64_t provide);
   Result<std::unique_ptr<PrefixLease>> acquire(const Key& key, std::uint32_t missed_blocks);
   // nullptr: nothing of the prompt is cached.
   Result<std::unique_ptr<PrefixLease>> acquire_prompt(Prompt& prompt, Match& match);
@@ -94,6 +95,7 @@ class Client {
   Result<std::shared_ptr<Session>> session();  // attached, again if need be
   Result<std::shared_ptr<Session>> reattach();
   void replace_index();
+  Result<std::uint64_t> map_ahead(const std::shared_ptr<Session>& session);
   void tick();
   void report(Session& session);
   Result<std::uint32_t> match_by_daemon(const Prompt& prompt);
@@ -110,6 +112,7 @@ class Client {
   std::atomic<std::uint64_t> unreported_bytes_{0};
   std::atomic<std::uint64_t> unreported_gpu_bytes_{0};
   std::atomic<bool> maps_ahead_{false};
+  std::atomic<std::uint64_t> provide_{0};
   Published<Attachment> attachment_;
   std::mutex mutex_;                    // guards publishing and what follows
   Clock::time_point next_try_{};        // to attach again

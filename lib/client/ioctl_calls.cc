@@ -117,6 +117,14 @@ Result<std::vector<SlabInfo>> ioctl_slabs(int directory) {
   return slabs;
 }
 
+Result<std::uint64_t> ioctl_provide(int reservation, std::uint64_t bytes) {
+  ProvideMessage message{.bytes = bytes};
+  if (Status status = call_plain(reservation, kIoctlProvide, message, "the namespace"); !status) {
+    return pass(std::move(status));
+  }
+  return message.bytes;
+}
+
 Status ioctl_report(int directory, const ReportMessage& message) {
   ReportMessage sent = message;
   return call_plain(directory, kIoctlReport, sent, "the namespace");

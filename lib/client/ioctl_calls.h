@@ -23,6 +23,9 @@ Result<std::uint32_t> ioctl_match(int directory, std::span<const Key> keys);
 // All slabs of the namespace.
 Result<std::vector<SlabInfo>> ioctl_slabs(int directory);
 
+// On a reservation's descriptor. Returns what the namespace has.
+Result<std::uint64_t> ioctl_provide(int reservation, std::uint64_t bytes);
+
 Status ioctl_report(int directory, const ReportMessage& message);
 
 Status ioctl_prefetch(int directory, const Key& tip);

@@ -37,6 +37,13 @@ Status SlotReservation::open_file() {
   return session_->checked(Status(mount_error(errno, "reserving slots")));
 }
 
+Status SlotReservation::provide(std::shared_ptr<Session> session, std::uint64_t bytes) {
+  SlotReservation none(std::move(session));
+  if (Status status = none.open_file(); !status) return status;
+  auto has = none.session_->checked(ioctl_provide(none.file_.get(), bytes));
+  return has ? Status{} : pass(std::move(has));
+}
+
 Result<std::unique_ptr<SlotReservation>> SlotReservation::reserve(
     std::shared_ptr<Session> session, std::shared_ptr<const IndexMap> index, const Prompt& prompt,
     const Key& parent, std::uint32_t first, std::uint32_t missed_blocks) {

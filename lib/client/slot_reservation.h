@@ -39,6 +39,8 @@ class SlotReservation {
   static Result<std::unique_ptr<SlotReservation>> join(std::shared_ptr<Session> session,
                                                        std::shared_ptr<const IndexMap> index,
                                                        std::uint64_t id, kvfs_range range);
+  // Memory for slots that will be reserved, as in ProvideMessage.
+  static Status provide(std::shared_ptr<Session> session, std::uint64_t bytes);
   explicit SlotReservation(std::shared_ptr<Session> session,
                            std::shared_ptr<const IndexMap> index = {})
       : session_(std::move(session)), index_(std::move(index)) {}

@@ -8,7 +8,7 @@
 //   any of the mount                             HELLO
 //   <namespace>/ (directory)                     MATCH, SLABS, PREFETCH, REPORT
 //   <namespace>/<key>.safetensors (the lease)    EXTENTS
-//   <namespace>/.kvfs/reserve (a reservation)    RESERVE, JOIN, COMMIT
+//   <namespace>/.kvfs/reserve (a reservation)    RESERVE, JOIN, COMMIT, PROVIDE
 #pragma once
 
 #include <fcntl.h>
@@ -41,6 +41,7 @@ enum IoctlNumber : unsigned int {
   kIoctlJoin = 7,
   kIoctlCommit = 8,
   kIoctlReport = 9,
+  kIoctlProvide = 10,
 };
 
 // How a client opens a prefix file to load from it, which counts the hit. A prefix opened otherwise
@@ -166,5 +167,15 @@ struct CommitMessage {
   Key tip;  // out: key of the last block
 };
 static_assert(sizeof(CommitMessage) == 32);
+
+// PROVIDE: slabs ahead of the blocks that will be in them, so that clients can map and pin them
+// before they store. The namespace has `bytes` of DRAM afterwards, or what there was: nothing is
+// evicted and nobody's slab taken, and slabs without blocks go to others who need them.
+struct ProvideMessage {
+  std::uint64_t bytes;  // in: wanted in all, or kProvideHalf; out: what the namespace has
+};
+static_assert(sizeof(ProvideMessage) == 8);
+// Half of what the namespace has and of what no namespace has.
+inline constexpr std::uint64_t kProvideHalf = ~std::uint64_t{0};
 
 }  // namespace kvfs

@@ -175,8 +175,11 @@ def test_slabs_are_mapped_ahead(namespace):
     pages = kvfs.Pages(kv, kv_data.PLAIN)
     assert pages.pointer == kv.ctypes.data
     assert namespace.map_slabs(pages.pointer) == namespace.map_slabs() >= kv.nbytes
+    provided = namespace.map_slabs(provide=None)  # half of what others do not have
+    assert provided == namespace.map_slabs(provide=provided) > namespace.map_slabs(provide=0) / 2
+    assert namespace.map_slabs(provide=provided + 1) > provided
     with kvfs.open(namespace.mount, namespace.name, force_fallback=True) as fallback:
-        assert fallback.map_slabs(pages.pointer) == 0
+        assert fallback.map_slabs(pages.pointer, provide=None) == 0
 
 
 def test_closed_objects_say_so(namespace):

@@ -60,6 +60,23 @@ def test_dram_is_mapped_before_the_first_load_and_that_is_right(daemon):
         worker.close()
 
 
+def test_half_of_dram_is_mapped_for_what_will_be_stored(daemon):
+    stored(daemon.mount, "provided")
+    with kvfs.open(daemon.mount, "provided") as namespace:
+        kv = kv_data.random_kv(namespace.geometry, BLOCKS * 16, seed=2)
+        none = Worker(namespace, [paged(kv)], provide=0)
+        none.close()
+        before = mapped_bytes("provided")
+        worker = Worker(namespace, [paged(kv)])
+        worker._ahead.close()
+        assert (provided := mapped_bytes("provided")) > before > 0
+        tokens = kv_data.random_tokens(BLOCKS * 16, seed=2)
+        kv_data.store(namespace, tokens, kv)
+        assert mapped_bytes("provided") == provided
+        assert np.array_equal(kv_data.load(namespace, tokens), kv)
+        worker.close()
+
+
 def test_a_daemon_that_is_gone_is_logged_and_the_next_one_is_mapped(make_daemon, caplog):
     daemon = make_daemon()
     tokens, kv = stored(daemon.mount, "gone")

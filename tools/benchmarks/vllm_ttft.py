@@ -66,6 +66,7 @@ def transfer(given) -> dict | None:
             "path": given.path,
             "encoding": given.encoding,
             "required": True,
+            "dram_gib": given.host_gib,  # the others pin all of theirs at the start, too
         },
     }
     offloading = {

@@ -136,18 +136,25 @@ typedef struct kvfs_client_stats {
 } kvfs_client_stats;
 KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_client_stats* stats);
 
+/* Half of the DRAM that the namespace has and of what no namespace has. */
+#define KVFS_PROVIDE_HALF UINT64_MAX
+
 /* Maps what the namespace has in DRAM now, for an engine to call (from a thread of its own) before
  * its first load: without it each slab of DRAM is mapped when it is first used, and pinned for a
- * GPU behind that; copies go a slower way until then. `engine_pointer`: anywhere in the engine's
- * KV memory; the device it belongs to is made at once, so that pinning begins now. NULL: with the
- * first copy. `bytes` may be NULL: of all slabs that are mapped now. Calls the daemon once for each
- * of them and does not wait for pinning; loads and stores go on beside it. What a daemon that the
- * client finds later has is mapped by the client itself, within some seconds; slabs that the
- * namespace gets later are mapped when they are used. A client that does not map slabs: KVFS_OK, 0
- * bytes. KVFS_UNAVAILABLE: the daemon is gone, or the device cannot be made. After an error all
- * works as without the call. */
+ * GPU behind that; copies go a slower way until then, and pinning holds up what the engine launches
+ * meanwhile. `engine_pointer`: anywhere in the engine's KV memory; the device it belongs to is made
+ * at once, so that pinning begins now. NULL: with the first copy. `provide`: bytes of DRAM that the
+ * namespace is to have before that, with blocks in it or not, so that stores find it mapped, too;
+ * as far as there is DRAM that no namespace has, in whole slabs. It stays the namespace's until
+ * another one needs it. 0: what it has. A client that may not store leaves it out. `bytes` may be
+ * NULL: of all slabs that are mapped now. Calls the daemon once for each of them and does not wait
+ * for pinning; loads and stores go on beside it. What a daemon that the client finds later has is
+ * provided and mapped by the client itself, within some seconds; slabs that the namespace gets
+ * later are mapped when they are used. A client that does not map slabs: KVFS_OK, 0 bytes, nothing
+ * is provided. KVFS_UNAVAILABLE: the daemon is gone, or the device cannot be made. After an error
+ * all works as without the call. */
 KVFS_API kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer,
-                                    uint64_t* bytes);
+                                    uint64_t provide, uint64_t* bytes);
 
 /* ---- finding ---- */
 

@@ -215,10 +215,10 @@ class Client {
     return result;
   }
   void prefetch(const kvfs_key& key) { check(kvfs_prefetch(handle_.get(), &key)); }
-  // What is in DRAM now, ahead of its use; returns its bytes.
-  std::uint64_t map_slabs(const void* engine_pointer = nullptr) {
+  // What is in DRAM now, and what is provided, ahead of its use; returns its bytes.
+  std::uint64_t map_slabs(const void* engine_pointer = nullptr, std::uint64_t provide = 0) {
     std::uint64_t bytes = 0;
-    check(kvfs_map_slabs(handle_.get(), engine_pointer, &bytes));
+    check(kvfs_map_slabs(handle_.get(), engine_pointer, provide, &bytes));
     return bytes;
   }
 

@@ -132,11 +132,13 @@ void prefetch(const Namespace& self, nb::handle prefix) {
   check(without_gil([&] { return kvfs_prefetch(handle->client.get(), &key); }));
 }
 
-std::uint64_t map_slabs(const Namespace& self, std::uintptr_t pointer) {
+std::uint64_t map_slabs(const Namespace& self, std::uintptr_t pointer,
+                        std::optional<std::uint64_t> provide) {
   const auto handle = open_handle(self.handle, "namespace");
   std::uint64_t bytes = 0;
   check(without_gil([&] {
-    return kvfs_map_slabs(handle->client.get(), reinterpret_cast<const void*>(pointer), &bytes);
+    return kvfs_map_slabs(handle->client.get(), reinterpret_cast<const void*>(pointer),
+                          provide.value_or(KVFS_PROVIDE_HALF), &bytes);
   }));
   return bytes;
 }
@@ -246,13 +248,16 @@ prefix  tokens (the longest cached prefix of them), a Match, or a key.)")
       .def("prefetch", &prefetch, "prefix"_a,
            nb::sig("def prefetch(self, prefix: Match | str) -> None"),
            "Begins to bring a prefix into DRAM and returns at once.")
-      .def("map_slabs", &map_slabs, "pointer"_a = 0,
+      .def("map_slabs", &map_slabs, "pointer"_a = 0, "provide"_a = 0,
+           nb::sig("def map_slabs(self, pointer: int = 0, provide: int | None = 0) -> int"),
            R"(Maps what the namespace has in DRAM now, ahead of the first load; returns its bytes.
 
 Copies to and from a GPU are faster once that memory is mapped and pinned, which else begins with its
 first use. Does not wait for pinning; 0 where the store's memory is not mapped.
 
-pointer  where the engine's KV is (Pages.pointer): its GPU begins to pin now, not with the first copy.)")
+pointer  where the engine's KV is (Pages.pointer): its GPU begins to pin now, not with the first copy.
+provide  bytes of DRAM that the namespace is to have before, with blocks in it or not, so that stores
+         find it mapped, too; as far as no namespace has it. None: half of that and what it has.)")
       .def(
           "path",
           [](const Namespace& self, nb::handle prefix) {

@@ -54,6 +54,23 @@ class DramTierTest : public testing::Test {
   test::TempDirectory directory_{"/dev/shm"};
 };
 
+TEST_F(DramTierTest, ProvidesSlabsAheadAsFarAsThereAreAny) {
+  auto tier = open();
+  const auto provide = [&](SlabOwner owner, std::uint64_t bytes) {
+    return tier->provide(owner, kSlot, bytes).value_or(0);
+  };
+  EXPECT_EQ(provide(kOwner, kSlab + 1), 2 * kSlab);
+  EXPECT_EQ(provide(kOther, 4 * kSlab), 2 * kSlab);
+  EXPECT_EQ(tier->owned_bytes(), 4 * kSlab);
+  EXPECT_EQ(tier->used_bytes(), 0U);
+  EXPECT_EQ(take(*tier, kOwner, 3 * kSlotsPerSlab).size(), 2 * kSlotsPerSlab);
+  ASSERT_TRUE(tier->retire(take(*tier, kOther, 1).front().slab));
+  EXPECT_EQ(provide(kOther, 4 * kSlab), kSlab);
+  const auto refused = tier->provide(kOwner, kSlab + 4096, kSlab);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kInvalid);
+}
+
 TEST_F(DramTierTest, AllocatesAdjacentSlots) {
   auto tier = open();
   const auto slots = take(*tier, kOwner, kSlotsPerSlab);

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -159,6 +161,37 @@ TEST_P(GpuTier, EncodedBlocks) {
     load(client, rank, 1, kTokens);
     EXPECT_TRUE(rank.holds(1, 0, kTokens));
   }
+}
+
+// Another program takes all that the device has; the tier's share is given to it.
+TEST_P(GpuTier, WhoNeedsTheDevicesMemoryGetsIt) {
+  if (where() == Where::kHost) GTEST_SKIP() << "a machine's memory is not for a test to fill";
+  const Model model;
+  create("ns", model);
+  Client client = open("ns");
+  Engine cache(where(), model, {}, kTokens);
+  Engine found(where(), model, {}, kTokens);
+  store_hot(client, cache, found);
+  load(client, found, 1, kTokens);
+  {
+    std::vector<std::unique_ptr<gpu::test::EngineMemory>> taken;
+    for (const std::size_t piece : {std::size_t{1} << 30, std::size_t{16} << 20}) {
+      try {
+        for (;;) taken.push_back(gpu::test::allocate(where(), piece));
+      } catch (const std::runtime_error&) {  // there is no more
+      }
+    }
+    taken.resize(taken.size() - 2);  // less than the reserve is free
+    EXPECT_TRUE(eventually([&] { return tier()["reserved"] == 0; })) << tier().dump();
+    EXPECT_NO_THROW(taken.push_back(gpu::test::allocate(where(), 16 << 20)));
+    found.clear();
+    load(client, found, 1, kTokens);
+    EXPECT_TRUE(found.holds(1, 0, kTokens));
+  }
+  heat(client, found, 1, kTokens / 16);
+  found.clear();
+  load(client, found, 1, kTokens);
+  EXPECT_TRUE(found.holds(1, 0, kTokens));
 }
 
 // What the daemon counts are descriptors, and those of a dead process are closed.

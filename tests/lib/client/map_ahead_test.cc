@@ -27,12 +27,12 @@ namespace {
 using ::testing::Each;
 using ::testing::HasSubstr;
 
-// This process's mappings of slabs, as the kernel lists them.
+// This process's mappings of the namespace's slabs, as the kernel lists them.
 std::vector<std::string> mappings() {
   std::ifstream maps("/proc/self/maps");
   std::vector<std::string> found;
   for (std::string line; std::getline(maps, line);) {
-    if (line.find("/.kvfs/slabs/") != std::string::npos) found.push_back(line);
+    if (line.find("/ns/.kvfs/slabs/") != std::string::npos) found.push_back(line);
   }
   return found;
 }
@@ -95,9 +95,30 @@ TEST_F(MapAhead, WhatIsInDramIsMappedBeforeALoadAndLoadsRight) {
   EXPECT_GT(bytes, 0U);
   EXPECT_EQ(mapped_bytes(), bytes);
   EXPECT_EQ(client.map_slabs(), bytes);
-  EXPECT_EQ(kvfs_map_slabs(client.get(), nullptr, nullptr), KVFS_OK);
+  EXPECT_EQ(kvfs_map_slabs(client.get(), nullptr, 0, nullptr), KVFS_OK);
   EXPECT_TRUE(loads(client, tokens(0), 0));
   EXPECT_EQ(mapped_bytes(), bytes);  // the same mappings
+}
+
+TEST_F(MapAhead, WhatIsProvidedIsMappedBeforeAStore) {
+  Client client = open();
+  EXPECT_EQ(client.map_slabs(nullptr, KVFS_PROVIDE_HALF), 4U << 20);  // of 8 MiB, 2 in use
+  EXPECT_EQ(client.map_slabs(nullptr, KVFS_PROVIDE_HALF), 4U << 20);
+  const std::uint64_t all = client.map_slabs(nullptr, 8U << 20);
+  EXPECT_EQ(all, 8U << 20);
+  EXPECT_EQ(mapped_bytes(), all);
+  for (int seed = 1; seed < 4; ++seed) store(client, tokens(seed), seed);
+  EXPECT_EQ(mapped_bytes(), all);
+  for (int seed = 0; seed < 4; ++seed) EXPECT_TRUE(loads(client, tokens(seed), seed));
+}
+
+TEST_F(MapAhead, WhatIsProvidedGoesToWhoNeedsIt) {
+  Client client = open();
+  ASSERT_EQ(client.map_slabs(nullptr, 8U << 20), 8U << 20);
+  Other other(mount());
+  EXPECT_TRUE(eventually([&] { return other.store() == KVFS_OK; })) << kvfs_last_error();
+  EXPECT_LT(mapped_bytes(), 8U << 20);
+  EXPECT_TRUE(loads(client, tokens(0), 0));
 }
 
 TEST_F(MapAhead, LoadsAndMappingGoOnSideBySide) {
@@ -112,8 +133,8 @@ TEST_F(MapAhead, LoadsAndMappingGoOnSideBySide) {
 
 TEST_F(MapAhead, AReadOnlyClientMapsReadOnly) {
   Client client = open({.read_only = true});
-  const std::uint64_t bytes = client.map_slabs();
-  EXPECT_GT(bytes, 0U);
+  const std::uint64_t bytes = client.map_slabs(nullptr, 8U << 20);
+  EXPECT_EQ(bytes, 2U << 20);  // it is provided with nothing
   EXPECT_EQ(mapped_bytes(), bytes);
   EXPECT_THAT(mappings(), Each(HasSubstr(" r--s ")));
   EXPECT_TRUE(loads(client, tokens(0), 0));
@@ -162,16 +183,16 @@ TEST_F(MapAhead, ASlabThatRetiresMeanwhileIsLookedForAgain) {
 TEST_F(MapAhead, WhatTheNextDaemonHasIsMappedToo) {
   Client client = open();
   daemon().kill();
-  EXPECT_EQ(status_of([&] { client.map_slabs(); }), KVFS_UNAVAILABLE);
+  EXPECT_EQ(status_of([&] { client.map_slabs(nullptr, 6U << 20); }), KVFS_UNAVAILABLE);
   ASSERT_EQ(mapped_bytes(), 0U);
   daemon().start();
-  EXPECT_TRUE(eventually([] { return mapped_bytes() > 0; }));
+  EXPECT_TRUE(eventually([] { return mapped_bytes() == 6U << 20; })) << mapped_bytes();
   EXPECT_TRUE(loads(client, tokens(0), 0));
 }
 
 TEST(MapAheadOfNothing, IsRefused) {
   std::uint64_t bytes = 1;
-  EXPECT_EQ(kvfs_map_slabs(nullptr, nullptr, &bytes), KVFS_INVALID);
+  EXPECT_EQ(kvfs_map_slabs(nullptr, nullptr, 0, &bytes), KVFS_INVALID);
   EXPECT_THAT(kvfs_last_error(), HasSubstr("client is NULL"));
   EXPECT_EQ(bytes, 1U);
 }

@@ -6,7 +6,8 @@
 kv_connector_extra_config: `path`, the mount (needed); `namespace`, a name instead of one made from
 the model's; `encoding`, packed, fp8 or int8 instead of raw; `required`, true to refuse to start
 without the mount (else: a warning, no cache, and attached once it is there); `break_even`, false to
-load also what would be computed faster; `store_decode`, false to store prompts only.
+load also what would be computed faster; `store_decode`, false to store prompts only; `dram_gib`, how
+much of the daemon's DRAM is mapped and pinned behind the start (else: half of what is there).
 """
 
 __all__ = ["KvfsConnector"]

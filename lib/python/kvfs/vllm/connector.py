@@ -22,6 +22,14 @@ from .worker import Unattached, Worker
 logger = logging.getLogger("vllm.kvfs")
 
 
+def _dram_bytes(gib) -> int | None:
+    if gib is None:
+        return None
+    if isinstance(gib, bool) or not isinstance(gib, int | float) or not 0 <= gib < 1 << 20:
+        raise ValueError(f"kvfs: dram_gib is a number of GiB, not {gib!r}")
+    return int(gib * (1 << 30))
+
+
 @dataclass
 class _Metadata(base.KVConnectorMetadata):
     step: Step = field(default_factory=Step)
@@ -53,6 +61,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             "break_even": bool(options.pop("break_even", True)),
             "store_decode": bool(options.pop("store_decode", True)),
         }
+        self._provide = _dram_bytes(options.pop("dram_gib", None))
         if not path or options:
             unknown = f"; not known: {', '.join(options)}" if options else ""
             raise ValueError(f"kvfs: kv_connector_extra_config needs path, the mount{unknown}")
@@ -117,6 +126,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             )
             for group, of_group in zip(groups, self._model.geometry.groups, strict=True)
         ]
+        versions.before_sleep(self._vllm_config, lambda: self._worker.settle())
         self._attach_worker()
 
     def _attach_worker(self):
@@ -124,7 +134,13 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         ready = self._namespace is not None and self._share is not None
         if ready and isinstance(self._worker, Unattached):
             layers = versions.layers_asked_for(self._model.groups)
-            self._worker = Worker(self._namespace, self._pages, self._stores(), layers=layers)
+            self._worker = Worker(
+                self._namespace,
+                self._pages,
+                self._stores(),
+                layers=layers,
+                provide=self._provide,
+            )
 
     def _stores(self):
         """What this rank does of stores."""

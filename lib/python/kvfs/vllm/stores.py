@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import kvfs
@@ -61,6 +61,10 @@ class LeadingStores:
             _, ended = self._under_way.get(job, (None, None))
             if ended is not None and not ended.cancel():
                 ended.exception()  # waits for the end
+
+    def settle(self) -> None:
+        """Returns when all stores have ended."""
+        wait([ended for _, ended in self._under_way.values()])
 
     def report(self, report: Report) -> None:
         for job, (request_id, future) in list(self._under_way.items()):
@@ -142,6 +146,12 @@ class JoiningStores:
                 self._waiting.pop(job, None)
             self._changed.wait_for(lambda: self._copying not in step.flush)
 
+    def settle(self) -> None:
+        """What the first rank has not asked for yet is refused."""
+        with self._changed:
+            self._waiting.clear()
+            self._changed.wait_for(lambda: self._copying is None)
+
     def report(self, report: Report) -> None:
         pass  # the first rank does
 
@@ -175,6 +185,9 @@ class NoStores:
         pass
 
     def flush(self, step: Step) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def report(self, report: Report) -> None:

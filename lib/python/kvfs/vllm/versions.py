@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import vllm
 from vllm.config import CUDAGraphMode
 from vllm.distributed import get_tensor_model_parallel_rank
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
@@ -63,7 +64,8 @@ def window(spec) -> int:
 
 
 def layout(vllm_config, specs) -> str:
-    """Canonical on a GPU. On a CPU, attention kernels order a page's bytes as they like."""
+    """Canonical on a GPU. On a CPU, attention kernels order a page's bytes as they like, and another
+    version's may like another order."""
     if not current_platform.is_cpu():
         return "canonical"
     from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
@@ -72,7 +74,8 @@ def layout(vllm_config, specs) -> str:
     kernels = {_get_attn_isa(dtype, s.block_size, s.head_size, cache_dtype) for s in specs}
     width = "avx512" if torch.cpu._is_avx512_supported() else "avx2"
     kernel = "+".join(sorted(kernels))
-    return f"opaque:vllm-{kernel}-{current_platform.get_cpu_architecture().name.lower()}-{width}"
+    architecture = current_platform.get_cpu_architecture().name.lower()
+    return f"opaque:vllm-{vllm.__version__}-{kernel}-{architecture}-{width}"
 
 
 def rank() -> int:
@@ -124,6 +127,27 @@ def forward_asks_for_layers() -> bool:
     context = get_forward_context()
     mode = getattr(context, "cudagraph_runtime_mode", None)
     return context.attn_metadata is not None and mode is not CUDAGraphMode.FULL
+
+
+def before_sleep(vllm_config, call) -> None:
+    """Has `call` called each time before vLLM's sleep takes away the memory of KV caches, which no
+    connector is told of."""
+    if not getattr(vllm_config.model_config, "enable_sleep_mode", False):
+        return
+    try:
+        from vllm.device_allocator import get_mem_allocator_instance
+    except ImportError:  # older versions have one allocator
+        from vllm.device_allocator.cumem import CuMemAllocator
+
+        get_mem_allocator_instance = CuMemAllocator.get_instance
+    allocator = get_mem_allocator_instance()
+    sleep = allocator.sleep
+
+    def sleep_after(*args, **options):
+        call()
+        return sleep(*args, **options)
+
+    allocator.sleep = sleep_after
 
 
 def tells_events(vllm_config) -> bool:

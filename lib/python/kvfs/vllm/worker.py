@@ -41,6 +41,9 @@ class Unattached:
     def wait_layers(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
     def poll(self) -> tuple[set[str], list[Load]]:
         failed, self._failed = self._failed, []
         return {load.request_id for load in failed}, failed
@@ -60,10 +63,12 @@ class Worker:
     its tokens, and a store that fails is a later miss. (But see Loading.wait_layers.) `pages`: of
     each group, the heads that this process has. `layers`: the names of the first group's, in order,
     where the engine's steps ask for them one by one (wait_layer): then a request may go on before
-    its load has ended.
+    its load has ended. `provide`: as in Namespace.map_slabs.
     """
 
-    def __init__(self, namespace, pages, stores=None, *, layers=(), load_timeout_s=10.0):
+    def __init__(
+        self, namespace, pages, stores=None, *, layers=(), provide=None, load_timeout_s=10.0
+    ):
         self._namespace = namespace
         self._pages = pages
         self._timeout = load_timeout_s
@@ -79,7 +84,7 @@ class Worker:
         self._failures = Failures()
         self._stores = stores or LeadingStores(namespace, pages, self._failures)
         self._clocks = ThreadPoolExecutor(4, "kvfs-load")
-        self._ahead = MapAhead(namespace, pages[0].pointer)
+        self._ahead = MapAhead(namespace, pages[0].pointer, provide)
 
     def flush(self, step: Step) -> None:
         """Before the step writes to pages: ends stores that read them, and loads whose request has
@@ -121,6 +126,14 @@ class Worker:
     def store(self, step: Step, stream: int = 0) -> None:
         """After the forward that computes them was launched on `stream`."""
         self._stores.begin(step, stream)
+
+    def settle(self) -> None:
+        """Returns when nothing reads or writes pages any more: before their memory goes, between
+        two steps. Loads and stores have ended, of which the next steps tell."""
+        self._stores.settle()
+        for loading in (*self._loads, *self._arriving):
+            with contextlib.suppress(kvfs.Error):  # poll() finds it, too
+                loading.end()
 
     def poll(self) -> tuple[set[str], list[Load]]:
         """Requests that may go on, and the loads that failed, since the last call."""
