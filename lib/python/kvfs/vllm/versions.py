@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 import vllm
 from vllm.config import CUDAGraphMode
@@ -75,7 +77,8 @@ def layout(vllm_config, specs) -> str:
     width = "avx512" if torch.cpu._is_avx512_supported() else "avx2"
     kernel = "+".join(sorted(kernels))
     architecture = current_platform.get_cpu_architecture().name.lower()
-    return f"opaque:vllm-{vllm.__version__}-{kernel}-{architecture}-{width}"
+    tag = f"vllm-{vllm.__version__[-30:]}-{kernel}-{architecture}-{width}"
+    return "opaque:" + re.sub(r"[^A-Za-z0-9._-]", ".", tag)  # what a tag may have
 
 
 def rank() -> int:
