@@ -99,7 +99,7 @@ Result<std::uint64_t> DramSpace::provide(NamespaceState& state, std::uint64_t by
     for (const tiers::SlabView& slab : dram.slabs()) {
       if (slab.owner.namespace_id == state.id && !slab.retiring) has += slab.bytes;
     }
-    bytes = (has + dram.capacity() - std::min(dram.capacity(), dram.owned_bytes())) / 2;
+    bytes = (has + dram.capacity() - dram.owned_bytes()) / 2;
   }
   bytes = std::min(bytes, dram.capacity());
   const auto sizes = std::span(state.slot_bytes).first(state.groups);

@@ -51,10 +51,6 @@ Status Journal::commit(std::vector<JournalOp> ops) {
   });
 }
 
-Status Journal::erase_namespace(std::uint32_t id) {
-  return wait([&](Done done) { erase_namespace(id, std::move(done)); });
-}
-
 void Journal::erase_namespace(std::uint32_t id, Done done) {
   enqueue(EraseNamespace{id, std::move(done)});
 }

@@ -34,7 +34,7 @@ struct JournalBatch {
 // Threads: all calls from any thread; `done` runs on the journal's thread, must be short and may
 //          submit, but not wait.
 // Owns:    the database, the queue.
-// Blocks:  commit(), wait() and erase_namespace() until durable, but not longer than a round may
+// Blocks:  commit() and wait() until durable, but not longer than a round may
 //          take; stop() until all that was submitted is.
 // Errors:  `done` gets what the tier's sync or LMDB said; nothing of the batch is durable then.
 // After
@@ -56,9 +56,8 @@ class Journal {
   void start(tiers::BlockTier* nvme, std::chrono::milliseconds patience);
   void submit(JournalBatch batch);
   Status commit(std::vector<JournalOp> ops);
-  // For a batch that `begin` submits with the Done it is given.
+  // For what `begin` submits with the Done it is given.
   Status wait(const std::function<void(Done)>& begin);
-  Status erase_namespace(std::uint32_t id);
   void erase_namespace(std::uint32_t id, Done done);
   void stop();
 

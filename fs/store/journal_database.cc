@@ -71,6 +71,12 @@ BlockId block_of_key(std::string_view key) {
   std::memcpy(&value, key.data(), sizeof value);
   return static_cast<BlockId>(value);
 }
+std::optional<Key> prefix_of_label_key(std::string_view key) {
+  Key prefix;
+  if (key.size() != sizeof(std::uint32_t) + sizeof prefix) return std::nullopt;
+  std::memcpy(&prefix, key.data() + sizeof(std::uint32_t), sizeof prefix);
+  return prefix;
+}
 std::uint32_t namespace_of_key(std::string_view key) {
   if (key.size() == sizeof(std::uint64_t)) {
     std::uint64_t value = 0;

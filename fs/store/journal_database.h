@@ -33,6 +33,7 @@ std::string block_key(std::uint32_t namespace_id, BlockId id);
 std::string name_key(std::uint32_t namespace_id, std::string_view name);
 std::string label_key(std::uint32_t namespace_id, const Key& key);
 BlockId block_of_key(std::string_view key);
+std::optional<Key> prefix_of_label_key(std::string_view key);  // nothing: it is none
 std::uint32_t namespace_of_key(std::string_view key);
 
 // Threads: for_each() from any thread; apply() from one at a time, and each transaction begins and

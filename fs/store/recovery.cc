@@ -191,10 +191,8 @@ Status Recovery::load_names(NamespaceState& state) {
       JournalTable::kLabels, prefix,
       [&](std::string_view key, std::span<const std::byte> value) NO_THREAD_SAFETY_ANALYSIS {
         if (!key.starts_with(prefix)) return false;
-        Key target;
-        if (key.size() == prefix.size() + sizeof target) {
-          std::memcpy(&target, key.data() + prefix.size(), sizeof target);
-          state.names.set_label(target,
+        if (const auto target = prefix_of_label_key(key)) {
+          state.names.set_label(*target,
                                 {reinterpret_cast<const char*>(value.data()), value.size()});
         }
         return true;

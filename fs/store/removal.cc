@@ -1,7 +1,6 @@
 // What becomes of what was removed.
 #include "fs/store/removal.h"
 
-#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -17,7 +16,6 @@ struct Forgetting {
   std::vector<JournalOp> ops;
   std::vector<tiers::TierSlot> nvme;
   std::vector<BlockId> ids;
-  std::vector<Key> keys;
 };
 
 void forgotten(const Forgetting& what) {
@@ -51,10 +49,7 @@ void forget_again(const std::shared_ptr<Forgetting>& what) {
   const MutexLock lock(state.mutex);
   std::erase_if(what->ops, [&](const JournalOp& op) NO_THREAD_SAFETY_ANALYSIS {
     if (op.table == JournalTable::kLabels) {  // stored again and given a label since?
-      const auto labelled = [&](const Key& key) {
-        return op.key == label_key(state.id, key) && !state.names.label(key).empty();
-      };
-      return std::ranges::any_of(what->keys, labelled);
+      return !state.names.label(*prefix_of_label_key(op.key)).empty();
     }
     const BlockId block = block_of_key(op.key);
     return block < state.catalog->high() && state.live(block);
@@ -70,12 +65,12 @@ void dispose(NamespaceState& state, Removal removal, Done durable) {
   for (const tiers::GpuSlot slot : removal.gpu) services.gpu->free(slot);
   for (const tiers::TierSlot slot : removal.nvme_now) services.nvme->free(slot);
   if (!removal.ops.empty()) {
-    forget(std::make_shared<Forgetting>(Forgetting{state.shared_from_this(), std::move(removal.ops),
-                                                   std::move(removal.nvme), std::move(removal.ids),
-                                                   removal.keys}),
-           std::move(durable));
+    forget(
+        std::make_shared<Forgetting>(Forgetting{state.shared_from_this(), std::move(removal.ops),
+                                                std::move(removal.nvme), std::move(removal.ids)}),
+        std::move(durable));
   } else {
-    forgotten({state.shared_from_this(), {}, std::move(removal.nvme), std::move(removal.ids), {}});
+    forgotten({state.shared_from_this(), {}, std::move(removal.nvme), std::move(removal.ids)});
     if (durable) durable({});
   }
   for (Finished& due : removal.finished) due.waiter->finish(std::move(due.status));

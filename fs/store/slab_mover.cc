@@ -41,18 +41,13 @@ bool SlabMover::take(const NamespaceState& needy, std::uint32_t group, double be
 }
 
 bool SlabMover::take_empty(const NamespaceState& needy, std::uint32_t group) {
-  const auto fits = [owner = needy.owner(group)](const tiers::SlabView& slab) {
-    return slab.used == 0 && !slab.retiring && slab.owner != owner;
-  };
-  std::vector<tiers::SlabView> slabs;
-  std::vector<tiers::SlabView>::iterator empty;
+  std::optional<tiers::SlabView> slab;
   {
     const MutexLock choosing(choosing_);
-    slabs = services_.dram->slabs();
-    empty = std::ranges::find_if(slabs, fits);
-    if (empty == slabs.end() || !begin_move(*empty)) return false;
+    slab = services_.dram->empty_slab(needy.owner(group));
+    if (!slab || !begin_move(*slab)) return false;
   }
-  return finish_move(*empty, needy);
+  return finish_move(*slab, needy);
 }
 
 bool SlabMover::begin_move(const tiers::SlabView& slab) {

@@ -392,6 +392,15 @@ Result<SlabView> DramTier::slab(SlabId id) const {
   return slab->view();
 }
 
+std::optional<SlabView> DramTier::empty_slab(SlabOwner not_of) const {
+  const MutexLock lock(impl_->mutex);
+  for (const auto& [id, slab] : impl_->slabs) {
+    const bool leaving = slab.retiring || slab.going;
+    if (slab.slots.used() == 0 && !leaving && slab.owner != not_of) return slab.view();
+  }
+  return std::nullopt;
+}
+
 Status DramTier::retire(SlabId id) {
   const MutexLock lock(impl_->mutex);
   Slab* slab = impl_->find(id);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -93,6 +94,8 @@ class DramTier {
   [[nodiscard]] std::byte* address(DramSlot slot) const;  // no lock; slot must be allocated
   [[nodiscard]] std::vector<SlabView> slabs() const;
   [[nodiscard]] Result<SlabView> slab(SlabId id) const;
+  // One of another owner that is not retiring and none of whose slots is taken.
+  [[nodiscard]] std::optional<SlabView> empty_slab(SlabOwner not_of) const;
 
   // Moving slabs between owners.
   Status retire(SlabId id);  // stops allocation from it

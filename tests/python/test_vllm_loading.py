@@ -18,10 +18,14 @@ BLOCKS = 96
 LAYERS = [f"model.layers.{index}.attn" for index in range(8)]
 
 
+def large_geometry():
+    """Of 96 blocks 48 MiB, which take so long that a copy of them is seen on its way."""
+    return kv_data.geometry(layers=len(LAYERS), kv_heads=8, head_dim=128)
+
+
 @pytest.fixture
 def large(make_namespace):
-    """48 MiB of KV, which take so long that a load of them is seen on its way."""
-    return make_namespace(kv_data.geometry(layers=len(LAYERS), kv_heads=8, head_dim=128))
+    return make_namespace(large_geometry())
 
 
 @pytest.fixture

@@ -6,15 +6,8 @@ import time
 import kv_data
 import kvfs
 import numpy as np
-import pytest
 from kvfs.vllm.messages import Load, Step, Store
-from test_vllm_loading import BLOCKS, Engine
-
-
-@pytest.fixture
-def large(make_namespace):
-    """48 MiB of KV, which take so long that a copy of them is seen on its way."""
-    return make_namespace(kv_data.geometry(layers=8, kv_heads=8, head_dim=128))
+from test_vllm_loading import BLOCKS, Engine, large_geometry
 
 
 def outcome(worker):
@@ -28,7 +21,8 @@ def outcome(worker):
     raise AssertionError("the load does not end")
 
 
-def test_nothing_reads_or_writes_pages_that_are_settled(large):
+def test_nothing_reads_or_writes_pages_that_are_settled(make_namespace):
+    large = make_namespace(large_geometry())
     engine = Engine(large)
     engine.worker.load(Step(loads=[engine.load()]))
     engine.worker.settle()
@@ -51,7 +45,7 @@ def test_nothing_reads_or_writes_pages_that_are_settled(large):
 
 def test_a_block_that_went_bad_is_computed_and_not_offered_again(make_daemon):
     daemon = make_daemon()
-    kvfs.create_namespace(daemon.mount, "bad", kv_data.geometry(layers=8, kv_heads=8, head_dim=128))
+    kvfs.create_namespace(daemon.mount, "bad", large_geometry())
     with kvfs.open(daemon.mount, "bad") as namespace:
         engine = Engine(namespace)
         match = namespace.match(engine.tokens)

@@ -66,6 +66,26 @@ class GpuTier : public MountedEngine {
     store(client, cache, 1, kTokens);
     heat(client, found, 1, kTokens / 16, name);
   }
+  // The same with memory of its own, which `found` has been loaded into.
+  struct Hot {
+    Client client;
+    Engine cache, found;
+  };
+  Hot hot_prefix() {
+    const Model model;
+    create("ns", model);
+    Hot hot{.client = open("ns"),
+            .cache = Engine(where(), model, {}, kTokens),
+            .found = Engine(where(), model, {}, kTokens)};
+    store_hot(hot.client, hot.cache, hot.found);
+    return hot;
+  }
+  // From wherever it is.
+  void expect_loads(Client& client, Engine& found) {
+    found.clear();
+    load(client, found, 1, kTokens);
+    EXPECT_TRUE(found.holds(1, 0, kTokens));
+  }
   // With all that is in it.
   void remove(const std::string& name) {
     const std::filesystem::path directory = mount() + "/" + name;
@@ -84,16 +104,9 @@ class GpuTier : public MountedEngine {
 };
 
 TEST_P(GpuTier, AHotPrefixIsLoadedFromThere) {
-  const Model model;
-  create("ns", model);
-  Client client = open("ns");
-  Engine cache(where(), model, {}, kTokens);
-  Engine found(where(), model, {}, kTokens);
-  store_hot(client, cache, found);
-  found.clear();
-  load(client, found, 1, kTokens);
-  EXPECT_TRUE(found.holds(1, 0, kTokens));
-  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * client.block_bytes()));
+  Hot hot = hot_prefix();
+  expect_loads(hot.client, hot.found);
+  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * hot.client.block_bytes()));
   for (const auto& entry : std::filesystem::directory_iterator(mount() + "/ns")) {
     char tiers[64] = {};
     ASSERT_GT(::getxattr(entry.path().c_str(), "user.kvfs.tiers", tiers, sizeof(tiers) - 1), 0);
@@ -102,26 +115,19 @@ TEST_P(GpuTier, AHotPrefixIsLoadedFromThere) {
 }
 
 TEST_P(GpuTier, LoadsWhatDramHasNoMore) {
-  const Model model;
-  create("ns", model);
-  Client client = open("ns");
-  Engine cache(where(), model, {}, kTokens);
-  Engine found(where(), model, {}, kTokens);
-  store_hot(client, cache, found);
+  Hot hot = hot_prefix();
   // More than DRAM holds; none of it hot.
   for (int seed = 2; seed < 60; ++seed) {
-    Engine other(where(), model, {}, kTokens);
+    Engine other(where(), Model{}, {}, kTokens);
     other.fill(seed);
-    store(client, other, seed, kTokens);
+    store(hot.client, other, seed, kTokens);
   }
   const auto dram = [&] {
     return nlohmann::json::parse(daemon().read("ns/.kvfs/stats.json"))["tiers"]["dram"]["blocks"];
   };
   EXPECT_LT(dram(), 59 * 40);
-  found.clear();
-  load(client, found, 1, kTokens);
-  EXPECT_TRUE(found.holds(1, 0, kTokens));
-  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * client.block_bytes()));
+  expect_loads(hot.client, hot.found);
+  EXPECT_TRUE(told(std::uint64_t{kTokens} / 16 * hot.client.block_bytes()));
 }
 
 TEST_P(GpuTier, PartsOfBlocksAndOfLayersAndTheRestFromDram) {
@@ -166,13 +172,8 @@ TEST_P(GpuTier, EncodedBlocks) {
 // Another program takes all that the device has; the tier's share is given to it.
 TEST_P(GpuTier, WhoNeedsTheDevicesMemoryGetsIt) {
   if (where() == Where::kHost) GTEST_SKIP() << "a machine's memory is not for a test to fill";
-  const Model model;
-  create("ns", model);
-  Client client = open("ns");
-  Engine cache(where(), model, {}, kTokens);
-  Engine found(where(), model, {}, kTokens);
-  store_hot(client, cache, found);
-  load(client, found, 1, kTokens);
+  Hot hot = hot_prefix();
+  load(hot.client, hot.found, 1, kTokens);
   {
     std::vector<std::unique_ptr<gpu::test::EngineMemory>> taken;
     for (const std::size_t piece : {std::size_t{1} << 30, std::size_t{16} << 20}) {
@@ -184,14 +185,10 @@ TEST_P(GpuTier, WhoNeedsTheDevicesMemoryGetsIt) {
     taken.resize(taken.size() - 2);  // less than the reserve is free
     EXPECT_TRUE(eventually([&] { return tier()["reserved"] == 0; })) << tier().dump();
     EXPECT_NO_THROW(taken.push_back(gpu::test::allocate(where(), 16 << 20)));
-    found.clear();
-    load(client, found, 1, kTokens);
-    EXPECT_TRUE(found.holds(1, 0, kTokens));
+    expect_loads(hot.client, hot.found);
   }
-  heat(client, found, 1, kTokens / 16);
-  found.clear();
-  load(client, found, 1, kTokens);
-  EXPECT_TRUE(found.holds(1, 0, kTokens));
+  heat(hot.client, hot.found, 1, kTokens / 16);
+  expect_loads(hot.client, hot.found);
 }
 
 // What the daemon counts are descriptors, and those of a dead process are closed.
@@ -225,32 +222,25 @@ TEST_P(GpuTier, ANamespaceThatGoesGivesTheMemoryBack) {
 }
 
 TEST_P(GpuTier, ADaemonThatStartsAgainBeginsAnew) {
-  const Model model;
-  create("ns", model);
-  Client client = open("ns");
-  Engine cache(where(), model, {}, kTokens);
-  Engine found(where(), model, {}, kTokens);
-  store_hot(client, cache, found);
-  load(client, found, 1, kTokens);
+  Hot hot = hot_prefix();
+  load(hot.client, hot.found, 1, kTokens);
   daemon().kill();
   daemon().start();
   ASSERT_TRUE(eventually([&] {
     try {
-      found.clear();
+      hot.found.clear();
       const auto tokens = prompt(1, kTokens);
-      auto [lease, match] = client.acquire(Prompt{tokens});
+      auto [lease, match] = hot.client.acquire(Prompt{tokens});
       if (!lease) return false;
-      lease->load({0, match.blocks}, found.pages());
+      lease->load({0, match.blocks}, hot.found.pages());
       return true;
     } catch (const Error&) {
       return false;
     }
   }));
-  EXPECT_TRUE(found.holds(1, 0, kTokens));
-  heat(client, found, 1, kTokens / 16);
-  found.clear();
-  load(client, found, 1, kTokens);
-  EXPECT_TRUE(found.holds(1, 0, kTokens));
+  EXPECT_TRUE(hot.found.holds(1, 0, kTokens));
+  heat(hot.client, hot.found, 1, kTokens / 16);
+  expect_loads(hot.client, hot.found);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, GpuTier,

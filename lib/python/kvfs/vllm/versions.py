@@ -75,7 +75,7 @@ def layout(vllm_config, specs) -> str:
     dtype, cache_dtype = vllm_config.model_config.dtype, vllm_config.cache_config.cache_dtype
     kernels = {_get_attn_isa(dtype, s.block_size, s.head_size, cache_dtype) for s in specs}
     width = "avx512" if torch.cpu._is_avx512_supported() else "avx2"
-    kernel = "+".join(sorted(kernels))
+    kernel = ".".join(sorted(kernels))
     architecture = current_platform.get_cpu_architecture().name.lower()
     tag = f"vllm-{vllm.__version__[-30:]}-{kernel}-{architecture}-{width}"
     return "opaque:" + re.sub(r"[^A-Za-z0-9._-]", ".", tag)  # what a tag may have
