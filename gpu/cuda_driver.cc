@@ -47,9 +47,11 @@ Status CudaDriver::check(CUresult result, std::string_view what) const {
 
 CudaContextScope::CudaContextScope(const CudaDriver& driver, CUcontext context) : driver_(driver) {
   driver_.context_push(context);
+  driver_.capture_mode(&mode_);
 }
 
 CudaContextScope::~CudaContextScope() {
+  driver_.capture_mode(&mode_);
   CUcontext was = nullptr;
   driver_.context_pop(&was);
 }

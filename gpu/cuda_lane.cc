@@ -108,13 +108,13 @@ void CudaLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* 
   if (blocks.empty()) return done({});
   const std::size_t most = std::max<std::uint64_t>(1, kMostPartBytes / bytes);
   std::size_t at = 0;
+  std::vector<LaneSpan> spans;
   submit(std::move(done), [&](Part& part, bool& last) {
     const std::size_t count = std::min(most, blocks.size() - at);
     Status status;
-    if (at == 0) status = wait_for(after, copy_stream_);
-    if (status) {
-      status = move_whole_part(blocks.subspan(at, count), engine.subspan(at, count), bytes, part);
-    }
+    if (at == 0) status = whole_spans(blocks, engine, bytes, spans);
+    if (at == 0 && status) status = wait_for(after, copy_stream_);
+    if (status) status = move_spans(std::span(spans).subspan(at, count), part);
     at += count;
     part.near_end = (blocks.size() - at) * bytes <= kPolledBytes;
     last = at == blocks.size();
@@ -248,14 +248,23 @@ Status CudaLane::reserve_planes(const LaneMovement& movement, const LanePiece& p
   return {};
 }
 
-Status CudaLane::move_whole_part(std::span<const BlockAt> blocks,
-                                 std::span<std::byte* const> engine, std::uint64_t bytes,
-                                 Part& part) {
-  std::vector<LaneSpan> spans;
+Status CudaLane::whole_spans(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
+                             std::uint64_t bytes, std::vector<LaneSpan>& spans) const {
+  Result<std::vector<CUdeviceptr>> allocations =
+      allocations_of(driver_, place_.ordinal, engine, bytes);
+  if (!allocations) return pass(std::move(allocations));
   spans.reserve(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    spans.push_back({blocks[i].memory, reinterpret_cast<CUdeviceptr>(engine[i]), bytes, nullptr});
+    spans.push_back({.host = blocks[i].memory,
+                     .device = reinterpret_cast<CUdeviceptr>(engine[i]),
+                     .bytes = bytes,
+                     .pinned = nullptr,
+                     .allocation = (*allocations)[i]});
   }
+  return {};
+}
+
+Status CudaLane::move_spans(std::span<LaneSpan> spans, Part& part) {
   Status status = copy_spans(spans, part);
   if (status) status = record(part.stage->copied, copy_stream_, nullptr);
   part.event = part.stage->copied;

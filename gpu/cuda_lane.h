@@ -52,8 +52,9 @@ class CudaLane {
                        std::span<const LaneSpan> spans, Part& part);
   Status launch(const LaneMovement& movement, const LanePiece& piece, CUstream stream,
                 std::span<const CUdeviceptr> at);
-  Status move_whole_part(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
-                         std::uint64_t bytes, Part& part);
+  Status whole_spans(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
+                     std::uint64_t bytes, std::vector<LaneSpan>& spans) const;
+  Status move_spans(std::span<LaneSpan> spans, Part& part);
   Status copy_spans(std::span<LaneSpan> spans, Part& part);
   Status bounce_spans(std::span<LaneSpan> spans, Part& part);
   std::byte* pin(std::byte* memory, std::uint64_t bytes, Part& part);

@@ -152,7 +152,9 @@ Status CudaLocalLane::decode(const BlockShape& shape, std::span<const BlockAt> b
 void CudaLocalLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
                                std::uint64_t bytes, const After& after, CopyDone done) {
   if (blocks.empty()) return done({});
-  submit(after, std::move(done), [&](CudaStage&) {
+  submit(after, std::move(done), [&](CudaStage&) -> Status {
+    auto allocations = allocations_of(driver_, place_.ordinal, engine, bytes);
+    if (!allocations) return pass(std::move(allocations));
     Status status;
     for (std::size_t i = 0; status && i < blocks.size(); ++i) {
       status = driver_.check(

@@ -58,6 +58,16 @@ Allocation allocation_at(const CudaDriver& driver, int ordinal, CUdeviceptr addr
   return found;
 }
 
+// `known`: the allocation of `begin`, where the caller has it, and afterwards in any case. Memory
+// that was mapped piece by piece is one tensor and several allocations.
+bool reaches(const CudaDriver& driver, int ordinal, CUdeviceptr begin, CUdeviceptr end,
+             Allocation& known) {
+  if (known.contains(begin, end)) return true;
+  known = allocation_at(driver, ordinal, begin);
+  return known.contains(begin, end) ||
+         (known.bytes != 0 && allocation_at(driver, ordinal, end - 1).bytes != 0);
+}
+
 }  // namespace
 
 Status check_memory(const CudaDriver& driver, int ordinal, const BlockShape& shape,
@@ -68,12 +78,7 @@ Status check_memory(const CudaDriver& driver, int ordinal, const BlockShape& sha
     const auto base = reinterpret_cast<CUdeviceptr>(pages.layers[i]);
     const CUdeviceptr begin = base + static_cast<CUdeviceptr>(reach.begin);
     const CUdeviceptr end = base + static_cast<CUdeviceptr>(reach.end);
-    if (known.contains(begin, end)) continue;
-    known = allocation_at(driver, ordinal, begin);
-    // Memory that was mapped piece by piece is one tensor and several allocations.
-    const bool whole = known.contains(begin, end) ||
-                       (known.bytes != 0 && allocation_at(driver, ordinal, end - 1).bytes != 0);
-    if (whole) continue;
+    if (reaches(driver, ordinal, begin, end, known)) continue;
     return fail(Code::kInvalid,
                 "layers[" + std::to_string(i) + "]: bytes [" + std::to_string(reach.begin) + ", " +
                     std::to_string(reach.end) +
@@ -81,6 +86,24 @@ Status check_memory(const CudaDriver& driver, int ordinal, const BlockShape& sha
                     ": give that device's pointers, and pages that they have");
   }
   return {};
+}
+
+Result<std::vector<CUdeviceptr>> allocations_of(const CudaDriver& driver, int ordinal,
+                                                std::span<std::byte* const> blocks,
+                                                std::uint64_t bytes) {
+  std::vector<CUdeviceptr> begins;
+  begins.reserve(blocks.size());
+  Allocation known;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto begin = reinterpret_cast<CUdeviceptr>(blocks[i]);
+    if (!reaches(driver, ordinal, begin, begin + bytes, known)) {
+      return fail(Code::kInvalid, "blocks[" + std::to_string(i) + "]: " + std::to_string(bytes) +
+                                      " bytes from there are not all memory of cuda:" +
+                                      std::to_string(ordinal) + ": give that device's pointers");
+    }
+    begins.push_back(known.begin);
+  }
+  return begins;
 }
 
 }  // namespace kvfs::gpu

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "gpu/cuda_pinned.h"
+
 namespace kvfs::gpu {
 namespace {
 
@@ -33,7 +35,7 @@ CudaRegistrations::~CudaRegistrations() {
   changed_.notify_all();
   thread_.join();
   const CudaContextScope scope(driver_, context_);
-  for (const auto& [memory, piece] : pieces_) driver_.host_unregister(memory);
+  for (const auto& [memory, piece] : pieces_) CudaPinned::get().remove(driver_, memory);
 }
 
 void CudaRegistrations::add(std::span<std::byte> memory, std::uint64_t slot_bytes, bool writable) {
@@ -62,7 +64,7 @@ void CudaRegistrations::remove(std::span<std::byte> memory) {
   });
   const CudaContextScope scope(driver_, context_);
   const auto [begin, end] = of_memory();
-  for (auto piece = begin; piece != end; ++piece) driver_.host_unregister(piece->first);
+  for (auto piece = begin; piece != end; ++piece) CudaPinned::get().remove(driver_, piece->first);
   pieces_.erase(begin, end);
 }
 
@@ -84,9 +86,7 @@ void CudaRegistrations::unpin(std::byte* piece) {
 
 bool CudaRegistrations::register_piece(const Piece& piece) const {
   const CudaContextScope scope(driver_, context_);
-  const unsigned int flags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
-                             (piece.writable ? 0U : CU_MEMHOSTREGISTER_READ_ONLY);
-  return driver_.host_register(piece.memory.data(), piece.memory.size(), flags) == CUDA_SUCCESS;
+  return CudaPinned::get().add(driver_, piece.memory, piece.writable);
 }
 
 void CudaRegistrations::work() {

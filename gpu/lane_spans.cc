@@ -57,9 +57,9 @@ LaneRows first_rows(std::span<const LaneSpan> spans) {
   for (std::size_t next = 1; next < spans.size(); ++next) {
     const LaneSpan& before = spans[next - 1];
     const LaneSpan& span = spans[next];
-    // The driver refuses a copy across two registrations.
-    if (span.pinned != before.pinned || span.bytes != before.bytes || span.host <= before.host ||
-        span.device <= before.device) {
+    // The driver refuses a copy across two registrations or two allocations.
+    if (span.pinned != before.pinned || span.allocation != before.allocation ||
+        span.bytes != before.bytes || span.host <= before.host || span.device <= before.device) {
       break;
     }
     const auto host = static_cast<std::uint64_t>(span.host - before.host);

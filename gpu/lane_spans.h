@@ -16,6 +16,7 @@ struct LaneSpan {
   std::uint64_t device;  // address; what take_piece gives counts from the stage's beginning
   std::uint64_t bytes;
   std::byte* pinned;  // the registered piece of memory that `host` lies in; nullptr: none
+  std::uint64_t allocation = 0;  // the engine's one that `device` lies in; 0: a stage
 };
 
 // Of each block of a piece its heads' bytes side by side, or some layers' of each head.

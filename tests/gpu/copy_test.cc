@@ -225,6 +225,50 @@ TEST_P(Copies, WholeBlocks) {
   }
 }
 
+// Side by side in slots, and perhaps side by side on the device: no copy may go across two of them.
+TEST_P(Copies, WholeBlocksInAllocationsOfTheirOwn) {
+  Random random(8);
+  for (const std::size_t bytes : {std::size_t{512} << 10, std::size_t{2} << 20}) {
+    constexpr std::size_t kCount = 6;
+    std::vector<std::byte> slots = random.bytes(bytes * kCount);
+    const std::vector<std::byte> before = slots;
+    std::vector<std::unique_ptr<EngineMemory>> engine;
+    for (std::size_t i = 0; i < kCount; ++i) engine.push_back(allocate(subject_.where, bytes));
+    std::ranges::sort(engine, {}, [](const auto& memory) { return memory->base(); });
+    std::vector<BlockAt> at;
+    std::vector<std::byte*> addresses;
+    for (std::uint32_t i = 0; i < kCount; ++i) {
+      at.push_back({slots.data() + i * bytes, i});
+      addresses.push_back(engine[i]->base());
+    }
+    finish([&](CopyDone done) {
+      subject_.device->copy_out(at, addresses, bytes, nullptr, std::move(done));
+    });
+    std::ranges::fill(slots, std::byte{0});
+    finish([&](CopyDone done) {
+      subject_.device->copy_in(at, addresses, bytes, nullptr, std::move(done));
+    });
+    EXPECT_TRUE(slots == before);
+  }
+}
+
+TEST_P(Copies, WholeBlocksThatAreNotTheDevicesAreRefused) {
+  if (subject_.where == Where::kHost) GTEST_SKIP() << "all memory is the CPU device's";
+  constexpr std::size_t kBytes = 4096;
+  std::vector<std::byte> slots(3 * kBytes), foreign(kBytes);
+  const std::unique_ptr<EngineMemory> engine = allocate(subject_.where, 2 * kBytes);
+  const std::vector<BlockAt> at{{slots.data(), 0}, {slots.data() + kBytes, 1}};
+  for (std::byte* const wrong : {foreign.data(), engine->base() + 2 * kBytes - 8}) {
+    std::promise<Status> done;
+    subject_.device->copy_out(at, std::vector{engine->base(), wrong}, kBytes, nullptr,
+                              [&done](Status status) { done.set_value(std::move(status)); });
+    const Status status = done.get_future().get();
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, Code::kInvalid);
+    EXPECT_NE(status.error().message.find("blocks[1]"), std::string::npos);
+  }
+}
+
 TEST_P(Copies, ManyAtOnceFromSeveralThreads) {
   std::vector<std::thread> threads;
   std::atomic<int> good{0};

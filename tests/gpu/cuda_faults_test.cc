@@ -1,32 +1,24 @@
 // What a GPU that fails does to copies: an error that names it, or the slower path; never a hang.
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
 #include <memory>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "tests/gpu/pinned_by_engine.h"
+#include "tests/gpu/prefix.h"
 #include "tests/gpu/subject.h"
 
 namespace kvfs::gpu::test {
 namespace {
 
 using namespace std::chrono_literals;
-
-template <typename Function>
-Function cuda_function(const char* name) {
-  void* const found = ::dlsym(::dlopen("libcuda.so.1", RTLD_NOW), name);
-  if (found == nullptr) throw std::runtime_error(std::string("the driver has no ") + name);
-  return reinterpret_cast<Function>(found);
-}
 
 // Leaves the GPU next to no memory while it lives.
 class AllMemory {
@@ -44,22 +36,6 @@ class AllMemory {
     }
   }
   std::vector<std::unique_ptr<EngineMemory>> taken_;
-};
-
-// Host memory that the engine itself has pinned: the driver refuses to pin it once more.
-class PinnedByEngine {
- public:
-  explicit PinnedByEngine(std::span<std::byte> memory) : memory_(memory) {
-    const int result = cuda_function<int (*)(void*, std::size_t, unsigned)>("cuMemHostRegister_v2")(
-        memory.data(), memory.size(), 0);
-    if (result != 0) throw std::runtime_error("pinning: CUDA error " + std::to_string(result));
-  }
-  ~PinnedByEngine() { cuda_function<int (*)(void*)>("cuMemHostUnregister")(memory_.data()); }
-  PinnedByEngine(const PinnedByEngine&) = delete;
-  PinnedByEngine& operator=(const PinnedByEngine&) = delete;
-
- private:
-  const std::span<std::byte> memory_;
 };
 
 // An engine's kernel that ends the context it runs in, as a wrong address does.
@@ -81,49 +57,6 @@ void begin_crash(const EngineStream& stream) {
   }
   if (result != 0) throw std::runtime_error("crashing: CUDA error " + std::to_string(result));
 }
-
-// Blocks of 1 MiB in host memory and an engine's strided cache for them, which then holds the very
-// same bytes.
-class Prefix {
- public:
-  Prefix(const Subject& subject, std::uint32_t blocks)
-      : device_(*subject.device),
-        raw_(blocks * kShape.bytes() + kAlignment),
-        engine_(allocate(subject.where, blocks * kShape.bytes())),
-        pages_(std::make_shared<Pages>()) {
-    for (std::size_t i = 0; i < raw_.size(); ++i) raw_[i] = static_cast<std::byte>(i % 251);
-    const auto past = reinterpret_cast<std::uintptr_t>(raw_.data()) % kAlignment;
-    memory_ = std::span(raw_).subspan(kAlignment - past, blocks * kShape.bytes());
-    for (std::uint32_t i = 0; i < blocks; ++i) at_.push_back({&memory_[i * kShape.bytes()], i});
-    pages_->layers = {engine_->base()};
-    pages_->head_count = kShape.heads;
-    pages_->token_stride = std::int64_t{kShape.head_dim} * kShape.element_bytes;
-  }
-  [[nodiscard]] std::span<std::byte> memory() const { return memory_; }
-
-  std::future<Status> begin_load() {
-    auto loaded = std::make_shared<std::promise<Status>>();
-    device_.scatter(kShape, at_, pages_, nullptr,
-                    [loaded](Status status) { loaded->set_value(std::move(status)); });
-    return loaded->get_future();
-  }
-  [[nodiscard]] bool is_loaded() {
-    std::vector<std::byte> found(memory_.size());
-    engine_->download(found);
-    return std::ranges::equal(found, memory_);
-  }
-
- private:
-  static constexpr BlockShape kShape{
-      .heads = 1, .layers = 1, .kv_factor = 1, .tokens = 16, .head_dim = 32768, .element_bytes = 2};
-  static constexpr std::size_t kAlignment = 4096;
-  Device& device_;
-  std::vector<std::byte> raw_;
-  std::span<std::byte> memory_;
-  std::unique_ptr<EngineMemory> engine_;
-  std::vector<BlockAt> at_;
-  std::shared_ptr<Pages> pages_;
-};
 
 class CudaFaults : public ::testing::TestWithParam<const char*> {
  protected:

@@ -43,6 +43,9 @@ struct Driver {
   int (*call_host)(void* stream, void (*function)(void*), void* argument);
   int (*copy)(std::uint64_t to, std::uint64_t from, std::size_t bytes, void* stream);
   int (*fill)(std::uint64_t to, unsigned char value, std::size_t bytes, void* stream);
+  int (*begin_capture)(void* stream, int mode);
+  int (*end_capture)(void* stream, void** graph);
+  int (*graph_destroy)(void* graph);
 };
 
 template <typename F>
@@ -66,6 +69,9 @@ const Driver& driver() {
     find(library, found.call_host, "cuLaunchHostFunc");
     find(library, found.copy, "cuMemcpyDtoDAsync_v2");
     find(library, found.fill, "cuMemsetD8Async");
+    find(library, found.begin_capture, "cuStreamBeginCapture_v2");
+    find(library, found.end_capture, "cuStreamEndCapture");
+    find(library, found.graph_destroy, "cuGraphDestroy");
     return found;
   }();
   return instance;
@@ -144,6 +150,18 @@ void EngineStream::wait() { expect(driver().stream_synchronize(handle_)); }
 
 void EngineStream::destroy() {
   if (handle_ != nullptr) driver().stream_destroy(std::exchange(handle_, nullptr));
+}
+
+void EngineStream::begin_capture() {
+  constexpr int kGlobal = 0;  // the usual mode
+  expect(driver().begin_capture(handle_, kGlobal));
+}
+
+int EngineStream::end_capture() {
+  void* graph = nullptr;
+  const int result = driver().end_capture(handle_, &graph);
+  if (graph != nullptr) driver().graph_destroy(graph);
+  return result;
 }
 
 std::unique_ptr<EngineMemory> allocate(Where where, std::size_t bytes) {

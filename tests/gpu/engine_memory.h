@@ -32,6 +32,9 @@ class EngineStream {
   void fill(std::byte* to, unsigned char value, std::size_t bytes);
   void wait();
   void destroy();
+  // What the stream is given in between becomes a graph, as by torch.cuda.graph.
+  void begin_capture();
+  int end_capture();  // CUDA's result
 
  private:
   void* handle_ = nullptr;
