@@ -25,6 +25,8 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
     if (request_.size() + bytes.size() > kMaxControlRequest) return reply(req, Refusal::kTooLarge);
     request_.append(bytes.data(), bytes.size());
     request = nlohmann::json::parse(request_, nullptr, /*allow_exceptions=*/false);
+    // Whose write is interrupted, while this is under way, writes it once more from the beginning.
+    if (!request.is_discarded()) request_.clear();
   }
   if (request.is_discarded()) {  // the rest is still to come, or a read will say what is wrong
     fuse_reply_write(req, bytes.size());

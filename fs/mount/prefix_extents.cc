@@ -25,7 +25,6 @@ struct PrefixHandle::Asking {
   PendingReply reply;
   ExtentsMessage message;
   store::Deadline deadline;
-  bool asked_again = false;
 };
 
 // What the message asks for besides extents.
@@ -76,12 +75,6 @@ void PrefixHandle::wait_to_fill(FileSystem& fs, const AskingPtr& asking) {
 
 void PrefixHandle::resume_fill(FileSystem& fs, const AskingPtr& asking, const Status& waited) {
   if (asking->reply.answered()) return;
-  // The message may have joined a promotion that had found no room before the message's done_before
-  // made some. What is refused once more has really found none.
-  const bool full = !waited && waited.error().code == Code::kNoSpace;
-  if (full && asking->message.done_before != 0 && !std::exchange(asking->asked_again, true)) {
-    return wait_to_fill(fs, asking);
-  }
   if (!waited) {
     asking->reply.refuse(waited.error());
     return;

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "fs/store/await.h"
@@ -20,6 +23,25 @@ constexpr std::chrono::milliseconds kPatience{500};
 // of what the namespace has.
 std::size_t batch(std::size_t missing, std::size_t resident) {
   return std::max(missing, std::min<std::size_t>(16, resident / 64));
+}
+
+// So many slabs among groups, in proportion to their slots' sizes; what is left over goes to those
+// that lack most of their share.
+std::vector<std::uint64_t> shared_out(std::uint64_t slabs, std::span<const std::uint64_t> sizes) {
+  const auto of_all =
+      static_cast<double>(std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0}));
+  std::vector<std::uint64_t> shares;
+  std::vector<std::pair<double, std::size_t>> lacking;
+  std::uint64_t left = slabs;
+  for (std::size_t group = 0; group < sizes.size(); ++group) {
+    const double exact = static_cast<double>(slabs) * static_cast<double>(sizes[group]) / of_all;
+    shares.push_back(std::min(left, static_cast<std::uint64_t>(exact)));
+    lacking.emplace_back(exact - static_cast<double>(shares.back()), group);
+    left -= shares.back();
+  }
+  std::ranges::sort(lacking, std::greater{});
+  for (std::size_t i = 0; left > 0; ++i, --left) ++shares[lacking[i % lacking.size()].second];
+  return shares;
 }
 
 }  // namespace
@@ -103,12 +125,11 @@ Result<std::uint64_t> DramSpace::provide(NamespaceState& state, std::uint64_t by
   }
   bytes = std::min(bytes, dram.capacity());
   const auto sizes = std::span(state.slot_bytes).first(state.groups);
-  const std::uint64_t of_all = std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0});
+  const std::uint64_t slabs = (bytes + dram.slab_bytes() - 1) / dram.slab_bytes();
+  const std::vector<std::uint64_t> shares = shared_out(slabs, sizes);
   std::uint64_t has = 0;
   for (std::uint32_t group = 0; group < state.groups; ++group) {
-    const double share = static_cast<double>(sizes[group]) / static_cast<double>(of_all);
-    auto got = dram.provide(state.owner(group), sizes[group],
-                            static_cast<std::uint64_t>(share * static_cast<double>(bytes)));
+    auto got = dram.provide(state.owner(group), sizes[group], shares[group] * dram.slab_bytes());
     if (!got) return got;
     has += *got;
   }

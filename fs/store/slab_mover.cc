@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <unordered_map>
+#include <utility>
 
 #include "fs/store/namespace_registry.h"
 #include "fs/store/slab_registry.h"
@@ -34,8 +35,9 @@ bool SlabMover::take(const NamespaceState& needy, std::uint32_t group, double be
   std::optional<Choice> choice;
   {
     const MutexLock choosing(choosing_);
-    choice = choose(needy.owner(group));
-    if (!choice || choice->mean_value >= below || !begin_move(choice->slab)) return false;
+    choice = choose(needy.owner(group), may_take_opened());
+    if (!choice || choice->mean_value >= below) return false;
+    if (!services_.dram->retire(choice->slab.id)) return false;
   }
   return finish_move(choice->slab, needy);
 }
@@ -44,18 +46,12 @@ bool SlabMover::take_empty(const NamespaceState& needy, std::uint32_t group) {
   std::optional<tiers::SlabView> slab;
   {
     const MutexLock choosing(choosing_);
-    slab = services_.dram->empty_slab(needy.owner(group));
-    if (!slab || !begin_move(*slab)) return false;
+    slab = services_.dram->retire_empty(needy.owner(group), may_take_opened());
   }
-  return finish_move(*slab, needy);
+  return slab && finish_move(*slab, needy);
 }
 
-bool SlabMover::begin_move(const tiers::SlabView& slab) {
-  // While clients have not closed the last slab that was taken, taking another one only shrinks
-  // the tier.
-  if (waiting_for_clients() != 0 && services_.dram->opens(slab.id) != 0) return false;
-  return services_.dram->retire(slab.id).has_value();
-}
+bool SlabMover::may_take_opened() const { return waiting_for_clients() == 0; }
 
 bool SlabMover::finish_move(const tiers::SlabView& slab, const NamespaceState& needy) {
   spdlog::info("DRAM slab {} moves from namespace {} to namespace {}", slab.id,
@@ -71,8 +67,9 @@ bool SlabMover::may_leave(const NamespaceState& state, BlockId id,
   return placement.nvme.valid() || services_.nvme == nullptr;
 }
 
-// The slab whose blocks are worth least per byte, of those that nothing holds.
-std::optional<SlabMover::Choice> SlabMover::choose(tiers::SlabOwner needy) const {
+// The slab whose blocks are worth least per byte, of those that nothing holds; of several one that
+// no client has open.
+std::optional<SlabMover::Choice> SlabMover::choose(tiers::SlabOwner needy, bool opened_too) const {
   std::unordered_map<tiers::SlabId, Worth> worth;
   const std::uint32_t now = wall_seconds();
   for (const NamespacePtr& state : services_.registry->states()) {
@@ -92,8 +89,13 @@ std::optional<SlabMover::Choice> SlabMover::choose(tiers::SlabOwner needy) const
     const Worth of_slab = worth[slab.id];
     // More slots used than blocks: some are reserved or in quarantine, and would keep the slab.
     if (of_slab.kept != 0 || slab.used > of_slab.blocks) continue;
+    const bool opened = services_.dram->opens(slab.id) != 0;
+    if (opened && !opened_too) continue;
     const double mean = of_slab.blocks == 0 ? 0 : of_slab.value / of_slab.blocks;
-    if (!best || mean < best->mean_value) best = Choice{slab, mean};
+    const auto rank = [](double value, bool open) { return std::pair(value, open); };
+    if (!best || rank(mean, opened) < rank(best->mean_value, best->opened)) {
+      best = Choice{slab, mean, opened};
+    }
   }
   return best;
 }

@@ -46,12 +46,14 @@ class SlabMover {
   struct Choice {
     tiers::SlabView slab;
     double mean_value;
+    bool opened;  // by clients
   };
   bool take(const NamespaceState& needy, std::uint32_t group, double below);
-  // False: it stays with its owner for now.
-  bool begin_move(const tiers::SlabView& slab) REQUIRES(choosing_);
+  // While clients have not closed the last slab that was taken, taking another one that they have
+  // open only shrinks the tier.
+  [[nodiscard]] bool may_take_opened() const REQUIRES(choosing_);
   bool finish_move(const tiers::SlabView& slab, const NamespaceState& needy);
-  [[nodiscard]] std::optional<Choice> choose(tiers::SlabOwner needy) const;
+  [[nodiscard]] std::optional<Choice> choose(tiers::SlabOwner needy, bool opened_too) const;
   [[nodiscard]] bool may_leave(const NamespaceState& state, BlockId id, std::uint32_t group) const;
   void empty(const tiers::SlabView& slab);
   bool remove(const tiers::SlabView& slab);

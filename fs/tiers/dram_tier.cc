@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <utility>
@@ -20,7 +21,12 @@
 namespace kvfs::tiers {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr std::uint64_t kMaxSlabBytes = std::uint64_t{1} << 30;
+// So long its owner may use a slab again whose last slot was freed: clients let go of slabs, and
+// ask again for room that was not there yet, about once a second.
+constexpr std::chrono::seconds kKept{5};
 
 // A slab with an owner.
 struct Slab {
@@ -33,6 +39,7 @@ struct Slab {
   bool survivor = false;  // of an earlier daemon, until forget_survivors()
   bool retiring = false;
   bool going = false;  // remove() is at it, outside the lock
+  Clock::time_point kept_until{};
 
   [[nodiscard]] bool allocatable() const { return !survivor && !retiring && slots.free() > 0; }
   [[nodiscard]] SlabView view() const {
@@ -354,23 +361,25 @@ void DramTier::free(DramSlot slot) {
     return;
   }
   impl_->used -= slab->slot_bytes;
+  if (slab->slots.used() == 0) slab->kept_until = Clock::now() + kKept;
 }
 
 Result<std::uint64_t> DramTier::provide(SlabOwner owner, std::uint64_t slot_bytes,
                                         std::uint64_t bytes) {
   if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
-  std::uint64_t has = 0;
-  for (const SlabView& slab : slabs()) {
-    if (slab.owner == owner && !slab.retiring) has += slab.bytes;
-  }
-  while (has < bytes) {
+  for (;;) {
     const MutexLock lock(impl_->mutex);  // for each anew: records are written under it
+    std::uint64_t has = 0;
+    if (const auto owned = impl_->by_owner.find(Impl::key(owner)); owned != impl_->by_owner.end()) {
+      for (const Slab* slab : owned->second) {
+        if (!slab->retiring) has += slab->file->bytes();
+      }
+    }
+    if (has >= bytes) return has;
     const auto slab = impl_->own_new(owner, slot_bytes);
-    if (!slab && slab.error().code == Code::kNoSpace) break;
+    if (!slab && slab.error().code == Code::kNoSpace) return has;
     if (!slab) return tl::unexpected(slab.error());
-    has += (*slab)->file->bytes();
   }
-  return has;
 }
 
 std::byte* DramTier::address(DramSlot slot) const { return impl_->addresses.of(slot); }
@@ -392,21 +401,28 @@ Result<SlabView> DramTier::slab(SlabId id) const {
   return slab->view();
 }
 
-std::optional<SlabView> DramTier::empty_slab(SlabOwner not_of) const {
-  const MutexLock lock(impl_->mutex);
-  for (const auto& [id, slab] : impl_->slabs) {
-    const bool leaving = slab.retiring || slab.going;
-    if (slab.slots.used() == 0 && !leaving && slab.owner != not_of) return slab.view();
-  }
-  return std::nullopt;
-}
-
 Status DramTier::retire(SlabId id) {
   const MutexLock lock(impl_->mutex);
   Slab* slab = impl_->find(id);
   if (slab == nullptr) return fail(Code::kNotFound, fmt::format("there is no slab {}", id));
   slab->retiring = true;
   return {};
+}
+
+std::optional<SlabView> DramTier::retire_empty(SlabOwner not_of, bool opened_too) {
+  const MutexLock lock(impl_->mutex);
+  const auto now = Clock::now();
+  Slab* found = nullptr;
+  for (auto& [id, slab] : impl_->slabs) {
+    const bool stays = slab.survivor || slab.retiring || slab.going || slab.owner == not_of;
+    if (stays || slab.slots.used() != 0 || slab.kept_until > now) continue;
+    if (slab.opens != 0 && (!opened_too || found != nullptr)) continue;
+    found = &slab;
+    if (slab.opens == 0) break;
+  }
+  if (found == nullptr) return std::nullopt;
+  found->retiring = true;
+  return found->view();
 }
 
 Status DramTier::remove(SlabId id) {

@@ -94,11 +94,13 @@ class DramTier {
   [[nodiscard]] std::byte* address(DramSlot slot) const;  // no lock; slot must be allocated
   [[nodiscard]] std::vector<SlabView> slabs() const;
   [[nodiscard]] Result<SlabView> slab(SlabId id) const;
-  // One of another owner that is not retiring and none of whose slots is taken.
-  [[nodiscard]] std::optional<SlabView> empty_slab(SlabOwner not_of) const;
 
   // Moving slabs between owners.
   Status retire(SlabId id);  // stops allocation from it
+  // Retires one of another owner none of whose slots is taken, nor was a moment ago: who asks for
+  // much gets it slab by slab, and keeps what is there while the rest comes. One that no client has
+  // open, if there is one; `opened_too`: else any.
+  std::optional<SlabView> retire_empty(SlabOwner not_of, bool opened_too);
   Status remove(SlabId id);  // retiring, used == 0, opens == 0: punched, unlinked, budget returned
   // Every slab, used or not, open or not: for a stop that keeps nothing. Only the destructor may
   // follow.

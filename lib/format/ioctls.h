@@ -23,7 +23,7 @@
 
 namespace kvfs {
 
-inline constexpr std::uint32_t kAbiVersion = 3;
+inline constexpr std::uint32_t kAbiVersion = 4;
 inline constexpr std::size_t kMaxIoctlBytes = 16383 & ~std::size_t{7};
 
 // The command for message number `nr` carrying `bytes` in and out.

@@ -15,7 +15,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MAX_IOCTL_BYTES = 16376
 NOT_RESIDENT = 0xFFFFFFFF
 PRESENT = 0xFFFFFFFE

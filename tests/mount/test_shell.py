@@ -148,7 +148,7 @@ def test_mv_of_a_namespace(daemon, ns, prefix):
 
 def test_version_and_config(daemon):
     assert re.match(
-        r"kvfs \d+\.\d+\.\d+ \(abi 3, index 3\)\n$", (daemon.mount / ".kvfs/version").read_text()
+        r"kvfs \d+\.\d+\.\d+ \(abi 4, index 3\)\n$", (daemon.mount / ".kvfs/version").read_text()
     )
     config = run("cat", daemon.mount / ".kvfs/config.toml")
     assert f'mountpoint = "{daemon.mount}"' in config

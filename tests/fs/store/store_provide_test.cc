@@ -97,6 +97,38 @@ TEST_F(StoreProvide, EachGroupHasItsShare) {
   EXPECT_EQ(std::ranges::count(groups, 1U), 6);
 }
 
+TEST_F(StoreProvide, ManyGroupsHaveNoMoreThanTheirHalf) {
+  Geometry geometry = small_geometry("hybrid");
+  for (int i = 0; i < 5; ++i) geometry.groups.push_back(geometry.groups.front());
+  EXPECT_EQ(provided(*space("hybrid", geometry), kProvideHalf), 4U);
+}
+
+TEST_F(StoreProvide, SlabsThatNoClientHasOpenAreTakenFirst) {
+  const auto ns = space();
+  const auto other = space("other", small_geometry("other"));
+  ASSERT_EQ(provided(*ns, 100 * kSlab), 8U);
+  std::vector<std::uint32_t> opened;
+  for (const SlabInfo& slab : ns->slabs()) {
+    if (opened.size() == 5) break;
+    opened.push_back(slab.id);
+    ns->count_slab_open(slab.id, +1);
+  }
+  ASSERT_OK(put(*other, prompt(2, 96)));  // three slabs
+  EXPECT_EQ(slabs_of(*other), 3U);
+  for (const SlabInfo& slab : ns->slabs()) EXPECT_TRUE(std::ranges::count(opened, slab.id) == 1);
+}
+
+// Who has got the first of several slabs keeps it while the next one is let go of.
+TEST_F(StoreProvide, WhatASlabsOwnerHasJustFreedIsNotTaken) {
+  const auto ns = space();
+  const auto other = space("other", small_geometry("other"));
+  ASSERT_OK(put(*other, prompt(2, 16)));
+  ASSERT_OK(other->evict(keys_of(other->geometry(), prompt(2, 16)).back()));
+  ASSERT_OK(put(*ns, prompt(1, 32 * 7)));
+  ASSERT_OK(put(*ns, prompt(3, 16)));  // evicts of its own
+  EXPECT_EQ(slabs_of(*other), 1U);
+}
+
 TEST_F(StoreProvide, ARemovedNamespaceHasNothing) {
   const auto ns = space();
   ASSERT_EQ(provided(*ns, 2 * kSlab), 2U);

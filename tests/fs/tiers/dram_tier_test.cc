@@ -71,6 +71,16 @@ TEST_F(DramTierTest, ProvidesSlabsAheadAsFarAsThereAreAny) {
   EXPECT_EQ(refused.error().code, Code::kInvalid);
 }
 
+TEST_F(DramTierTest, ProvidesNoMoreToSeveralWhoAskAtOnce) {
+  auto tier = open();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] { EXPECT_EQ(tier->provide(kOwner, kSlot, 2 * kSlab), 2 * kSlab); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(tier->owned_bytes(), 2 * kSlab);
+}
+
 TEST_F(DramTierTest, AllocatesAdjacentSlots) {
   auto tier = open();
   const auto slots = take(*tier, kOwner, kSlotsPerSlab);
