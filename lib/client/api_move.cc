@@ -1,6 +1,8 @@
 // kvfs.h: loads, stores and their transfers.
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <string>
 #include <utility>
 
 #include "lib/client/engine_side.h"
@@ -21,18 +23,29 @@ kvfs_transfer_options read_options(const kvfs_transfer_options* options) {
   return read;
 }
 
-// Runs job(Transfer&), which begins copies, and completes the transfer with its status: here and to
-// the end, or, with a handle wanted, on a worker.
+// Runs job(Transfer&), which begins copies, and completes the transfer with its status.
+template <typename Job>
+void run(Transfer& transfer, const Job& job) {
+  Status status;
+  try {
+    status = job(transfer);
+  } catch (const std::exception& error) {  // copies that have begun go on
+    status = fail(Code::kIo, std::string("an unexpected error in libkvfs: ") + error.what());
+  }
+  transfer.finish(std::move(status));
+}
+
+// Here and to the end, or, with a handle wanted, on a worker.
 template <typename Job>
 Status run_transfer(Client& client, kvfs_transfer** handle, Job job) {
   if (handle == nullptr) {
     Transfer transfer;
-    transfer.finish(job(transfer));
+    run(transfer, job);
     return transfer.wait_here();
   }
   auto made = std::make_unique<kvfs_transfer>();
   client.workers().post(
-      [transfer = &made->transfer, job = std::move(job)] { transfer->finish(job(*transfer)); });
+      [transfer = &made->transfer, job = std::move(job)] { run(*transfer, job); });
   *handle = made.release();
   return {};
 }

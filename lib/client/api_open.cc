@@ -7,6 +7,7 @@
 
 #include "lib/client/control.h"
 #include "lib/client/handles.h"
+#include "lib/format/json_text.h"
 
 namespace kvfs::client {
 namespace {
@@ -87,6 +88,9 @@ kvfs_status kvfs_create_namespace(const char* mount, const char* name,
     if (const kvfs_status status = check_pointer(pointer, what); status != KVFS_OK) return status;
   }
   return guarded([&]() -> Status {
+    if (!is_utf8(name)) {
+      return fail(Code::kInvalid, "the namespace's name is not UTF-8: give it one that is");
+    }
     Result<Geometry> wanted = geometry_from_c(*geometry);
     if (!wanted) return pass(std::move(wanted));
     Result<Descriptor> root = open_mount(mount);

@@ -158,7 +158,8 @@ void Client::tick() {
   if (session.lost()) return;
   report(session);
   if (session.lost() || !session.mapped()) return;
-  if (maps_ahead_.load(std::memory_order_relaxed) && !session.slabs().ahead()) {
+  if (const std::unique_lock lock(ahead_mutex_, std::try_to_lock);
+      lock.owns_lock() && maps_ahead_ && !session.slabs().ahead()) {
     ignore_error(map_ahead(*attached), "they are mapped as they are used");
   }
   replace_index();
@@ -249,26 +250,30 @@ Status Client::prefetch(const Key& key) {
 }
 
 Result<std::uint64_t> Client::map_slabs(const void* engine_pointer, std::uint64_t provide) {
-  provide_.store(provide, std::memory_order_relaxed);
-  maps_ahead_.store(true, std::memory_order_relaxed);
-  Result<std::shared_ptr<Session>> attached = session();
-  if (!attached) return pass(std::move(attached));
-  if (!(*attached)->mapped()) return 0U;
   if (engine_pointer != nullptr) {
     Result<gpu::Device*> device = devices_.of(engine_pointer);
     if (!device) return pass(std::move(device));
   }
+  const std::lock_guard lock(ahead_mutex_);
+  if (provide != 0) provide_ = provide;
+  maps_ahead_ = true;
+  Result<std::shared_ptr<Session>> attached = session();
+  if (!attached) return pass(std::move(attached));
+  if (!(*attached)->mapped()) return 0U;
   return map_ahead(*attached);
 }
 
 Result<std::uint64_t> Client::map_ahead(const std::shared_ptr<Session>& session) {
-  const std::uint64_t provide = provide_.load(std::memory_order_relaxed);
-  if (provide != 0 && !options_.read_only) {
-    Status provided = SlotReservation::provide(session, provide);
+  Status provided;
+  if (provide_ != 0 && !options_.read_only) {
+    provided = SlotReservation::provide(session, provide_);
     // Who may not store has no use for it.
-    if (!provided && provided.error().code != Code::kPermission) return pass(std::move(provided));
+    if (!provided && provided.error().code == Code::kPermission) provided = {};
   }
-  return session->checked(session->slabs().map_ahead());
+  // What there is is mapped in any case.
+  Result<std::uint64_t> mapped = session->checked(session->slabs().map_ahead());
+  if (mapped && !provided) return pass(std::move(provided));
+  return mapped;
 }
 
 // Ids mean something with the daemon that gave them alone.
@@ -281,13 +286,6 @@ Tip Client::tip_of(const Session& session, const Key& key) {
 std::shared_ptr<const IndexMap> Client::index_of(const Session& session) {
   const auto attachment = attachment_.read();
   return attachment->session.get() == &session ? attachment->index : nullptr;
-}
-
-std::shared_ptr<const IndexMap> Client::places(const PrefixLease& lease, std::uint32_t group,
-                                               std::uint32_t first, std::span<Places> out) {
-  std::shared_ptr<const IndexMap> index = index_of(lease.session());
-  if (index != nullptr && !lease.places(index->view(), group, first, out)) index.reset();
-  return index;
 }
 
 Result<std::unique_ptr<PrefixLease>> Client::acquire(const Key& key, std::uint32_t missed_blocks) {

@@ -49,17 +49,17 @@ class Client {
   Result<Match> match(Prompt& prompt);  // may hash what was left out
   Status prefetch(const Key& key);
   // All slabs there are, after the namespace was provided with `provide` bytes of them
-  // (ProvideMessage); of each daemon that is found later, too. Returns their bytes.
+  // (ProvideMessage; 0: as a call before said); of each daemon that is found later, too. Returns
+  // their bytes.
   Result<std::uint64_t> map_slabs(const void* engine_pointer, std::uint64_t provide);
   Result<std::unique_ptr<PrefixLease>> acquire(const Key& key, std::uint32_t missed_blocks);
   // nullptr: nothing of the prompt is cached.
   Result<std::unique_ptr<PrefixLease>> acquire_prompt(Prompt& prompt, Match& match);
   Result<std::unique_ptr<SlotReservation>> reserve(Prompt& prompt);
   Result<std::unique_ptr<SlotReservation>> join(std::uint64_t id, kvfs_range range);
-  // Where blocks of a lease are, by the index (IndexView::places), which is returned: what was
-  // copied from there counts when the index is in force after it. nullptr: ask the daemon.
-  std::shared_ptr<const IndexMap> places(const PrefixLease& lease, std::uint32_t group,
-                                         std::uint32_t first, std::span<Places> out);
+  // What was copied out of the session's slabs counts when this is in force after it. nullptr: they
+  // are not mapped, or the session is over.
+  std::shared_ptr<const IndexMap> index_of(const Session& session);
   // What was loaded from there, and missed before it: the daemon hears of it later.
   void report_later(std::uint64_t loaded_bytes, std::uint64_t gpu_bytes,
                     std::uint32_t missed_blocks);
@@ -95,12 +95,11 @@ class Client {
   Result<std::shared_ptr<Session>> session();  // attached, again if need be
   Result<std::shared_ptr<Session>> reattach();
   void replace_index();
-  Result<std::uint64_t> map_ahead(const std::shared_ptr<Session>& session);
+  Result<std::uint64_t> map_ahead(const std::shared_ptr<Session>& session);  // ahead_mutex_ held
   void tick();
   void report(Session& session);
   Result<std::uint32_t> match_by_daemon(const Prompt& prompt);
   Tip tip_of(const Session& session, const Key& key);
-  std::shared_ptr<const IndexMap> index_of(const Session& session);
 
   const SessionOptions options_;
   Geometry geometry_;
@@ -111,8 +110,9 @@ class Client {
   std::atomic<std::uint32_t> unreported_misses_{0};
   std::atomic<std::uint64_t> unreported_bytes_{0};
   std::atomic<std::uint64_t> unreported_gpu_bytes_{0};
-  std::atomic<bool> maps_ahead_{false};
-  std::atomic<std::uint64_t> provide_{0};
+  std::mutex ahead_mutex_;  // guards what follows, and one map_ahead() at a time
+  bool maps_ahead_ = false;
+  std::uint64_t provide_ = 0;
   Published<Attachment> attachment_;
   std::mutex mutex_;                    // guards publishing and what follows
   Clock::time_point next_try_{};        // to attach again

@@ -21,6 +21,7 @@ Status check_size(const char* name, std::uint32_t size, std::size_t expected) {
 Status check_opaque(const kvfs_pages& pages, const Geometry& geometry, std::uint32_t group) {
   const auto row = std::int64_t{geometry.groups[group].head_dim} * dtype_bytes(geometry.dtype);
   if (pages.page_table != nullptr && pages.page_tokens == geometry.block_tokens &&
+      pages.first_token % geometry.block_tokens == 0 &&
       (geometry.block_tokens == 1 || pages.token_stride == row)) {
     return {};
   }
@@ -28,7 +29,8 @@ Status check_opaque(const kvfs_pages& pages, const Geometry& geometry, std::uint
                                   "': its blocks move whole; give pages of the block's " +
                                   std::to_string(geometry.block_tokens) +
                                   " tokens with a token_stride of " + std::to_string(row) +
-                                  ", or use kvfs_load_blocks and kvfs_store_blocks");
+                                  " and a first_token at a block's beginning, or use "
+                                  "kvfs_load_blocks and kvfs_store_blocks");
 }
 
 // A whole block in the engine's memory, canonical, as pages: strided, with its own tokens only.

@@ -24,27 +24,41 @@ struct Message {
     std::memcpy(&header, bytes.data(), sizeof(header));
     return header;
   }
+  void set_header(const Header& header) { std::memcpy(bytes.data(), &header, sizeof(header)); }
   [[nodiscard]] std::byte* body() { return bytes.data() + sizeof(Header); }
 };
 
+// `again` changes a message that is sent once more, since a signal came.
+template <typename Again>
 Status call(int fd, IoctlNumber number, std::byte* message, std::size_t bytes,
-            std::string_view what) {
+            std::string_view what, const Again& again) {
   while (::ioctl(fd, ioctl_command(number, bytes), message) < 0) {
     if (errno != EINTR) return mount_error(errno, what);
+    again();
   }
   return {};
 }
 
+void as_it_is() {}
+
 template <typename Header>
 Status call(int fd, IoctlNumber number, Message<Header>& message, std::size_t body_bytes,
             std::string_view what) {
-  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what);
+  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what, as_it_is);
+}
+
+// `header()` is the one to send again with.
+template <typename Header, typename Next>
+Status call_again_with(const Next& header, int fd, IoctlNumber number, Message<Header>& message,
+                       std::size_t body_bytes, std::string_view what) {
+  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what,
+              [&] { message.set_header(header()); });
 }
 
 // Fixed-size messages travel as they are.
 template <typename Header>
 Status call_plain(int fd, IoctlNumber number, Header& header, std::string_view what) {
-  return call(fd, number, reinterpret_cast<std::byte*>(&header), sizeof(header), what);
+  return call(fd, number, reinterpret_cast<std::byte*>(&header), sizeof(header), what, as_it_is);
 }
 
 Result<std::uint32_t> match_some(int directory, std::span<const Key> keys) {
@@ -137,19 +151,21 @@ Status ioctl_prefetch(int directory, const Key& tip) {
 
 Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::span<Extent> out) {
   const auto capacity = static_cast<std::uint32_t>(std::min(out.size(), kMaxExtents));
-  Message<ExtentsMessage> message({.first_block = query.first_block,
-                                   .group = query.group,
-                                   .flags = query.promote ? kExtentsPromote : 0U,
-                                   .timeout_ms = query.promote ? query.deadline.remaining_ms() : 0U,
-                                   .done_before = query.done_before,
-                                   .missed_blocks = query.missed_blocks,
-                                   .capacity = capacity,
-                                   .blocks = 0});
+  const auto header = [&](std::uint32_t missed) {
+    return ExtentsMessage{.first_block = query.first_block,
+                          .group = query.group,
+                          .flags = query.promote ? kExtentsPromote : 0U,
+                          .timeout_ms = query.promote ? query.deadline.remaining_ms() : 0U,
+                          .done_before = query.done_before,
+                          .missed_blocks = missed,
+                          .capacity = capacity,
+                          .blocks = 0};
+  };
+  Message<ExtentsMessage> message(header(query.missed_blocks));
   std::memset(message.body(), 0, capacity * sizeof(Extent));
-  if (Status status = call(lease, kIoctlExtents, message, capacity * sizeof(Extent), "the prefix");
-      !status) {
-    return pass(std::move(status));
-  }
+  Status status = call_again_with([&] { return header(0); }, lease, kIoctlExtents, message,
+                                  capacity * sizeof(Extent), "the prefix");
+  if (!status) return pass(std::move(status));
   const ExtentsMessage answer = message.header();
   const std::uint32_t filled = std::min(answer.capacity, capacity);
   std::memcpy(out.data(), message.body(), filled * sizeof(Extent));
@@ -166,12 +182,15 @@ std::uint32_t max_reserve_blocks(std::uint32_t block_tokens, std::size_t groups)
 Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
                                     std::span<Extent> out) {
   const auto blocks = static_cast<std::uint32_t>(query.tokens.size() / query.block_tokens);
-  Message<ReserveMessage> message({.parent = query.parent,
-                                   .blocks = blocks,
-                                   .extras = static_cast<std::uint32_t>(query.extras.size()),
-                                   .missed_blocks = query.missed_blocks,
-                                   .reserved = 0,
-                                   .reservation_id = 0});
+  const auto header = [&](std::uint32_t missed) {
+    return ReserveMessage{.parent = query.parent,
+                          .blocks = blocks,
+                          .extras = static_cast<std::uint32_t>(query.extras.size()),
+                          .missed_blocks = missed,
+                          .reserved = 0,
+                          .reservation_id = 0};
+  };
+  Message<ReserveMessage> message(header(query.missed_blocks));
   const std::size_t token_bytes = (query.tokens.size_bytes() + 7) & ~std::size_t{7};
   const std::size_t body = std::max(token_bytes + query.extras.size_bytes(), out.size_bytes());
   std::memset(message.body(), 0, body);
@@ -179,10 +198,9 @@ Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
   if (!query.extras.empty()) {
     std::memcpy(message.body() + token_bytes, query.extras.data(), query.extras.size_bytes());
   }
-  if (Status status = call(reservation, kIoctlReserve, message, body, "the prefix to go on from");
-      !status) {
-    return pass(std::move(status));
-  }
+  Status status = call_again_with([&] { return header(0); }, reservation, kIoctlReserve, message,
+                                  body, "the prefix to go on from");
+  if (!status) return pass(std::move(status));
   std::memcpy(out.data(), message.body(), out.size_bytes());
   return message.header().reservation_id;
 }

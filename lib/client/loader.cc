@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpu/block_codec.h"
@@ -21,7 +22,7 @@ namespace {
 // Errors:  the first one ends the walk.
 class Load {
  public:
-  Load(Client& client, PrefixLease& lease, const EngineSide& to, PrefixLease::Progress& progress,
+  Load(Client& client, PrefixLease& lease, const EngineSide& to, LoadsUnderWay::Progress& progress,
        const Deadline& deadline, Transfer& transfer)
       : client_(client),
         lease_(lease),
@@ -31,12 +32,13 @@ class Load {
         transfer_(transfer),
         slots_(lease.session(), to.range().group, MappedSlots::Access::kRead, transfer),
         gpu_slots_(lease.session(), to.range().group, to.device(), transfer),
+        index_(client.index_of(lease.session())),
         next_(to.range().first),
         end_(to.range().first + to.range().count) {
     if (!lease.session().mapped() && next_ < end_) {
       bounce_.emplace(to.stored_bytes(), to.range().count);
     }
-    progress_.is_at(next_);
+    progress_.wants_from(next_);
   }
 
   // Copies out of the bounce buffer end before it goes.
@@ -50,12 +52,15 @@ class Load {
     if (Status status = copy_placed(find_placed()); !status) return status;
     while (next_ < end_) {
       if (transfer_.failed()) return {};  // the transfer knows why
-      const Result<std::uint32_t> got = next_batch();
+      Result<std::uint32_t> got = next_batch();
       if (got) {
         copy_batch(From::kHost);
-      } else if (got.error().code != Code::kNoSpace || !let_go()) {
-        return tl::unexpected<Error>(got.error());
+        continue;
       }
+      if (got.error().code != Code::kNoSpace) return pass(std::move(got));
+      const Result<bool> again = let_go();
+      if (!again) return tl::unexpected<Error>(again.error());
+      if (!*again) return pass(std::move(got));
     }
     return {};
   }
@@ -66,11 +71,10 @@ class Load {
   // or those at the beginning that are on the engine's GPU. For the rest the daemon is asked all
   // together, so that it begins to read what is not in DRAM at once.
   std::span<const Places> find_placed() {
-    if (!lease_.session().mapped() || next_ == end_) return {};
+    if (index_ == nullptr || next_ == end_) return {};
     std::vector<Places>& places = this->places();
     places.resize(end_ - next_);
-    placed_by_ = client_.places(lease_, to_.range().group, next_, places);
-    if (placed_by_ == nullptr) return {};
+    if (!lease_.places(index_->view(), to_.range().group, next_, places)) return {};
     bool all = true;
     std::size_t on_gpu = 0;  // of the first ones
     for (std::size_t i = 0; i < places.size(); ++i) {
@@ -101,7 +105,7 @@ class Load {
         batch().add(*memory, block++);
       }
       if (local) gpu_blocks += count;
-      copy_batch(local ? From::kGpu : From::kHost, placed_by_);
+      copy_batch(local ? From::kGpu : From::kHost);
       rest = rest.subspan(count);
     }
     const std::uint64_t each = to_.touched().bytes * to_.layers_wanted() / to_.layers();
@@ -110,11 +114,12 @@ class Load {
     return {};
   }
 
-  // `index`: who has told where they are, if it was not the daemon.
-  void copy_batch(From from, std::shared_ptr<const IndexMap> index = {}) {
+  // What was copied out of slabs counts when the daemon is still the one that the lease is of: the
+  // next one gives its slots to others.
+  void copy_batch(From from) {
     next_ += static_cast<std::uint32_t>(batch().blocks().size());
     const std::uint32_t step = transfer_.begin_part();
-    auto done = [&transfer = transfer_, index = std::move(index), step](Status copied) mutable {
+    auto done = [&transfer = transfer_, index = index_, step](Status copied) mutable {
       if (copied && index != nullptr) copied = index->in_force();
       index.reset();  // the client may be closed as soon as the transfer is complete
       transfer.finish_part(std::move(copied), step);
@@ -146,25 +151,25 @@ class Load {
         bounce_ ? bounce_->capacity() : static_cast<std::uint32_t>(kBatchBlocks);
     const std::uint32_t wanted =
         std::min({end_ - next_, room, static_cast<std::uint32_t>(kMaxExtents)});
-    Result<ExtentsAnswer> answer = lease_.extents({.group = to_.range().group,
-                                                   .first_block = next_,
-                                                   .done_before = done_before_,
-                                                   .promote = true,
-                                                   .deadline = deadline_},
-                                                  std::span(extents_).first(wanted));
+    Result<ExtentsAnswer> answer = lease_.extents(
+        {.group = to_.range().group, .first_block = next_, .promote = true, .deadline = deadline_},
+        std::span(extents_).first(wanted));
     if (!answer) return pass(std::move(answer));
     if (answer->filled == 0) return fail(Code::kIo, "the daemon named no block of the prefix");
     return answer->filled;
   }
 
   // DRAM is full of leased blocks, perhaps of this very prefix: those that were copied may go, so
-  // that one larger than DRAM streams through. false: there is nothing (more) to let go.
-  bool let_go() {
+  // that one larger than DRAM streams through. Whether to ask once more: after blocks were let go
+  // also a second time, since the first one may join a question that found no room before.
+  Result<bool> let_go() {
     transfer_.drain();
     progress_.is_at(next_);
-    const std::uint32_t before = std::max(done_before_, lease_.done_before());
-    if (before == done_before_) return false;
-    done_before_ = before;
+    const Result<std::uint32_t> before = lease_.let_go();
+    if (!before) return tl::unexpected<Error>(before.error());
+    if (*before <= let_go_before_) return std::exchange(joined_, false);
+    let_go_before_ = *before;
+    joined_ = true;
     return true;
   }
 
@@ -225,15 +230,16 @@ class Load {
   Client& client_;
   PrefixLease& lease_;
   const EngineSide& to_;
-  PrefixLease::Progress& progress_;
+  LoadsUnderWay::Progress& progress_;
   const Deadline deadline_;
   Transfer& transfer_;
   MappedSlots slots_;
   GpuSlots gpu_slots_;
+  const std::shared_ptr<const IndexMap> index_;  // of the lease's session; nullptr: not mapped
   std::uint32_t next_;
   const std::uint32_t end_;
-  std::uint32_t done_before_ = 0;
-  std::shared_ptr<const IndexMap> placed_by_;
+  std::uint32_t let_go_before_ = 0;
+  bool joined_ = false;
   std::array<Extent, kMaxExtents> extents_;
   std::optional<BounceBuffer> bounce_;
   std::vector<std::byte> tensor_;  // of quantized blocks in the fallback
@@ -267,7 +273,7 @@ Status check_load(PrefixLease& lease, const BlockRange& range) {
 
 Status load(Client& client, PrefixLease& lease, const EngineSide& to, LayerSteps steps,
             const Deadline& deadline, Transfer& transfer) {
-  const auto progress = std::make_shared<PrefixLease::Progress>(lease, to.range().first);
+  const auto progress = std::make_shared<LoadsUnderWay::Progress>(lease.loads(), to.range().first);
   transfer.hold(progress);
   const auto walk = [&](const EngineSide& side) {
     return Load(client, lease, side, *progress, deadline, transfer).run();

@@ -57,11 +57,7 @@ Result<ExtentsAnswer> PrefixLease::extents(ExtentsQuery query, std::span<Extent>
 
 bool PrefixLease::places(const IndexView& index, std::uint32_t group, std::uint32_t first,
                          std::span<Places> out) const {
-  if (tip_.blocks == 0) return false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (let_go_) return false;
-  }
+  if (tip_.blocks == 0 || loads_.have_let_go()) return false;
   return index.places(tip_, group, first, out);
 }
 
@@ -90,35 +86,13 @@ Result<bool> PrefixLease::holds(const Prompt& prompt) {
   return std::ranges::all_of(extras, [](const Extra& extra) { return extra.is_zero(); });
 }
 
-PrefixLease::Progress::Progress(PrefixLease& lease, std::uint32_t first_block) : lease_(lease) {
-  const std::lock_guard lock(lease_.mutex_);
-  place_ = lease_.loading_.insert(lease_.loading_.end(), {.next_block = first_block});
-}
-
-PrefixLease::Progress::~Progress() {
-  const std::lock_guard lock(lease_.mutex_);
-  lease_.loading_.erase(place_);
-  lease_.copied_.notify_all();  // under the lock: the lease may go when this has gone
-}
-
-void PrefixLease::Progress::is_at(std::uint32_t block) {
-  const std::lock_guard lock(lease_.mutex_);
-  place_->next_block = block;
-}
-
-void PrefixLease::Progress::only_copies() {
-  const std::lock_guard lock(lease_.mutex_);
-  place_->only_copies = true;
-}
-
-std::uint32_t PrefixLease::done_before() {
-  std::unique_lock lock(mutex_);
-  copied_.wait(lock, [this] { return std::ranges::none_of(loading_, &Loading::only_copies); });
-  if (loading_.empty()) return 0;
-  const std::uint32_t before =
-      std::ranges::min_element(loading_, {}, &Loading::next_block)->next_block;
-  let_go_ |= before != 0;
-  return before;
+Result<std::uint32_t> PrefixLease::let_go() {
+  return loads_.let_go([this](std::uint32_t before) -> Status {
+    if (Result<ExtentsAnswer> told = extents({.done_before = before}, {}); !told) {
+      return pass(std::move(told));
+    }
+    return {};
+  });
 }
 
 }  // namespace kvfs::client

@@ -2,15 +2,13 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <list>
 #include <memory>
-#include <mutex>
 #include <span>
 
 #include "lib/client/descriptor.h"
 #include "lib/client/ioctl_calls.h"
+#include "lib/client/loads_under_way.h"
 #include "lib/client/prompt.h"
 #include "lib/client/session.h"
 #include "lib/format/index_view.h"
@@ -24,11 +22,6 @@ namespace kvfs::client {
 // Blocks:  what asks the daemon: all but key().
 // Errors:  as the daemon's; a lost daemon is noted in the session.
 class PrefixLease {
-  struct Loading {
-    std::uint32_t next_block;  // the first one that it still needs
-    bool only_copies = false;
-  };
-
  public:
   // One open(2). `tip`: what the session's index says of the key now, before; without blocks: it
   // says nothing, how many there are is asked for when needed. kNotFound: not cached (any more).
@@ -55,25 +48,9 @@ class PrefixLease {
   // equal keys of different prompts must not pass. false: another prompt.
   Result<bool> holds(const Prompt& prompt);
 
-  // Where a load of this lease has got to, until all that it copies has been copied: blocks below
-  // all of them may leave DRAM.
-  class Progress {
-   public:
-    Progress(PrefixLease& lease, std::uint32_t first_block);
-    ~Progress();
-    Progress(const Progress&) = delete;
-    Progress& operator=(const Progress&) = delete;
-    // What is before has been copied.
-    void is_at(std::uint32_t block);
-    // All copies have begun: the end comes by itself.
-    void only_copies();
-
-   private:
-    PrefixLease& lease_;
-    std::list<Loading>::iterator place_;
-  };
-  // Blocks below are let go when this is told to the daemon. Waits for loads that only copy.
-  std::uint32_t done_before();
+  LoadsUnderWay& loads() { return loads_; }
+  // LoadsUnderWay::let_go(), which tells the daemon.
+  Result<std::uint32_t> let_go();
 
  private:
   const std::shared_ptr<Session> session_;
@@ -82,10 +59,7 @@ class PrefixLease {
   const Tip tip_;
   std::atomic<std::uint32_t> blocks_;
   std::atomic<std::uint32_t> missed_blocks_;
-  mutable std::mutex mutex_;
-  std::condition_variable copied_;
-  std::list<Loading> loading_;
-  bool let_go_ = false;  // of any block; guarded as loading_
+  LoadsUnderWay loads_;
 };
 
 }  // namespace kvfs::client

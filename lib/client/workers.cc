@@ -16,6 +16,11 @@ constexpr std::chrono::seconds kTick{1};
 Workers::Workers(Job tick) : tick_(std::move(tick)) {
   const std::lock_guard lock(mutex_);
   add_thread();
+  try {
+    clock_ = std::thread([this] { keep_time(); });
+    pthread_setname_np(clock_.native_handle(), "kvfs-clock");
+  } catch (const std::system_error&) {  // see Errors
+  }
 }
 
 Workers::~Workers() {
@@ -24,7 +29,9 @@ Workers::~Workers() {
     stopping_ = true;
   }
   wake_.notify_all();
+  end_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  if (clock_.joinable()) clock_.join();
 }
 
 bool Workers::add_thread() {
@@ -65,15 +72,17 @@ void Workers::work() {
     }
     if (stopping_) return;
     ++idle_;
-    const bool quiet = wake_.wait_for(lock, kTick) == std::cv_status::timeout;
+    wake_.wait(lock);
     --idle_;
-    if (quiet && !ticking_ && !stopping_ && jobs_.empty()) {
-      ticking_ = true;
-      lock.unlock();
-      tick_();
-      lock.lock();
-      ticking_ = false;
-    }
+  }
+}
+
+void Workers::keep_time() {
+  std::unique_lock lock(mutex_);
+  while (!end_.wait_for(lock, kTick, [this] { return stopping_; })) {
+    lock.unlock();
+    tick_();
+    lock.lock();
   }
 }
 

@@ -146,13 +146,13 @@ KVFS_API kvfs_status kvfs_client_get_stats(const kvfs_client* client, kvfs_clien
  * at once, so that pinning begins now. NULL: with the first copy. `provide`: bytes of DRAM that the
  * namespace is to have before that, with blocks in it or not, so that stores find it mapped, too;
  * as far as there is DRAM that no namespace has, in whole slabs. It stays the namespace's until
- * another one needs it. 0: what it has. A client that may not store leaves it out. `bytes` may be
- * NULL: of all slabs that are mapped now. Calls the daemon once for each of them and does not wait
- * for pinning; loads and stores go on beside it. What a daemon that the client finds later has is
- * provided and mapped by the client itself, within some seconds; slabs that the namespace gets
- * later are mapped when they are used. A client that does not map slabs: KVFS_OK, 0 bytes, nothing
- * is provided. KVFS_UNAVAILABLE: the daemon is gone, or the device cannot be made. After an error
- * all works as without the call. */
+ * another one needs it. 0: what an earlier call has said, or what it has. A client that may not
+ * store leaves it out. `bytes` may be NULL: of all slabs that are mapped now. Calls the daemon once
+ * for each of them and does not wait for pinning; loads and stores go on beside it. What a daemon
+ * that the client finds later has is provided and mapped by the client itself, within some seconds;
+ * slabs that the namespace gets later are mapped when they are used. A client that does not map
+ * slabs: KVFS_OK, 0 bytes, nothing is provided. KVFS_UNAVAILABLE: the daemon is gone, or the device
+ * cannot be made. After an error all works as without the call; slabs that could be mapped are. */
 KVFS_API kvfs_status kvfs_map_slabs(kvfs_client* client, const void* engine_pointer,
                                     uint64_t provide, uint64_t* bytes);
 

@@ -51,8 +51,8 @@ struct Blocks {
 };
 
 struct TransferOptions {
-  std::int32_t timeout_ms = 0;   // of a load; 0: the library's default; negative: none
-  void* stream = nullptr;        // CUDA stream
+  std::int32_t timeout_ms = 0;     // of a load; 0: the library's default; negative: none
+  void* stream = nullptr;          // CUDA stream
   std::uint32_t layer_step = 0;    // loads: layers that arrive together; 0: all
   std::uint32_t layer_blocks = 0;  // of the last so many blocks; 0: of all
 
@@ -85,8 +85,11 @@ class Transfer {
   void wait() { check(kvfs_transfer_wait(handle_.get(), -1)); }
   // false: not complete within the time. Throws when the transfer itself failed.
   [[nodiscard]] bool wait_for(std::int32_t timeout_ms) {
-    const kvfs_status status = kvfs_transfer_wait(handle_.get(), timeout_ms);
-    if (status == KVFS_TIMEOUT && !done()) return false;
+    kvfs_status status = kvfs_transfer_wait(handle_.get(), timeout_ms);
+    if (status == KVFS_TIMEOUT) {
+      if (!done()) return false;
+      status = kvfs_transfer_wait(handle_.get(), 0);  // its own, which may be KVFS_TIMEOUT, too
+    }
     check(status);
     return true;
   }

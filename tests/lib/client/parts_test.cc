@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "lib/client/descriptor.h"
-#include "lib/client/prefix_lease.h"
+#include "lib/client/loads_under_way.h"
 #include "lib/client/prompt.h"
 #include "lib/client/published.h"
 #include "lib/client/transfer.h"
@@ -94,12 +94,26 @@ TEST(Workers, ABlockedJobDoesNotHoldUpOthers) {
   go.notify_all();
 }
 
-TEST(Workers, Tick) {
+// Jobs may wait for what a tick gives back.
+TEST(Workers, TickWhileJobsComeAllTheTimeAndWhileAllThreadsAreTaken) {
   std::atomic<int> ticks{0};
   Workers workers([&ticks] { ++ticks; });
-  for (int i = 0; i < 500 && ticks == 0; ++i)
+  for (int i = 0; i < 500 && ticks == 0; ++i) {
+    workers.post([] {});
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   EXPECT_GE(ticks, 1);
+  constexpr int kJobs = 40;  // more than it has threads
+  std::atomic<int> ended{0};
+  for (int i = 0; i < kJobs; ++i) {
+    workers.post([&, seen = ticks.load()] {
+      for (int wait = 0; wait < 500 && ticks == seen; ++wait)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      EXPECT_GT(ticks, seen);
+      ++ended;
+    });
+  }
+  while (ended != kJobs) std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
 TEST(Transfers, AreCompleteWhenEveryPartIs) {
@@ -200,12 +214,21 @@ TEST(Transfers, KeepTheFirstError) {
 }
 
 // Of two loads with one lease: what one only copies yet stays where it is.
-TEST(Leases, LetGoOfNothingThatIsBeingCopied) {
-  PrefixLease lease(nullptr, Descriptor(), Key{}, Tip{}, 0);
-  PrefixLease::Progress streaming(lease, 0);
-  auto copying = std::make_unique<PrefixLease::Progress>(lease, 2);
+TEST(LoadsUnderWay, LetGoOfNothingThatIsBeingCopied) {
+  std::vector<std::uint32_t> told;
+  const auto tell = [&told](std::uint32_t before) -> Status {
+    told.push_back(before);
+    return {};
+  };
+  LoadsUnderWay loads;
+  EXPECT_EQ(loads.let_go(tell).value(), 0U);
+  LoadsUnderWay::Progress streaming(loads, 0);
+  auto copying = std::make_unique<LoadsUnderWay::Progress>(loads, 2);
+  EXPECT_EQ(loads.let_go(tell).value(), 0U);
+  EXPECT_FALSE(loads.have_let_go());
   streaming.is_at(8);
-  EXPECT_EQ(lease.done_before(), 2U);  // it still asks for blocks
+  EXPECT_EQ(loads.let_go(tell).value(), 2U);  // it still asks for blocks
+  EXPECT_TRUE(loads.have_let_go());
   copying->only_copies();
   std::atomic<bool> copied{false};
   std::thread end([&] {
@@ -213,9 +236,46 @@ TEST(Leases, LetGoOfNothingThatIsBeingCopied) {
     copied = true;
     copying.reset();
   });
-  EXPECT_EQ(lease.done_before(), 8U);
+  EXPECT_EQ(loads.let_go(tell).value(), 8U);
   EXPECT_TRUE(copied);
   end.join();
+  EXPECT_EQ(told, (std::vector<std::uint32_t>{2, 8}));
+}
+
+// A walk over the last blocks begins while those before are on their way still.
+TEST(LoadsUnderWay, WhatIsWantedFromABlockOnSaysNothingOfThoseBefore) {
+  LoadsUnderWay loads;
+  const auto tell = [](std::uint32_t) -> Status { return {}; };
+  LoadsUnderWay::Progress load(loads, 2);
+  load.wants_from(6);
+  EXPECT_EQ(loads.let_go(tell).value(), 2U);
+  load.is_at(9);
+  EXPECT_EQ(loads.let_go(tell).value(), 9U);
+  load.wants_from(6);  // once more, other layers of them
+  EXPECT_EQ(loads.let_go(tell).value(), 6U);
+}
+
+// The daemon may give their places away as soon as it has been told.
+TEST(LoadsUnderWay, ALoadBeginsBeforeTheDaemonIsToldOrAfterIt) {
+  LoadsUnderWay loads;
+  LoadsUnderWay::Progress streaming(loads, 0);
+  streaming.is_at(8);
+  std::atomic<bool> begun{false};
+  std::thread other;
+  const Status refused = fail(Code::kUnavailable, "the daemon is gone");
+  const auto told = loads.let_go([&](std::uint32_t) -> Status {
+    other = std::thread([&] {
+      const LoadsUnderWay::Progress load(loads, 0);
+      begun = true;
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(begun);
+    return refused;
+  });
+  other.join();
+  EXPECT_TRUE(begun);
+  ASSERT_FALSE(told);
+  EXPECT_EQ(told.error().code, Code::kUnavailable);
 }
 
 TEST(Deadlines, RemainingTimeRoundsUp) {
