@@ -2,6 +2,7 @@
 
 import json
 import select
+import statistics
 import time
 
 import pytest
@@ -12,6 +13,10 @@ torch = pytest.importorskip("torch")
 from lmcache.v1.distributed.api import MemoryLayoutDesc, ObjectKey  # noqa: E402
 from lmcache.v1.distributed.l2_adapters.factory import (  # noqa: E402
     create_l2_adapter_from_registry,
+)
+from lmcache.v1.distributed.l2_adapters.fs_l2_adapter import FSL2AdapterConfig  # noqa: E402
+from lmcache.v1.distributed.l2_adapters.fs_native_l2_adapter import (  # noqa: E402
+    FSNativeL2AdapterConfig,
 )
 from lmcache.v1.distributed.l2_adapters.plugin_l2_adapter import (  # noqa: E402
     PluginL2AdapterConfig,
@@ -50,13 +55,13 @@ def key(number, **more):
     return ObjectKey(**(fields | more))
 
 
-def memory(seed=None):
-    size = SHAPE.numel() * torch.float16.itemsize
+def memory(seed=None, shape=SHAPE):
+    size = shape.numel() * torch.float16.itemsize
     raw = torch.zeros(size, dtype=torch.uint8)
     if seed is not None:
         raw.random_(generator=torch.manual_seed(seed))
     metadata = MemoryObjMetadata(
-        SHAPE, torch.float16, 0, size, 1, shapes=[SHAPE], dtypes=[torch.float16]
+        shape, torch.float16, 0, size, 1, shapes=[shape], dtypes=[torch.float16]
     )
     return TensorMemoryObj(raw, metadata, None)
 
@@ -172,3 +177,46 @@ def test_a_configuration_without_a_path_is_refused():
         KvfsL2Adapter({})
     with pytest.raises(ValueError, match="not known: pth"):
         KvfsL2Adapter({"path": "/kv", "pth": 1})
+
+
+def test_beside_the_fs_adapters(make_daemon, tmp_path, capsys):
+    """64 objects of 1 MiB, stored, locked and loaded as LMCache does with each; times are shown
+    only."""
+    count, shape = 64, torch.Size([2, 16, 64, 256])
+    daemon = make_daemon(dram="256MiB", nvme=None)
+    fs = {"base_path": str(tmp_path / "fs")}
+    native = {"base_path": str(tmp_path / "native")}
+    adapters = {
+        "fs": create_l2_adapter_from_registry(FSL2AdapterConfig.from_dict(fs)),
+        "fs_native": create_l2_adapter_from_registry(FSNativeL2AdapterConfig.from_dict(native)),
+        "kvfs": adapter_on(daemon.mount),
+    }
+    keys = [key(number) for number in range(count)]
+    objects = [memory(number, shape) for number in range(count)]
+    times = {(what, name): [] for what in ("store", "look up", "load") for name in adapters}
+
+    def timed(what, name, call, *arguments):
+        began = time.perf_counter()
+        result = call(adapters[name], *arguments)
+        times[what, name].append(1e3 * (time.perf_counter() - began))
+        return result
+
+    for name in adapters:
+        assert timed("store", name, store, keys, objects).is_successful()
+    layouts = {0: MemoryLayoutDesc([shape], [torch.float16])}
+    for _ in range(5):
+        for name, adapter in adapters.items():
+            targets = [memory(shape=shape) for _ in range(count)]
+            found = timed("look up", name, look_up, keys, layouts)
+            loaded = timed("load", name, load, keys, targets)
+            assert found == loaded == list(range(count))
+            for target, kept in zip(targets, objects, strict=True):
+                assert torch.equal(target.raw_data, kept.raw_data)
+            adapter.submit_unlock(keys)
+    with capsys.disabled():
+        print(f"\n  {count} MiB in objects of 1 MiB, LMCache's adapters, ms:")
+        for name in adapters:
+            medians = {what: statistics.median(times[what, name]) for what, _ in times}
+            print(f"  {name:9}", ", ".join(f"{what} {ms:.1f}" for what, ms in medians.items()))
+    for adapter in adapters.values():
+        adapter.close()

@@ -175,9 +175,12 @@ def test_slabs_are_mapped_ahead(namespace):
     pages = kvfs.Pages(kv, kv_data.PLAIN)
     assert pages.pointer == kv.ctypes.data
     assert namespace.map_slabs(pages.pointer) == namespace.map_slabs() >= kv.nbytes
-    provided = namespace.map_slabs(provide=None)  # half of what others do not have
-    assert provided == namespace.map_slabs(provide=provided) > namespace.map_slabs(provide=0) / 2
+    before = namespace.map_slabs()
+    provided = namespace.map_slabs(provide=None)  # half of what others do not have, in whole slabs
+    assert before < provided == namespace.map_slabs(provide=provided)
     assert namespace.map_slabs(provide=provided + 1) > provided
+    whole = namespace.map_slabs(provide=1 << 50)
+    assert whole / 2 <= provided <= whole / 2 + before
     with kvfs.open(namespace.mount, namespace.name, force_fallback=True) as fallback:
         assert fallback.map_slabs(pages.pointer, provide=None) == 0
 

@@ -45,6 +45,8 @@ def test_commit_of_a_beginning(namespace):
     kv = kv_data.random_kv(namespace.geometry, 128, 34)
     with namespace.reserve(tokens) as reservation:
         reservation.store(kvfs.Pages(kv, kv_data.PLAIN), count=5)
+        with pytest.raises(ValueError, match="end_block"):
+            reservation.commit(end_block=0)
         commit = reservation.commit(end_block=5)
     assert commit.committed == 5
     assert namespace.match(tokens).blocks == 5

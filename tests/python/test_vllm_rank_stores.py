@@ -117,7 +117,7 @@ def test_stores_that_have_ended_are_forgotten(ranks):
     tokens = kv_data.random_tokens(32, seed=3)
     stores = ranks[1].stores
     stores.begin(Step(stores=[store_of(tokens, job=1), store_of(tokens, job=2)]), 0)
-    stores.begin(Step(ended=[1]), 0)
+    stores.flush(Step(ended=[1]))  # also in steps without a forward
     assert list(stores._waiting) == [2]
 
 

@@ -13,7 +13,7 @@ import kvfs
 import numpy as np
 import pytest
 from kvfs.vllm.identity import cacheable, extras
-from kvfs.vllm.messages import Load, Run, Step
+from kvfs.vllm.messages import Load, Report, Run, Step
 from kvfs.vllm.scheduler import Scheduler
 from kvfs.vllm.worker import Unattached, Worker
 
@@ -227,6 +227,37 @@ def test_a_store_ends_before_its_pages_are_reused(make_engine, opaque):
     assert not engine.scheduler.build(first_step(third, [9], 0, 16)).flush  # reported since
 
 
+def test_all_stores_that_read_a_page_end_before_it_is_reused(make_engine):
+    """Two requests have the pages of their common beginning in common, in vLLM's own cache."""
+    engine = make_engine()
+    tokens = kv_data.random_tokens(48, seed=26)
+    jobs = []
+    for request_id, pages in (("one", [7, 8]), ("two", [7, 8, 9])):
+        request = make_request(tokens[: 16 * len(pages)], request_id)
+        engine.scheduler.match(request, 0)
+        step = engine.scheduler.build(first_step(request, pages, 0, 16 * len(pages)))
+        jobs.append(step.stores[0].job)
+        engine.scheduler.finished(request_id)
+    other = make_request(kv_data.random_tokens(32, seed=27), "other")
+    engine.scheduler.match(other, 0)
+    assert engine.scheduler.build(first_step(other, [8], 0, 16)).flush == set(jobs)
+    engine.scheduler.learn(Report(stored=jobs[:1]), ())
+    assert engine.scheduler.build(next_step(other, [7], 16, 16)).flush == {jobs[1]}
+
+
+def test_a_store_that_was_refused_is_tried_again_later(make_engine, monkeypatch):
+    monkeypatch.setattr("kvfs.vllm.scheduler._REFUSED_S", 60.0)
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(64, seed=28))
+    engine.scheduler.match(request, 0)
+    assert engine.scheduler.build(first_step(request, [0, 1], 0, 32)).stores
+    engine.scheduler.learn(Report(stored=[1], lost=["r"], refused=["r"]), ())
+    assert not engine.scheduler.build(next_step(request, [2], 32, 16)).stores
+    engine.scheduler._requests["r"].stores_from = 0.0
+    (store,) = engine.scheduler.build(next_step(request, [3], 48, 16)).stores
+    assert (store.first_block, len(store.pages[0])) == (0, 4)
+
+
 def test_a_load_also_ends_stores_that_read_its_pages(make_engine):
     engine = make_engine()
     stored = make_request(kv_data.random_tokens(32, seed=8))
@@ -272,6 +303,9 @@ def test_without_a_namespace_loads_fail_and_stores_have_ended(make_engine):
     assert report.stored == [step.stores[0].job] and report.failed == report.lost == ["r"]
     assert not engine.worker.report()
     assert engine.worker.poll() == (set(), [])
+    engine.worker.leads = False  # the first rank may have that store under way
+    engine.worker.store(step)
+    assert not engine.worker.report()
 
 
 def test_a_prompt_that_another_engine_computes_is_awaited(make_engine, monkeypatch):
@@ -323,6 +357,20 @@ def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(ma
             engine.scheduler.finished("gone")
             step = engine.scheduler.build(output([], [], {}))
             assert (step.computes, step.loaded, step.gone) == (False, set(), {"gone"})
+
+
+def test_the_step_after_a_load_that_failed_on_some_rank_is_not_that_loads(make_engine):
+    """Other ranks may have told of it early: whoever reuses its pages waits for them."""
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(33, seed=29))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
+    again = make_request(request.prompt_token_ids, "again")
+    assert engine.scheduler.match(again, 0) == 32
+    engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+    engine.scheduler.build(output([], [], {}))
+    engine.scheduler.learn(Report(failed=["again"]), {"again"})
+    assert engine.scheduler.build(first_step(again, [3, 4, 5], 0, 33)).loaded == set()
 
 
 def test_the_worker_is_told_of_a_request_that_goes_while_it_loads(make_engine):
@@ -420,6 +468,10 @@ def test_extras_of_blocks():
 def test_what_tokens_do_not_name_is_not_cached(make_engine):
     assert not cacheable(make_request([1], prompt_embeds=object()))
     assert not cacheable(make_request([1], resumable=True))
+    with_image = make_request([1], mm_features=[object()])
+    assert cacheable(with_image)
+    assert not cacheable(with_image, images=False)
+    assert cacheable(make_request([1], mm_features=[]), images=False)
     engine = make_engine()
     request = make_request(kv_data.random_tokens(32, seed=15), prompt_embeds=object())
     engine.scheduler.add(request)

@@ -49,6 +49,9 @@ void store_blocks(const Reservation& self, const nb::sequence& buffers,
 
 kvfs_commit_result commit(const Reservation& self, std::optional<std::uint32_t> end_block) {
   const auto handle = open_handle(self.handle, "reservation");
+  if (end_block == 0U) {  // which the C API takes for all
+    throw nb::value_error("end_block is 0, which publishes nothing: leave the reservation instead");
+  }
   kvfs_commit_result result{};
   check(without_gil(
       [&] { return kvfs_commit(handle->reservation.get(), end_block.value_or(0), &result); }));

@@ -21,10 +21,10 @@ void wait_in_slices(const Transfer& transfer, std::optional<double> timeout,
   for (;;) {
     const std::int32_t slice = left < 0 || left > kSliceMs ? kSliceMs : left;
     const kvfs_status status = without_gil([&] { return wait_for(handle->transfer.get(), slice); });
-    // A transfer that failed by its own deadline also says KVFS_TIMEOUT, but is complete.
-    if (status != KVFS_TIMEOUT || left == slice ||
-        kvfs_transfer_done(handle->transfer.get()) != 0) {
-      return check(status);
+    if (status != KVFS_TIMEOUT) return check(status);
+    // When it is complete this is its own status, which may be KVFS_TIMEOUT, too.
+    if (left == slice || kvfs_transfer_done(handle->transfer.get()) != 0) {
+      return check(wait_for(handle->transfer.get(), 0));
     }
     if (PyErr_CheckSignals() != 0) {
       throw nb::python_error();

@@ -60,6 +60,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         self._options = {
             "break_even": bool(options.pop("break_even", True)),
             "store_decode": bool(options.pop("store_decode", True)),
+            "images": versions.images_are_named_by_content(vllm_config),
         }
         self._provide = _dram_bytes(options.pop("dram_gib", None))
         if not path or options:
@@ -115,19 +116,31 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             return
         groups = self._model.groups
         heads = groups[0].spec.num_kv_heads
-        self._share = Share.of(versions.rank(), self._model.ranks, self._model.total_heads, heads)
-        self._pages = [
-            versions.pages(
-                [kv_caches[name] for name in group.layer_names],
-                group.spec,
-                of_group.kv_factor,
-                self._kv_cache_config.num_blocks,
-                self._share.first_head,
-            )
-            for group, of_group in zip(groups, self._model.geometry.groups, strict=True)
-        ]
-        versions.before_sleep(self._vllm_config, lambda: self._worker.settle())
+        share = Share.of(versions.rank(), self._model.ranks, self._model.total_heads, heads)
+        self._worker.leads = share.rank == 0
+        try:
+            self._pages = [
+                versions.pages(
+                    [kv_caches[name] for name in group.layer_names],
+                    group.spec,
+                    of_group.kv_factor,
+                    self._kv_cache_config.num_blocks,
+                    share.first_head,
+                )
+                for group, of_group in zip(groups, self._model.geometry.groups, strict=True)
+            ]
+        except ValueError as error:
+            if self._required:
+                raise
+            logger.warning("kvfs: going on without cache: %s", error)
+            return
+        self._share = share
+        versions.settle_before_sleep(self._vllm_config, self)
         self._attach_worker()
+
+    def settle(self):
+        """Nothing of kvfs reads or writes the engine's pages when this returns."""
+        self._worker.settle()
 
     def _attach_worker(self):
         """At once, or with the first step after the mount has come."""
@@ -177,7 +190,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         pass  # blocks are stored whole, see wait_for_save
 
     def wait_for_save(self):
-        if self._connector_metadata.step.stores or self._connector_metadata.step.ended:
+        if self._connector_metadata.step.stores:
             self._worker.store(self._connector_metadata.step, versions.stream())
 
     def get_finished(self, finished_req_ids):
@@ -280,4 +293,5 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             self._scheduler.close()
         if self._namespace:
             self._namespace.close()
-        self._scheduler = self._namespace = self._events = None
+        self._scheduler = self._namespace = self._events = self._share = None
+        self._worker, self._pages = Unattached(), []  # nothing keeps the engine's memory

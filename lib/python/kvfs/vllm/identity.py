@@ -8,12 +8,14 @@ def _text(*parts) -> bytes:
     return b"".join(f"{len(p := str(part).encode())}:".encode() + p for part in parts)
 
 
-def cacheable(request) -> bool:
-    """False where tokens do not say what the KV was computed from, or change under way."""
+def cacheable(request, images: bool = True) -> bool:
+    """False where tokens do not say what the KV was computed from, or change under way. `images`:
+    whether their identifiers name what is in them."""
     return (
         request.prompt_token_ids is not None
         and getattr(request, "prompt_embeds", None) is None
         and not getattr(request, "resumable", False)
+        and (images or not getattr(request, "mm_features", None))
     )
 
 

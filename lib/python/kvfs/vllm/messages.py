@@ -73,6 +73,7 @@ class Report:
 
     stored: list[int] = field(default_factory=list)  # jobs that have ended, well or not
     lost: list[str] = field(default_factory=list)  # requests whose next store begins at block 0
+    refused: list[str] = field(default_factory=list)  # of these: whose next store is not now
     cut: list[str] = field(default_factory=list)  # requests of which no more can be stored
     failed: list[str] = field(default_factory=list)  # requests whose load failed
     loaded: list[Loaded] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Report:
     def add(self, other: Report) -> Report:
         self.stored += other.stored
         self.lost += other.lost
+        self.refused += other.refused
         self.cut += other.cut
         self.failed += other.failed
         self.loaded += other.loaded

@@ -15,7 +15,11 @@ from . import versions
 from .ranks import Share
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+# Of a file its first and last bytes, and pieces between them: of all files together so many, so
+# that other weights in files of the same sizes are seen.
 _SAMPLE = 1 << 16
+_PIECE = 1 << 12
+_PIECES = 1024
 ENCODED_DTYPES = {
     "packed": ("bfloat16",),
     "fp8": ("bfloat16", "float16", "float32"),
@@ -107,8 +111,8 @@ def fingerprint(vllm_config, groups) -> str:
     """16 hex digits of what decides the KV beside the tokens: configuration and weights, and which
     layers are in which of several `groups`.
 
-    The weights of a local directory are named by their sizes, first and last bytes, those of a hub
-    by id and revision; random ones by their seed. Equal copies in two places are the same model.
+    The weights of a local directory are named by their sizes and samples of their bytes, those of a
+    hub by id and revision; random ones by their seed. Equal copies in two places are the same model.
     """
     config = vllm_config.model_config
     hf = config.hf_config.to_dict()
@@ -116,6 +120,9 @@ def fingerprint(vllm_config, groups) -> str:
         hf.pop(name, None)
     digest = hashlib.sha256(json.dumps(hf, sort_keys=True, default=str).encode())
     facts = [config.quantization, vllm_config.cache_config.cache_dtype, config.dtype, *groups]
+    original = _long_rope_tokens(hf)
+    if original is not None:  # all positions are turned by other factors in a long context
+        facts.append(config.max_model_len > original)
     load_format = str(vllm_config.load_config.load_format)
     if "dummy" in load_format:
         facts += [load_format, config.model, config.seed]
@@ -123,9 +130,21 @@ def fingerprint(vllm_config, groups) -> str:
         facts += [config.model, config.revision]
     digest.update(repr([str(fact) for fact in facts]).encode())
     if "dummy" not in load_format:
-        for file in weight_files(Path(config.model)):
-            digest.update(_sample(file))
+        files = weight_files(Path(config.model))
+        for file in files:
+            for piece in _samples(file, max(_PIECES // len(files), 16)):
+                digest.update(piece)
     return digest.hexdigest()[:16]
+
+
+def _long_rope_tokens(hf: dict) -> int | None:
+    """Of a model with LongRoPE: up to which length of a context it takes its short factors."""
+    for rope in (hf.get("rope_scaling"), hf.get("rope_parameters")):
+        if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
+            name = "original_max_position_embeddings"
+            return rope.get(name) or hf.get(name) or hf.get("max_position_embeddings", 0)
+    text = hf.get("text_config")
+    return _long_rope_tokens(text) if isinstance(text, dict) else None
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -134,12 +153,15 @@ def weight_files(path: Path) -> list[Path]:
     return sorted(file for file in path.glob("*") if file.suffix in _WEIGHTS)
 
 
-def _sample(file: Path) -> bytes:
+def _samples(file: Path, pieces: int):
     size = file.stat().st_size
-    with file.open("rb") as stream:
-        head = stream.read(_SAMPLE)
+    with file.open("rb", buffering=0) as stream:
+        yield f"{file.name} {size} ".encode() + stream.read(_SAMPLE)
+        for piece in range(1, pieces):
+            stream.seek(size * piece // pieces)
+            yield stream.read(_PIECE)
         stream.seek(max(size - _SAMPLE, 0))
-        return f"{file.name} {size} ".encode() + head + stream.read(_SAMPLE)
+        yield stream.read(_SAMPLE)
 
 
 def _natural(name: str) -> list:

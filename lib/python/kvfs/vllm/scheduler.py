@@ -20,14 +20,16 @@ logger = logging.getLogger("vllm.kvfs")
 
 # How long a request whose prompt another engine has just computed waits for the end of that store.
 _PREFILL_S = 1.0
+# After a store that was refused, so long none of its request is tried.
+_REFUSED_S = 1.0
 
 
 class _Request:
     """What is known of one request. `stored`: blocks that kvfs has, or has been told to store."""
 
     __slots__ = (
-        "awaits", "block_tokens", "extras", "failed", "lease", "loaded", "loading",
-        "local_blocks", "match", "offered", "pages", "request", "stored", "tokens",
+        "awaits", "block_tokens", "extras", "failed", "lease", "loaded", "loading", "local_blocks",
+        "match", "offered", "pages", "request", "stored", "stores_from", "tokens",
     )  # fmt: skip
 
     def __init__(self, request, block_tokens: int, groups: int, epoch: str):
@@ -46,6 +48,7 @@ class _Request:
             self.awaits = time.monotonic() + _PREFILL_S
         self.failed = False
         self.stored = 0
+        self.stores_from = 0.0  # when
 
     def known(self) -> int:
         """Tokens whose ids are known; the array is brought up to them."""
@@ -86,8 +89,18 @@ class Scheduler:
     likes, and the step that reuses them tells the worker to end that store first (`Step.flush`).
     """
 
-    def __init__(self, namespace, *, break_even=True, store_decode=True, null_page=0, events=None):
+    def __init__(
+        self,
+        namespace,
+        *,
+        break_even=True,
+        store_decode=True,
+        images=True,
+        null_page=0,
+        events=None,
+    ):
         self._namespace = namespace
+        self._images = images  # their identifiers say what is in them
         self._block_tokens = namespace.block_tokens
         windows = [group.window for group in namespace.geometry.groups]
         self._groups = len(windows)
@@ -97,7 +110,8 @@ class Scheduler:
         self._requests: dict[str, _Request] = {}
         self._step = Step()
         self._jobs = itertools.count(1)
-        self._reading: dict[int, int] = {}  # page -> the job that reads it
+        # Which jobs read a page: several, where requests have it in common.
+        self._reading: dict[int, tuple[int, ...]] = {}
         self._pages_of: dict[int, list[int]] = {}  # job -> its pages
         self._events = events  # events.Events, where somebody follows them
         self._storing: dict[int, tuple] = {}  # job -> its request, tokens, extras, for the events
@@ -111,7 +125,7 @@ class Scheduler:
 
     def add(self, request) -> None:
         """Reads the prompt once, outside the scheduling loop."""
-        if cacheable(request):
+        if cacheable(request, self._images):
             self._requests[request.request_id] = _Request(
                 request, self._block_tokens, self._groups, self._epoch
             )
@@ -226,15 +240,16 @@ class Scheduler:
                 self._loaded(state)
         for job in report.stored:
             self._step.ended.append(job)
-            for page in self._pages_of.pop(job, ()):
-                if self._reading.get(page) == job:
-                    del self._reading[page]
+            self._read(job)
             if self._events is not None and job in self._storing:
                 self._events.seen(*self._storing.pop(job))
         for request_id in report.lost:
             self.counts.lost_stores += 1
             if request_id in self._requests:
                 self._requests[request_id].stored = 0
+        for request_id in report.refused:
+            if request_id in self._requests:
+                self._requests[request_id].stores_from = time.monotonic() + _REFUSED_S
         for request_id in report.cut:
             if request_id in self._requests:
                 self._requests[request_id].stored = sys.maxsize
@@ -273,7 +288,8 @@ class Scheduler:
     def _loaded(self, state: _Request) -> None:
         state.release()
         load, state.loading = state.loading, None
-        state.loaded = True
+        # Of one that failed on some rank the others may be told early: its next step waits for them.
+        state.loaded = not state.failed
         if load is not None and not state.failed:
             self.counts.loads += 1
             self.counts.tokens_dram += load.dram_blocks * self._block_tokens
@@ -284,7 +300,7 @@ class Scheduler:
 
     def _state(self, request) -> _Request | None:
         state = self._requests.get(request.request_id)
-        if state is None and cacheable(request):
+        if state is None and cacheable(request, self._images):
             self.add(request)
             state = self._requests[request.request_id]
         return state
@@ -305,6 +321,8 @@ class Scheduler:
         else:
             for pages, ids in zip(state.pages, page_ids, strict=False):
                 pages.extend(ids)
+        if state.stores_from > time.monotonic():
+            return
         ready = computed + scheduled
         if not self._store_decode:
             ready = min(ready, state.request.num_prompt_tokens)
@@ -332,17 +350,28 @@ class Scheduler:
         self._pages_of[job] = read
         if self._events is not None:
             self._storing[job] = (state.request, tokens, state.extras)
-        self._reading.update(dict.fromkeys(read, job))
+        if self._reading.keys().isdisjoint(read):
+            self._reading.update(dict.fromkeys(read, (job,)))
+        else:
+            for page in read:
+                self._reading[page] = (*self._reading.get(page, ()), job)
         self._step.stores.append(
             Store(job, state.request.request_id, tokens, state.extras, first, pages)
         )
 
+    def _read(self, job: int) -> None:
+        """The job reads no page any more."""
+        for page in self._pages_of.pop(job, ()):
+            others = tuple(other for other in self._reading.get(page, ()) if other != job)
+            if others:
+                self._reading[page] = others
+            else:
+                self._reading.pop(page, None)
+
     def _reused(self, page_ids) -> None:
         if self._reading:
             for page in page_ids:
-                job = self._reading.get(page)
-                if job is not None:
-                    self._step.flush.add(job)
+                self._step.flush.update(self._reading.get(page, ()))
 
     def _measure_prefill(self) -> None:
         """A step took from its beginning, or the end of the one before it, until now."""

@@ -23,12 +23,16 @@ _STEP_S = 10.0
 
 @dataclass(frozen=True)
 class _Ended:
-    """`lost`: blocks before this store's are gone, or nothing could be stored. `cut`: no more of
-    the request can be."""
+    """`lost`: blocks before this store's are gone, or nothing could be stored (`refused`). `cut`: no
+    more of the request can be."""
 
     published: int = 0
     lost: bool = False
+    refused: bool = False
     cut: bool = False
+
+
+_REFUSED = _Ended(lost=True, refused=True)
 
 
 def copy(reservation, store: Store, pages, stream: int) -> None:
@@ -76,6 +80,8 @@ class LeadingStores:
             report.stored_blocks += ended.published
             if ended.lost:
                 report.lost.append(request_id)
+            if ended.refused:
+                report.refused.append(request_id)
             if ended.cut:
                 report.cut.append(request_id)
 
@@ -88,7 +94,7 @@ class LeadingStores:
     def _store(self, store: Store, stream: int) -> _Ended:
         alone = self._ranks is not None and not self._ranks.connected.is_set()
         if alone or time.monotonic() < self._paused_until:
-            return _Ended(lost=True)
+            return _REFUSED
         try:
             with self._namespace.reserve(store.tokens, store.extras) as reservation:
                 if reservation.count == 0:
@@ -107,10 +113,10 @@ class LeadingStores:
             self._paused_until = time.monotonic() + _PAUSE_S
             count = len(store.pages[0]) - store.first_block
             self._failures.warn("%d blocks not stored: %s", count, error)
-            return _Ended(lost=True)
+            return _REFUSED
         except Exception:  # a bug must not end the stores of the requests that follow
             logger.exception("kvfs: store failed")
-            return _Ended(lost=True)
+            return _REFUSED
 
 
 class JoiningStores:
@@ -133,8 +139,6 @@ class JoiningStores:
 
     def begin(self, step: Step, stream: int) -> None:
         with self._changed:
-            for job in step.ended:
-                self._waiting.pop(job, None)
             for store in step.stores:
                 self._waiting[store.job] = (store, stream)
                 self._latest = max(self._latest, store.job)
@@ -142,7 +146,7 @@ class JoiningStores:
 
     def flush(self, step: Step) -> None:
         with self._changed:
-            for job in step.flush:
+            for job in (*step.flush, *step.ended):
                 self._waiting.pop(job, None)
             self._changed.wait_for(lambda: self._copying not in step.flush)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 
 import torch
 import vllm
@@ -45,8 +46,11 @@ except ImportError:  # older versions count hits without their source
 
 
 def kv_factor(spec) -> int | None:
-    """2: K and V; 1: one latent for both (MLA); None: something else."""
-    if not isinstance(spec, FullAttentionSpec) and type(spec) is not SlidingWindowSpec:
+    """2: K and V; 1: one latent for both (MLA); None: something else, or KV that later tokens have a
+    part in."""
+    if type(spec) not in (FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec):
+        return None
+    if getattr(spec, "non_causal", False):
         return None
     padded = getattr(spec, "page_size_padded", None)
     packed = getattr(spec, "num_head_slots", None) or getattr(spec, "state_content_bytes", None)
@@ -79,6 +83,14 @@ def layout(vllm_config, specs) -> str:
     architecture = current_platform.get_cpu_architecture().name.lower()
     tag = f"vllm-{vllm.__version__[-30:]}-{kernel}-{architecture}-{width}"
     return "opaque:" + re.sub(r"[^A-Za-z0-9._-]", ".", tag)  # what a tag may have
+
+
+def images_are_named_by_content(vllm_config) -> bool:
+    """Whether vLLM hashes images and the like. Where it caches neither what it made of them nor
+    KV it counts them."""
+    multimodal = getattr(vllm_config.model_config, "multimodal_config", None)
+    cached = getattr(multimodal, "mm_processor_cache_gb", 1) != 0
+    return cached or bool(vllm_config.cache_config.enable_prefix_caching)
 
 
 def rank() -> int:
@@ -132,10 +144,16 @@ def forward_asks_for_layers() -> bool:
     return context.attn_metadata is not None and mode is not CUDAGraphMode.FULL
 
 
-def before_sleep(vllm_config, call) -> None:
-    """Has `call` called each time before vLLM's sleep takes away the memory of KV caches, which no
-    connector is told of."""
-    if not getattr(vllm_config.model_config, "enable_sleep_mode", False):
+# Whoever is to settle before vLLM takes away the memory of KV caches: of this process's engines.
+_settling: weakref.WeakSet = weakref.WeakSet()
+
+
+def settle_before_sleep(vllm_config, connector) -> None:
+    """Has `connector.settle` called each time before vLLM takes away the memory of KV caches (sleep,
+    and what 0.32 calls discard), which no connector is told of. Does not keep it."""
+    model = vllm_config.model_config
+    movable = ("enable_sleep_mode", "enable_cumem_allocator")
+    if not any(getattr(model, name, False) for name in movable):
         return
     try:
         from vllm.device_allocator import get_mem_allocator_instance
@@ -143,14 +161,22 @@ def before_sleep(vllm_config, call) -> None:
         from vllm.device_allocator.cumem import CuMemAllocator
 
         get_mem_allocator_instance = CuMemAllocator.get_instance
-    allocator = get_mem_allocator_instance()
-    sleep = allocator.sleep
+    _settling.add(connector)
+    allocator = get_mem_allocator_instance()  # the process's only one
+    for name in ("sleep", "discard"):
+        taking = getattr(allocator, name, None)
+        if taking is not None and not hasattr(taking, "settles"):
+            setattr(allocator, name, _settled(taking))
 
-    def sleep_after(*args, **options):
-        call()
-        return sleep(*args, **options)
 
-    allocator.sleep = sleep_after
+def _settled(taking):
+    def settle_and_take(*args, **options):
+        for connector in list(_settling):
+            connector.settle()
+        return taking(*args, **options)
+
+    settle_and_take.settles = True
+    return settle_and_take
 
 
 def tells_events(vllm_config) -> bool:

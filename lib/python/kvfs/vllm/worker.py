@@ -17,10 +17,17 @@ from .stores import LeadingStores
 logger = logging.getLogger("vllm.kvfs")
 
 
+# Waited for at a time, each in a thread: more than libkvfs has under way, so that none waits for
+# another one's end.
+_MOST_LOADS = 64
+
+
 class Unattached:
-    """In a Worker's place while there is no namespace: every load fails, every store has ended."""
+    """In a Worker's place while there is no namespace: every load fails, and on the rank that
+    `leads` the others in storing every store has ended."""
 
     def __init__(self):
+        self.leads = True
         self._failed: list[Load] = []
         self._report = Report()
 
@@ -32,8 +39,12 @@ class Unattached:
         self._report.failed += [load.request_id for load in step.loads]
 
     def store(self, step: Step, stream: int = 0) -> None:
+        if not self.leads:  # it knows nothing of the stores that may be under way
+            return
         self._report.stored += [store.job for store in step.stores]
-        self._report.lost += [store.request_id for store in step.stores]
+        refused = [store.request_id for store in step.stores]
+        self._report.lost += refused
+        self._report.refused += refused
 
     def wait_layer(self, layer_name: str) -> None:
         pass
@@ -83,7 +94,7 @@ class Worker:
         self._report = Report()
         self._failures = Failures()
         self._stores = stores or LeadingStores(namespace, pages, self._failures)
-        self._clocks = ThreadPoolExecutor(4, "kvfs-load")
+        self._clocks = ThreadPoolExecutor(_MOST_LOADS, "kvfs-load")
         self._ahead = MapAhead(namespace, pages[0].pointer, provide)
 
     def flush(self, step: Step) -> None:
