@@ -96,10 +96,11 @@ class Engine:
         )
         return told(outputs)
 
-    def forget(self):
-        """Empties vLLM's own cache of KV, and lets stores end."""
+    def forget(self, connector=False):
+        """Empties vLLM's own cache of KV, and lets stores end; with its `connector`, as after a change
+        of the weights."""
         for _ in range(100):
-            if self.llm.reset_prefix_cache():
+            if self.llm.reset_prefix_cache(reset_connector=connector):
                 return True
             if self.core:
                 self.llm.llm_engine.step()  # in which a connector says what it has stored

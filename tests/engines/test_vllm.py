@@ -99,6 +99,8 @@ def again(run_engine, daemon, prompts, plain, stored, tmp_path_factory):
         "at the start": {"wait_for": str(back)},
         "back": {"generate": prompts.first, "max_tokens": ANSWER},
         "metrics": {"metrics": None},
+        "the weights change": {"forget": True},
+        "changed": {"generate": prompts.first, "max_tokens": ANSWER},
     }
     run = run_engine("again", daemon.mount, steps)
     run.until_step(dead)
@@ -159,6 +161,11 @@ def test_without_the_daemon_requests_finish_and_it_is_found_again(plain, again, 
     assert again.gone_first["cached"] == 0
     assert again.back["tokens"] == plain.first["tokens"]
     assert again.back["cached"] >= 0.95 * full(prompts.first)
+
+
+def test_when_the_connector_is_reset_nothing_old_is_found(plain, again):
+    assert again.changed["cached"] == 0
+    assert again.changed["tokens"] == plain.first["tokens"]
 
 
 def test_metrics_of_its_own(again):

@@ -50,10 +50,14 @@ class Blobs:
         if lease is None:
             return False
         with lease:
-            try:
-                lease.load_blocks([_bytes(buffer)], timeout=timeout)
-            except NotFound:
-                return False
+            return self.load(lease, buffer, timeout)
+
+    def load(self, lease, buffer, timeout: float | None = 10.0) -> bool:
+        """get() of what is held."""
+        try:
+            lease.load_blocks([_bytes(buffer)], timeout=timeout)
+        except NotFound:
+            return False
         return True
 
     def put(self, key: bytes, buffer, timeout: float | None = 10.0) -> bool:

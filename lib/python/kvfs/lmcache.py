@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from lmcache.lmcache_native import Bitmap
 from lmcache.v1.distributed.internal_api import L2StoreResult
@@ -61,6 +61,12 @@ class _Locked:
         with self._lock:
             self._leases.setdefault(key, []).append(lease)
 
+    def get(self, key: bytes):
+        """A lease of the key, or None."""
+        with self._lock:
+            leases = self._leases.get(key)
+            return leases[-1] if leases else None
+
     def release(self, key: bytes) -> None:
         with self._lock:
             leases = self._leases.get(key)
@@ -77,7 +83,8 @@ class _Locked:
 
 
 class KvfsL2Adapter(L2AdapterInterface):
-    """See the module. adapter_params: `path`, the mount; `threads` that copy (4)."""
+    """See the module. adapter_params: `path`, the mount; `threads` for tasks, and for
+    their copies (4 each)."""
 
     def __init__(self, params: dict, l1_memory_desc=None):
         super().__init__()
@@ -91,6 +98,9 @@ class KvfsL2Adapter(L2AdapterInterface):
         self._locked = _Locked()
         self._stores, self._lookups, self._loads = _Done(), _Done(), _Done()
         self._threads = ThreadPoolExecutor(threads, "kvfs-l2")
+        # Of a task's copies; tasks wait for them.
+        self._parts = threads
+        self._copiers = ThreadPoolExecutor(threads, "kvfs-l2-copy")
         self._last_task = 0
         self._lock = threading.Lock()
         self._attempt = Attempts("LMCache")
@@ -137,6 +147,7 @@ class KvfsL2Adapter(L2AdapterInterface):
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._copiers.shutdown()
         self._locked.close()
         for blobs in self._models.values():
             blobs.close()
@@ -161,38 +172,62 @@ class KvfsL2Adapter(L2AdapterInterface):
             result = L2StoreResult(False, 0) if done is self._stores else Bitmap(len(keys))
         done.put(task, result)
 
+    def _each(self, call, keys, objects) -> list:
+        """call(key, buffer) of each, on several threads; None where kvfs cannot."""
+
+        def some(first: int) -> list:
+            return [
+                self._attempt(call, key, memory.byte_array)
+                for key, memory in zip(
+                    keys[first :: self._parts], objects[first :: self._parts], strict=True
+                )
+            ]
+
+        others = [
+            self._copiers.submit(some, part) for part in range(1, min(self._parts, len(keys)))
+        ]
+        results = [None] * len(keys)
+        try:
+            results[:: self._parts] = some(0)
+        finally:
+            wait(others)  # nothing copies any more when the task ends
+        for part, other in enumerate(others, 1):
+            results[part :: self._parts] = other.result()
+        return results
+
     def _store(self, keys, objects):
-        stored, sizes, good = [], [], True
-        for key, memory in zip(keys, objects, strict=True):
-            buffer = memory.byte_array
-            new = self._attempt(self._put, key, buffer)
-            good = good and new is not None
+        stored, sizes = [], []
+        results = self._each(self._put, keys, objects)
+        for key, memory, new in zip(keys, objects, results, strict=True):
             if new:
                 stored.append(key)
-                sizes.append(len(buffer))
+                sizes.append(len(memory.byte_array))
         if stored:
             self._notify_keys_stored(stored, sizes)
+        good = None not in results
         return L2StoreResult(good, sum(sizes) if good else 0)
 
     def _look_up(self, keys, layouts):
         found = Bitmap(len(keys))
+        sizes = {group: _bytes_of(layout) for group, layout in layouts.items()}
         for index, key in enumerate(keys):
+            name = _name_of(key)
             try:
-                lease = self._attempt(self._hold, key, layouts)
+                lease = self._attempt(self._hold, key, name, sizes.get(key.object_group_id))
             except Exception:  # what was locked before is told of, so that it is unlocked
                 logger.exception("kvfs: a look-up of %d keys ended early", len(keys))
                 break
             if lease is not None:
-                self._locked.add(_name_of(key), lease)
+                self._locked.add(name, lease)
                 found.set(index)
         return found
 
     def _load(self, keys, objects):
         loaded, names = Bitmap(len(keys)), []
-        for index, (key, memory) in enumerate(zip(keys, objects, strict=True)):
-            if self._attempt(self._get, key, memory.byte_array):
+        for index, there in enumerate(self._each(self._get, keys, objects)):
+            if there:
                 loaded.set(index)
-                names.append(key)
+                names.append(keys[index])
         if names:
             self._notify_keys_accessed(names)
         return loaded
@@ -201,14 +236,16 @@ class KvfsL2Adapter(L2AdapterInterface):
         return self._blobs(key).of(len(buffer)).put(_name_of(key), buffer)
 
     def _get(self, key, buffer) -> bool:
-        return self._blobs(key).of(len(buffer)).get(_name_of(key), buffer)
+        """Out of what LMCache has locked: it has no need to be found again."""
+        name, blobs = _name_of(key), self._blobs(key).of(len(buffer))
+        lease = self._locked.get(name)
+        return blobs.get(name, buffer) if lease is None else blobs.load(lease, buffer)
 
-    def _hold(self, key, layouts):
+    def _hold(self, key, name: bytes, size: int | None):
         """LMCache says how large objects of the key's group are; else all known sizes are tried."""
         blobs = self._blobs(key)
-        layout = layouts.get(key.object_group_id)
-        for of_size in [blobs.of(_bytes_of(layout))] if layout else blobs.all():
-            lease = of_size.hold(_name_of(key))
+        for of_size in blobs.all() if size is None else [blobs.of(size)]:
+            lease = of_size.hold(name)
             if lease is not None:
                 return lease
         return None
