@@ -262,7 +262,6 @@ TEST(LoadsUnderWay, ALoadBeginsBeforeTheDaemonIsToldOrAfterIt) {
   streaming.is_at(8);
   std::atomic<bool> begun{false};
   std::thread other;
-  Status refused = fail(Code::kUnavailable, "the daemon is gone");
   const auto told = loads.let_go([&](std::uint32_t) -> Status {
     other = std::thread([&] {
       const LoadsUnderWay::Progress load(loads, 0);
@@ -270,7 +269,7 @@ TEST(LoadsUnderWay, ALoadBeginsBeforeTheDaemonIsToldOrAfterIt) {
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     EXPECT_FALSE(begun);
-    return std::move(refused);
+    return fail(Code::kUnavailable, "the daemon is gone");
   });
   other.join();
   EXPECT_TRUE(begun);
