@@ -93,6 +93,7 @@ void NamespaceState::end_io(BlockId block, std::uint32_t group, Removal& removal
 std::uint32_t NamespaceState::held_by_others(BlockId block) const {
   std::uint32_t io = 0;
   for (std::uint32_t g = 0; g < groups; ++g) io += catalog->placement(block, g).io_pins;
+  if (const auto write = writes.find(block); write != writes.end() && write->second.held) ++io;
   return catalog->node(block).leases - io;
 }
 
