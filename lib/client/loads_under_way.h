@@ -14,10 +14,8 @@ namespace kvfs::client {
 // A prefix larger than DRAM streams through: what all loads of its lease have copied may leave.
 // Threads: calls from any thread.
 // Owns:    a place for each load. All Progress goes before.
-// Blocks:  let_go(), for loads that only copy; what else is called meanwhile, for its question to
-// the
-//          daemon.
-// Errors:  those of that question.
+// Blocks:  let_go(), for loads that only copy; all else meanwhile, for what it asks the daemon.
+// Errors:  the daemon's.
 class LoadsUnderWay {
   struct Place {
     std::uint32_t next_block;  // the first one that the load still needs
