@@ -34,9 +34,7 @@ tl::unexpected<Error> mount_error(int errno_value, std::string_view what) {
     case EBUSY:
       return fail(Code::kBusy, name + " is in use");
     case EIO:
-      return fail(Code::kCorrupt, name +
-                                      ": a block could not be read or failed its checksum and "
-                                      "was dropped: compute it again");
+      return fail(Code::kIo, name + ": the daemon could not do it, its log says why");
     case ETIMEDOUT:
       return fail(Code::kTimeout, name + ": the deadline passed");
     case EINVAL:
@@ -61,6 +59,13 @@ tl::unexpected<Error> mount_error(int errno_value, std::string_view what) {
     default:
       return fail_errno(errno_value, what);
   }
+}
+
+tl::unexpected<Error> block_error(int errno_value, std::string_view what) {
+  if (errno_value != EIO) return mount_error(errno_value, what);
+  return fail(Code::kCorrupt, std::string(what) +
+                                  ": a block could not be read or failed its checksum and was "
+                                  "dropped: compute it again");
 }
 
 kvfs_status to_status(Code code) {

@@ -14,6 +14,9 @@ namespace kvfs::client {
 
 // What a failed system call on a mount means. `what` names the call's object ("prefix 3f2a...").
 tl::unexpected<Error> mount_error(int errno_value, std::string_view what);
+// Of a call that waits for blocks, or reads them: where the daemon's disk did not give one, or it
+// failed its checksum, that is kCorrupt.
+tl::unexpected<Error> block_error(int errno_value, std::string_view what);
 
 kvfs_status to_status(Code code);
 // Keeps the sentence for kvfs_last_error and returns the status.

@@ -13,7 +13,7 @@ Status read_at(int fd, std::span<std::byte> bytes, std::uint64_t offset, std::st
   while (!bytes.empty()) {
     const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return mount_error(errno, what);
+    if (got < 0) return block_error(errno, what);
     if (got == 0) return fail(Code::kCorrupt, std::string(what) + " is shorter than its blocks");
     bytes = bytes.subspan(static_cast<std::size_t>(got));
     offset += static_cast<std::uint64_t>(got);

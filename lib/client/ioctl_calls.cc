@@ -28,12 +28,14 @@ struct Message {
   [[nodiscard]] std::byte* body() { return bytes.data() + sizeof(Header); }
 };
 
+using ErrorOf = tl::unexpected<Error> (*)(int errno_value, std::string_view what);
+
 // `again` changes a message that is sent once more, since a signal came.
 template <typename Again>
 Status call(int fd, IoctlNumber number, std::byte* message, std::size_t bytes,
-            std::string_view what, const Again& again) {
+            std::string_view what, const Again& again, ErrorOf error_of = mount_error) {
   while (::ioctl(fd, ioctl_command(number, bytes), message) < 0) {
-    if (errno != EINTR) return mount_error(errno, what);
+    if (errno != EINTR) return error_of(errno, what);
     again();
   }
   return {};
@@ -50,9 +52,10 @@ Status call(int fd, IoctlNumber number, Message<Header>& message, std::size_t bo
 // `header()` is the one to send again with.
 template <typename Header, typename Next>
 Status call_again_with(const Next& header, int fd, IoctlNumber number, Message<Header>& message,
-                       std::size_t body_bytes, std::string_view what) {
-  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what,
-              [&] { message.set_header(header()); });
+                       std::size_t body_bytes, std::string_view what,
+                       ErrorOf error_of = mount_error) {
+  const auto again = [&] { message.set_header(header()); };
+  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what, again, error_of);
 }
 
 // Fixed-size messages travel as they are.
@@ -164,7 +167,7 @@ Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::s
   Message<ExtentsMessage> message(header(query.missed_blocks));
   std::memset(message.body(), 0, capacity * sizeof(Extent));
   Status status = call_again_with([&] { return header(0); }, lease, kIoctlExtents, message,
-                                  capacity * sizeof(Extent), "the prefix");
+                                  capacity * sizeof(Extent), "the prefix", block_error);
   if (!status) return pass(std::move(status));
   const ExtentsMessage answer = message.header();
   const std::uint32_t filled = std::min(answer.capacity, capacity);

@@ -76,7 +76,8 @@ Session::Session(Descriptor directory, Geometry geometry, bool mapped, bool read
       slabs_(directory_.get(), read_only, devices) {}
 
 void Session::note(Error& error) {
-  if (error.code == Code::kCorrupt && !ioctl_hello(directory_.get())) {
+  const bool disk = error.code == Code::kCorrupt || error.code == Code::kIo;
+  if (disk && !ioctl_hello(directory_.get())) {
     error = {Code::kUnavailable,
              "the daemon went during the call: treat it as a miss; the client tries again by "
              "itself"};

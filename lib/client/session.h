@@ -26,7 +26,7 @@ struct SessionOptions {
 // readable, and the client opens another one.
 // Threads: calls from any thread.
 // Owns:    the namespace directory's descriptor and the mapped slabs.
-// Blocks:  open() asks the daemon, and checked() does for a result that says kCorrupt.
+// Blocks:  open() asks the daemon, and checked() does for a result that says kCorrupt or kIo.
 // Errors:  kNotFound: no kvfs mount or no namespace; kMismatch: another version; kUnavailable: no
 //          daemon answers.
 class Session {
