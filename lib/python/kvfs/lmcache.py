@@ -22,6 +22,7 @@ from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
 from lmcache.v1.platform import create_event_notifier
 
 from .blobs import Attempts, ManyBlobs
+from .errors import Error
 from .naming import short_name
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class _Locked:
 
 class KvfsL2Adapter(L2AdapterInterface):
     """See the module. adapter_params: `path`, the mount; `threads` for tasks, and for
-    their copies (4 each)."""
+    their parts (4 each)."""
 
     def __init__(self, params: dict, l1_memory_desc=None):
         super().__init__()
@@ -98,9 +99,9 @@ class KvfsL2Adapter(L2AdapterInterface):
         self._locked = _Locked()
         self._stores, self._lookups, self._loads = _Done(), _Done(), _Done()
         self._threads = ThreadPoolExecutor(threads, "kvfs-l2")
-        # Of a task's copies; tasks wait for them.
+        # For the parts of tasks, which wait for them.
         self._parts = threads
-        self._copiers = ThreadPoolExecutor(threads, "kvfs-l2-copy")
+        self._part_threads = ThreadPoolExecutor(threads, "kvfs-l2-part")
         self._last_task = 0
         self._lock = threading.Lock()
         self._attempt = Attempts("LMCache")
@@ -147,7 +148,7 @@ class KvfsL2Adapter(L2AdapterInterface):
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._copiers.shutdown()
+        self._part_threads.shutdown()
         self._locked.close()
         for blobs in self._models.values():
             blobs.close()
@@ -172,21 +173,17 @@ class KvfsL2Adapter(L2AdapterInterface):
             result = L2StoreResult(False, 0) if done is self._stores else Bitmap(len(keys))
         done.put(task, result)
 
-    def _each(self, call, keys, objects) -> list:
-        """call(key, buffer) of each, on several threads; None where kvfs cannot."""
+    def _each(self, call, *columns) -> list:
+        """call(*row) of each row, on several threads; None where kvfs cannot."""
+        rows = list(zip(*columns, strict=True))
 
         def some(first: int) -> list:
-            return [
-                self._attempt(call, key, memory.byte_array)
-                for key, memory in zip(
-                    keys[first :: self._parts], objects[first :: self._parts], strict=True
-                )
-            ]
+            return [self._attempt(call, *row) for row in rows[first :: self._parts]]
 
         others = [
-            self._copiers.submit(some, part) for part in range(1, min(self._parts, len(keys)))
+            self._part_threads.submit(some, part) for part in range(1, min(self._parts, len(rows)))
         ]
-        results = [None] * len(keys)
+        results = [None] * len(rows)
         try:
             results[:: self._parts] = some(0)
         finally:
@@ -208,47 +205,41 @@ class KvfsL2Adapter(L2AdapterInterface):
         return L2StoreResult(good, sum(sizes) if good else 0)
 
     def _look_up(self, keys, layouts):
-        found = Bitmap(len(keys))
-        sizes = {group: _bytes_of(layout) for group, layout in layouts.items()}
-        for index, key in enumerate(keys):
-            name = _name_of(key)
-            try:
-                lease = self._attempt(self._hold, key, name, sizes.get(key.object_group_id))
-            except Exception:  # what was locked before is told of, so that it is unlocked
-                logger.exception("kvfs: a look-up of %d keys ended early", len(keys))
-                break
-            if lease is not None:
-                self._locked.add(name, lease)
-                found.set(index)
-        return found
+        of_group = {group: _bytes_of(layout) for group, layout in layouts.items()}
+        sizes = [of_group.get(key.object_group_id) for key in keys]
+        return _bits(self._each(self._lock_key, keys, sizes))
 
     def _load(self, keys, objects):
-        loaded, names = Bitmap(len(keys)), []
-        for index, there in enumerate(self._each(self._get, keys, objects)):
-            if there:
-                loaded.set(index)
-                names.append(keys[index])
+        loaded = self._each(self._get, keys, objects)
+        names = [key for key, there in zip(keys, loaded, strict=True) if there]
         if names:
             self._notify_keys_accessed(names)
-        return loaded
+        return _bits(loaded)
 
-    def _put(self, key, buffer) -> bool:
+    def _put(self, key, memory) -> bool:
+        buffer = memory.byte_array
         return self._blobs(key).of(len(buffer)).put(_name_of(key), buffer)
 
-    def _get(self, key, buffer) -> bool:
+    def _get(self, key, memory) -> bool:
         """Out of what LMCache has locked: it has no need to be found again."""
-        name, blobs = _name_of(key), self._blobs(key).of(len(buffer))
-        lease = self._locked.get(name)
+        buffer, name = memory.byte_array, _name_of(key)
+        blobs, lease = self._blobs(key).of(len(buffer)), self._locked.get(name)
         return blobs.get(name, buffer) if lease is None else blobs.load(lease, buffer)
 
-    def _hold(self, key, name: bytes, size: int | None):
+    def _lock_key(self, key, size: int | None) -> bool:
         """LMCache says how large objects of the key's group are; else all known sizes are tried."""
-        blobs = self._blobs(key)
-        for of_size in blobs.all() if size is None else [blobs.of(size)]:
-            lease = of_size.hold(name)
-            if lease is not None:
-                return lease
-        return None
+        try:
+            blobs, name = self._blobs(key), _name_of(key)
+            for of_size in blobs.all() if size is None else [blobs.of(size)]:
+                lease = of_size.hold(name)
+                if lease is not None:
+                    self._locked.add(name, lease)
+                    return True
+        except (Error, ValueError):  # a miss, see Attempts
+            raise
+        except Exception:  # the others of the task are told of, so that they are unlocked
+            logger.exception("kvfs: a key could not be looked up")
+        return False
 
     def _blobs(self, key) -> ManyBlobs:
         with self._lock:
@@ -257,6 +248,14 @@ class KvfsL2Adapter(L2AdapterInterface):
                 name = f"lmcache-{short_name(model)}".lower()
                 self._models[model] = ManyBlobs(self._mount, name, f"lmcache {model}")
             return self._models[model]
+
+
+def _bits(results: list) -> Bitmap:
+    bits = Bitmap(len(results))
+    for index, result in enumerate(results):
+        if result:
+            bits.set(index)
+    return bits
 
 
 def _name_of(key) -> bytes:
