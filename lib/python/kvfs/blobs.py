@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -97,6 +98,37 @@ class ManyBlobs:
     def close(self) -> None:
         while self._opened:
             self._opened.popitem()[1].close()
+
+
+class InParts:
+    """Many copies of one kind, on `threads`, the caller's among them.
+
+    Threads: any; several callers share the others. close() before what is copied goes.
+    """
+
+    def __init__(self, threads: int, name: str):
+        self._parts = max(threads, 1)
+        self._threads = ThreadPoolExecutor(self._parts, name)
+
+    def __call__(self, call, rows: list) -> list:
+        """call(*row) of each. Nothing is copied any more when this returns or raises."""
+
+        def some(first: int) -> list:
+            return [call(*row) for row in rows[first :: self._parts]]
+
+        count = min(self._parts, len(rows))
+        others = [self._threads.submit(some, part) for part in range(1, count)]
+        results = [None] * len(rows)
+        try:
+            results[:: self._parts] = some(0)
+        finally:
+            wait(others)
+        for part, other in enumerate(others, 1):
+            results[part :: self._parts] = other.result()
+        return results
+
+    def close(self) -> None:
+        self._threads.shutdown()
 
 
 class Attempts:

@@ -11,17 +11,18 @@ kvfs cannot do is a miss.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 from lmcache.lmcache_native import Bitmap
 from lmcache.v1.distributed.internal_api import L2StoreResult
 from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
 from lmcache.v1.platform import create_event_notifier
 
-from .blobs import Attempts, ManyBlobs
+from .blobs import Attempts, InParts, ManyBlobs
 from .errors import Error
 from .naming import short_name
 
@@ -84,8 +85,8 @@ class _Locked:
 
 
 class KvfsL2Adapter(L2AdapterInterface):
-    """See the module. adapter_params: `path`, the mount; `threads` for tasks, and for
-    their parts (4 each)."""
+    """See the module. adapter_params: `path`, the mount; `threads` for tasks, and as
+    many for their copies (4)."""
 
     def __init__(self, params: dict, l1_memory_desc=None):
         super().__init__()
@@ -99,9 +100,7 @@ class KvfsL2Adapter(L2AdapterInterface):
         self._locked = _Locked()
         self._stores, self._lookups, self._loads = _Done(), _Done(), _Done()
         self._threads = ThreadPoolExecutor(threads, "kvfs-l2")
-        # For the parts of tasks, which wait for them.
-        self._parts = threads
-        self._part_threads = ThreadPoolExecutor(threads, "kvfs-l2-part")
+        self._copies = InParts(threads, "kvfs-l2-copy")
         self._last_task = 0
         self._lock = threading.Lock()
         self._attempt = Attempts("LMCache")
@@ -148,7 +147,7 @@ class KvfsL2Adapter(L2AdapterInterface):
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._part_threads.shutdown()
+        self._copies.close()
         self._locked.close()
         for blobs in self._models.values():
             blobs.close()
@@ -173,24 +172,10 @@ class KvfsL2Adapter(L2AdapterInterface):
             result = L2StoreResult(False, 0) if done is self._stores else Bitmap(len(keys))
         done.put(task, result)
 
-    def _each(self, call, *columns) -> list:
-        """call(*row) of each row, on several threads; None where kvfs cannot."""
-        rows = list(zip(*columns, strict=True))
-
-        def some(first: int) -> list:
-            return [self._attempt(call, *row) for row in rows[first :: self._parts]]
-
-        others = [
-            self._part_threads.submit(some, part) for part in range(1, min(self._parts, len(rows)))
-        ]
-        results = [None] * len(rows)
-        try:
-            results[:: self._parts] = some(0)
-        finally:
-            wait(others)  # nothing copies any more when the task ends
-        for part, other in enumerate(others, 1):
-            results[part :: self._parts] = other.result()
-        return results
+    def _each(self, call, keys, objects) -> list:
+        """call(key, memory) of each; None where kvfs cannot."""
+        rows = list(zip(keys, objects, strict=True))
+        return self._copies(functools.partial(self._attempt, call), rows)
 
     def _store(self, keys, objects):
         stored, sizes = [], []
@@ -206,8 +191,10 @@ class KvfsL2Adapter(L2AdapterInterface):
 
     def _look_up(self, keys, layouts):
         of_group = {group: _bytes_of(layout) for group, layout in layouts.items()}
-        sizes = [of_group.get(key.object_group_id) for key in keys]
-        return _bits(self._each(self._lock_key, keys, sizes))
+        # One after the other: it is the interpreter that takes the time.
+        return _bits(
+            [self._attempt(self._lock_key, key, of_group.get(key.object_group_id)) for key in keys]
+        )
 
     def _load(self, keys, objects):
         loaded = self._each(self._get, keys, objects)

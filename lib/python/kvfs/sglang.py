@@ -28,13 +28,15 @@ from sglang.srt.mem_cache.hicache_storage import (
     PoolTransferResult,
 )
 
-from .blobs import Attempts, ManyBlobs
+from .blobs import Attempts, InParts, ManyBlobs
 from .naming import short_name
 
 logger = logging.getLogger(__name__)
 
 # More pieces of a page than K and V are copied together into one value.
 _MAX_PIECES = 2
+# That copy the pages of one call.
+_COPY_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class KvfsStorage(HiCacheStorage):
         self._forms: dict[str, _Form] = {}
         self.registered_pools = {}
         self._attempt = Attempts("SGLang")
+        self._copies = InParts(_COPY_THREADS, "kvfs-sglang")
 
     def register_mem_pool_host(self, mem_pool_host):
         super().register_mem_pool_host(mem_pool_host)
@@ -138,6 +141,7 @@ class KvfsStorage(HiCacheStorage):
         return False
 
     def close(self) -> None:
+        self._copies.close()
         self._blobs.close()
 
     # ---- inside
@@ -171,23 +175,23 @@ class KvfsStorage(HiCacheStorage):
         return self._blobs.of(len(buffer)).get(name, buffer)
 
     def _pages(self, work, pool, keys, host_indices) -> list[bool]:
-        """One result for each key; after the first failure nothing is tried."""
+        """One result for each key; what comes after the first failure counts for nothing."""
         keys = keys or ()
         host_pool = self.registered_pools[pool]
         page_tokens = getattr(host_pool, "page_size", 1) or 1
         if host_indices is None or len(host_indices) != len(keys) * page_tokens:
             logger.error("kvfs: %d pages of pool %s do not fit its indices", len(keys), pool)
             return [False] * len(keys)
-        results = []
-        for number, key in enumerate(keys):
-            indices = host_indices[number * page_tokens : (number + 1) * page_tokens]
-            if not self._attempt(work, pool, host_pool, key, indices):
-                break
-            results.append(True)
-        return results + [False] * (len(keys) - len(results))
+        firsts = host_indices[::page_tokens].tolist()
+        pieces = self._attempt(self._pieces, pool, host_pool, host_indices, len(keys))
+        if pieces is None:
+            return [False] * len(keys)
+        rows = [(pool, host_pool, *row) for row in zip(keys, firsts, pieces, strict=True)]
+        good = self._copies(functools.partial(self._attempt, work), rows)
+        leading = next((number for number, one in enumerate(good) if not one), len(good))
+        return [True] * leading + [False] * (len(good) - leading)
 
-    def _read(self, pool, host_pool, key, indices) -> bool:
-        pieces = self._pieces(pool, host_pool, indices)
+    def _read(self, pool, host_pool, key, first: int, pieces) -> bool:
         if pieces is not None:
             return all(
                 self._get(self._name(pool, key, number), piece)
@@ -197,24 +201,28 @@ class KvfsStorage(HiCacheStorage):
         buffer = _memory(page.data_ptr(), page.numel() * page.element_size())
         if not self._get(self._name(pool, key), buffer):
             return False
-        host_pool.set_from_flat_data_page(int(indices[0]), page)
+        host_pool.set_from_flat_data_page(first, page)
         return True
 
-    def _write(self, pool, host_pool, key, indices) -> bool:
-        pieces = self._pieces(pool, host_pool, indices)
+    def _write(self, pool, host_pool, key, first: int, pieces) -> bool:
         if pieces is None:
-            page = host_pool.get_data_page(int(indices[0]), flat=True).contiguous()
+            page = host_pool.get_data_page(first, flat=True).contiguous()
             pieces = [_memory(page.data_ptr(), page.numel() * page.element_size())]
         for number, piece in enumerate(pieces):
             self._put(self._name(pool, key, number), piece)
         return True
 
-    def _pieces(self, pool, host_pool, indices):
-        """A page's memory where it is K and V, or one piece; None where it is in many."""
-        if not self._form_of(pool).direct:
-            return None
-        addresses, sizes = host_pool.get_page_buffer_meta(indices)
-        return [_memory(a, s) for a, s in zip(addresses, sizes, strict=True)]
+    def _pieces(self, pool, host_pool, indices, pages: int) -> list:
+        """Of each page its memory, where it is K and V, or one piece; None where it is in many."""
+        form = self._form_of(pool)
+        if not form.direct:
+            return [None] * pages
+        addresses, sizes = host_pool.get_page_buffer_meta(indices)  # a page's after another's
+        memory = [_memory(a, s) for a, s in zip(addresses, sizes, strict=True)]
+        each = len(form.sizes)
+        if len(memory) != each * pages:
+            raise ValueError(f"{pages} pages of pool {pool} are {len(memory)} pieces of memory")
+        return [memory[page * each : (page + 1) * each] for page in range(pages)]
 
     def _form_of(self, pool) -> _Form:
         form = self._forms.get(pool)
