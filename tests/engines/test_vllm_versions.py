@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import vllm.device_allocator
-from kvfs.vllm import model, versions
+from kvfs.vllm import connector, model, versions
 from vllm.v1 import kv_cache_interface as interface
 
 
@@ -101,15 +101,15 @@ def test_whatever_takes_memory_waits_for_what_uses_it(monkeypatch):
     connectors = [Connector(), Connector()]
     sleeping = SimpleNamespace(model_config=SimpleNamespace(enable_sleep_mode=True))
     pooled = SimpleNamespace(model_config=SimpleNamespace(enable_cumem_allocator=True))
-    for config, connector in zip((sleeping, pooled), connectors, strict=True):
-        versions.settle_before_sleep(config, connector)
+    for config, one in zip((sleeping, pooled), connectors, strict=True):
+        versions.settle_before_sleep(config, one)
     allocator.sleep("weights")
     allocator.discard(("kv_cache",))
     both = ["settled"] * 2
     assert allocator.taken == [*both, ("sleep", "weights"), *both, ("discard", ("kv_cache",))]
     allocator.taken.clear()
     connectors.clear()  # engines that are gone are not kept
-    del connector
+    del one
     allocator.sleep()
     assert allocator.taken == [("sleep", None)]
 
@@ -117,3 +117,12 @@ def test_whatever_takes_memory_waits_for_what_uses_it(monkeypatch):
 def test_without_a_pool_nothing_is_taken(monkeypatch):
     monkeypatch.delattr(vllm.device_allocator, "get_mem_allocator_instance")
     versions.settle_before_sleep(SimpleNamespace(model_config=SimpleNamespace()), object())
+
+
+def test_dram_in_the_configuration_is_a_number_of_gib():
+    assert connector._dram_bytes(None) is None
+    assert connector._dram_bytes(0) == 0
+    assert connector._dram_bytes(1.5) == 3 << 29
+    for wrong in (-1, True, "8GiB", 1 << 20, float("nan")):
+        with pytest.raises(ValueError, match="dram_gib"):
+            connector._dram_bytes(wrong)
