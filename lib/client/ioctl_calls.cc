@@ -171,7 +171,7 @@ Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::s
   if (!status) return pass(std::move(status));
   const ExtentsMessage answer = message.header();
   const std::uint32_t filled = std::min(answer.capacity, capacity);
-  std::memcpy(out.data(), message.body(), filled * sizeof(Extent));
+  if (filled > 0) std::memcpy(out.data(), message.body(), filled * sizeof(Extent));
   const bool resident = filled > 0 && out[0].slab < kSlabPresent;
   return ExtentsAnswer{.filled = resident ? filled : 0, .blocks = answer.blocks};
 }
