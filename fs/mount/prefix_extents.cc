@@ -1,6 +1,5 @@
 // The EXTENTS half of PrefixHandle.
 #include <array>
-#include <utility>
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/prefix_handle.h"

@@ -89,12 +89,11 @@ std::optional<SlabMover::Choice> SlabMover::choose(tiers::SlabOwner needy, bool 
     const Worth of_slab = worth[slab.id];
     // More slots used than blocks: some are reserved or in quarantine, and would keep the slab.
     if (of_slab.kept != 0 || slab.used > of_slab.blocks) continue;
-    const bool opened = services_.dram->opens(slab.id) != 0;
-    if (opened && !opened_too) continue;
+    if (slab.opens != 0 && !opened_too) continue;
     const double mean = of_slab.blocks == 0 ? 0 : of_slab.value / of_slab.blocks;
-    const auto rank = [](double value, bool open) { return std::pair(value, open); };
-    if (!best || rank(mean, opened) < rank(best->mean_value, best->opened)) {
-      best = Choice{slab, mean, opened};
+    if (!best ||
+        std::pair(mean, slab.opens != 0) < std::pair(best->mean_value, best->slab.opens != 0)) {
+      best = Choice{slab, mean};
     }
   }
   return best;
@@ -149,7 +148,7 @@ bool SlabMover::remove_retired() {
     if (!slab.retiring) continue;
     if (slab.used != 0) empty(slab);
     const auto now = services_.dram->slab(slab.id);
-    if (now && now->used == 0 && services_.dram->opens(slab.id) == 0) any = remove(slab) || any;
+    if (now && now->used == 0 && now->opens == 0) any = remove(slab) || any;
   }
   return any;
 }
@@ -166,7 +165,7 @@ void SlabMover::retire_all(const NamespaceState& state) {
 std::uint64_t SlabMover::waiting_for_clients() const {
   std::uint64_t bytes = 0;
   for (const tiers::SlabView& slab : services_.dram->slabs()) {
-    if (slab.retiring && services_.dram->opens(slab.id) != 0) bytes += slab.bytes;
+    if (slab.retiring && slab.opens != 0) bytes += slab.bytes;
   }
   return bytes;
 }

@@ -46,7 +46,6 @@ class SlabMover {
   struct Choice {
     tiers::SlabView slab;
     double mean_value;
-    bool opened;  // by clients
   };
   bool take(const NamespaceState& needy, std::uint32_t group, double below);
   // While clients have not closed the last slab that was taken, taking another one that they have

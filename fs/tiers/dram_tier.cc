@@ -49,6 +49,7 @@ struct Slab {
             .slot_bytes = slot_bytes,
             .slots = slots.size(),
             .used = slots.used(),
+            .opens = opens,
             .retiring = retiring,
             .fd = file->fd(),
             .base = file->base()};
@@ -464,12 +465,6 @@ void DramTier::count_open(SlabId id, int delta) {
   if (Slab* slab = impl_->find(id); slab != nullptr) {
     slab->opens += static_cast<std::uint32_t>(delta);
   }
-}
-
-std::uint32_t DramTier::opens(SlabId id) const {
-  const MutexLock lock(impl_->mutex);
-  const Slab* slab = impl_->find(id);
-  return slab == nullptr ? 0 : slab->opens;
 }
 
 std::uint64_t DramTier::capacity() const { return impl_->options.capacity; }

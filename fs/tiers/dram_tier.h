@@ -50,6 +50,7 @@ struct SlabView {
   std::uint64_t slot_bytes;
   std::uint32_t slots;
   std::uint32_t used;
+  std::uint32_t opens;  // clients' descriptors
   bool retiring;
   int fd;           // owned by the tier; read-write
   std::byte* base;  // the daemon's mapping
@@ -106,7 +107,6 @@ class DramTier {
   // follow.
   void discard_all();
   void count_open(SlabId id, int delta);  // clients' descriptors, told by the mount
-  [[nodiscard]] std::uint32_t opens(SlabId id) const;
 
   [[nodiscard]] std::uint64_t capacity() const;
   [[nodiscard]] std::uint64_t used_bytes() const;   // slots handed out

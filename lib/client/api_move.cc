@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
-#include <string>
 #include <utility>
 
 #include "lib/client/engine_side.h"
@@ -30,7 +29,7 @@ void run(Transfer& transfer, const Job& job) {
   try {
     status = job(transfer);
   } catch (const std::exception& error) {  // copies that have begun go on
-    status = fail(Code::kIo, std::string("an unexpected error in libkvfs: ") + error.what());
+    status = tl::unexpected<Error>(unexpected(error));
   }
   transfer.finish(std::move(status));
 }

@@ -24,6 +24,11 @@ kvfs_status report(const Error& error);
 kvfs_status report_forked(std::string_view object);
 const char* last_error();
 
+// What an exception of a library below is to callers.
+inline Error unexpected(const std::exception& error) {
+  return {Code::kIo, std::string("an unexpected error in libkvfs: ") + error.what()};
+}
+
 // The body of a C function: no exception leaves it.
 template <typename Body>
 kvfs_status guarded(Body&& body) noexcept {
@@ -33,7 +38,7 @@ kvfs_status guarded(Body&& body) noexcept {
   } catch (const std::bad_alloc&) {
     return report({Code::kIo, "out of memory: the call was given up, nothing was changed"});
   } catch (const std::exception& error) {
-    return report({Code::kIo, std::string("an unexpected error in libkvfs: ") + error.what()});
+    return report(unexpected(error));
   }
 }
 

@@ -28,40 +28,45 @@ struct Message {
   [[nodiscard]] std::byte* body() { return bytes.data() + sizeof(Header); }
 };
 
-using ErrorOf = tl::unexpected<Error> (*)(int errno_value, std::string_view what);
-
-// `again` changes a message that is sent once more, since a signal came.
-template <typename Again>
-Status call(int fd, IoctlNumber number, std::byte* message, std::size_t bytes,
-            std::string_view what, const Again& again, ErrorOf error_of = mount_error) {
-  while (::ioctl(fd, ioctl_command(number, bytes), message) < 0) {
-    if (errno != EINTR) return error_of(errno, what);
-    again();
-  }
-  return {};
+// One attempt; 0, or why it failed.
+int send(int fd, IoctlNumber number, std::byte* message, std::size_t bytes) {
+  return ::ioctl(fd, ioctl_command(number, bytes), message) < 0 ? errno : 0;
 }
 
-void as_it_is() {}
+Status call(int fd, IoctlNumber number, std::byte* message, std::size_t bytes,
+            std::string_view what) {
+  int error = EINTR;
+  while (error == EINTR) error = send(fd, number, message, bytes);
+  if (error != 0) return mount_error(error, what);
+  return {};
+}
 
 template <typename Header>
 Status call(int fd, IoctlNumber number, Message<Header>& message, std::size_t body_bytes,
             std::string_view what) {
-  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what, as_it_is);
+  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what);
 }
 
-// `header()` is the one to send again with.
-template <typename Header, typename Next>
-Status call_again_with(const Next& header, int fd, IoctlNumber number, Message<Header>& message,
-                       std::size_t body_bytes, std::string_view what,
-                       ErrorOf error_of = mount_error) {
-  const auto again = [&] { message.set_header(header()); };
-  return call(fd, number, message.bytes.data(), sizeof(Header) + body_bytes, what, again, error_of);
+using ErrorOf = tl::unexpected<Error> (*)(int errno_value, std::string_view what);
+
+// Where a signal comes, and the message is sent once more, it is to say something else:
+// change(header).
+template <typename Header, typename Change>
+Status call_changing(int fd, IoctlNumber number, Message<Header>& message, std::size_t body_bytes,
+                     std::string_view what, ErrorOf error_of, const Change& change) {
+  while (const int error = send(fd, number, message.bytes.data(), sizeof(Header) + body_bytes)) {
+    if (error != EINTR) return error_of(error, what);
+    Header again = message.header();
+    change(again);
+    message.set_header(again);
+  }
+  return {};
 }
 
 // Fixed-size messages travel as they are.
 template <typename Header>
 Status call_plain(int fd, IoctlNumber number, Header& header, std::string_view what) {
-  return call(fd, number, reinterpret_cast<std::byte*>(&header), sizeof(header), what, as_it_is);
+  return call(fd, number, reinterpret_cast<std::byte*>(&header), sizeof(header), what);
 }
 
 Result<std::uint32_t> match_some(int directory, std::span<const Key> keys) {
@@ -154,20 +159,21 @@ Status ioctl_prefetch(int directory, const Key& tip) {
 
 Result<ExtentsAnswer> ioctl_extents(int lease, const ExtentsQuery& query, std::span<Extent> out) {
   const auto capacity = static_cast<std::uint32_t>(std::min(out.size(), kMaxExtents));
-  const auto header = [&](std::uint32_t missed) {
-    return ExtentsMessage{.first_block = query.first_block,
-                          .group = query.group,
-                          .flags = query.promote ? kExtentsPromote : 0U,
-                          .timeout_ms = query.promote ? query.deadline.remaining_ms() : 0U,
-                          .done_before = query.done_before,
-                          .missed_blocks = missed,
-                          .capacity = capacity,
-                          .blocks = 0};
-  };
-  Message<ExtentsMessage> message(header(query.missed_blocks));
+  const auto timeout_ms = [&query] { return query.promote ? query.deadline.remaining_ms() : 0U; };
+  Message<ExtentsMessage> message({.first_block = query.first_block,
+                                   .group = query.group,
+                                   .flags = query.promote ? kExtentsPromote : 0U,
+                                   .timeout_ms = timeout_ms(),
+                                   .done_before = query.done_before,
+                                   .missed_blocks = query.missed_blocks,
+                                   .capacity = capacity,
+                                   .blocks = 0});
   std::memset(message.body(), 0, capacity * sizeof(Extent));
-  Status status = call_again_with([&] { return header(0); }, lease, kIoctlExtents, message,
-                                  capacity * sizeof(Extent), "the prefix", block_error);
+  Status status = call_changing(lease, kIoctlExtents, message, capacity * sizeof(Extent),
+                                "the prefix", block_error, [&](ExtentsMessage& again) {
+                                  again.timeout_ms = timeout_ms();
+                                  again.missed_blocks = 0;
+                                });
   if (!status) return pass(std::move(status));
   const ExtentsMessage answer = message.header();
   const std::uint32_t filled = std::min(answer.capacity, capacity);
@@ -185,15 +191,12 @@ std::uint32_t max_reserve_blocks(std::uint32_t block_tokens, std::size_t groups)
 Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
                                     std::span<Extent> out) {
   const auto blocks = static_cast<std::uint32_t>(query.tokens.size() / query.block_tokens);
-  const auto header = [&](std::uint32_t missed) {
-    return ReserveMessage{.parent = query.parent,
-                          .blocks = blocks,
-                          .extras = static_cast<std::uint32_t>(query.extras.size()),
-                          .missed_blocks = missed,
-                          .reserved = 0,
-                          .reservation_id = 0};
-  };
-  Message<ReserveMessage> message(header(query.missed_blocks));
+  Message<ReserveMessage> message({.parent = query.parent,
+                                   .blocks = blocks,
+                                   .extras = static_cast<std::uint32_t>(query.extras.size()),
+                                   .missed_blocks = query.missed_blocks,
+                                   .reserved = 0,
+                                   .reservation_id = 0});
   const std::size_t token_bytes = (query.tokens.size_bytes() + 7) & ~std::size_t{7};
   const std::size_t body = std::max(token_bytes + query.extras.size_bytes(), out.size_bytes());
   std::memset(message.body(), 0, body);
@@ -201,8 +204,9 @@ Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
   if (!query.extras.empty()) {
     std::memcpy(message.body() + token_bytes, query.extras.data(), query.extras.size_bytes());
   }
-  Status status = call_again_with([&] { return header(0); }, reservation, kIoctlReserve, message,
-                                  body, "the prefix to go on from");
+  Status status =
+      call_changing(reservation, kIoctlReserve, message, body, "the prefix to go on from",
+                    mount_error, [](ReserveMessage& again) { again.missed_blocks = 0; });
   if (!status) return pass(std::move(status));
   std::memcpy(out.data(), message.body(), out.size_bytes());
   return message.header().reservation_id;

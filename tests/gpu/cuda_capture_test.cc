@@ -1,7 +1,6 @@
 // An engine captures a CUDA graph while this library is at work.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 
 #include "tests/gpu/prefix.h"
@@ -9,8 +8,6 @@
 
 namespace kvfs::gpu::test {
 namespace {
-
-using namespace std::chrono_literals;
 
 class Capture : public ::testing::TestWithParam<const char*> {};
 

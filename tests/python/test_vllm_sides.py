@@ -62,6 +62,22 @@ def output(new, rows, scheduled):
     )
 
 
+def stored(engine, seed):
+    """A request of two blocks and a token, which are computed and stored."""
+    request = make_request(kv_data.random_tokens(2 * BLOCK + 1, seed=seed))
+    engine.scheduler.match(request, 0)
+    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 2 * BLOCK + 1)))
+    return request
+
+
+def begin_load(engine, request, request_id="again"):
+    """The same prompt once more: vLLM has made room for its blocks."""
+    again = make_request(request.prompt_token_ids, request_id)
+    assert engine.scheduler.match(again, 0) == 2 * BLOCK
+    engine.scheduler.allocated(again, ([3, 4, 5],), 2 * BLOCK)
+    return again
+
+
 def pages_of(loads):
     return {page for load in loads for run in load.runs for page in run.pages.tolist()}
 
@@ -338,13 +354,9 @@ def test_an_aborted_request_holds_no_lease(make_engine, daemon, opaque):
 
 def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(make_engine):
     engine = make_engine()
-    request = make_request(kv_data.random_tokens(33, seed=24))
-    engine.scheduler.match(request, 0)
-    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
+    request = stored(engine, seed=24)
     for request_id in ("kept", "gone"):
-        again = make_request(request.prompt_token_ids, request_id)
-        assert engine.scheduler.match(again, 0) == 32
-        engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+        again = begin_load(engine, request, request_id)
         step = engine.scheduler.build(output([], [], {}))
         assert not step.computes
         engine.run(step)
@@ -362,12 +374,8 @@ def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(ma
 def test_the_step_after_a_load_that_failed_on_some_rank_is_not_that_loads(make_engine):
     """Other ranks may have told of it early: whoever reuses its pages waits for them."""
     engine = make_engine()
-    request = make_request(kv_data.random_tokens(33, seed=29))
-    engine.scheduler.match(request, 0)
-    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
-    again = make_request(request.prompt_token_ids, "again")
-    assert engine.scheduler.match(again, 0) == 32
-    engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+    request = stored(engine, seed=29)
+    again = begin_load(engine, request)
     engine.scheduler.build(output([], [], {}))
     engine.scheduler.learn(Report(failed=["again"]), {"again"})
     assert engine.scheduler.build(first_step(again, [3, 4, 5], 0, 33)).loaded == set()
@@ -376,12 +384,8 @@ def test_the_step_after_a_load_that_failed_on_some_rank_is_not_that_loads(make_e
 def test_the_worker_is_told_of_a_request_that_goes_while_it_loads(make_engine):
     """It may have told of the load already, in a report that is on its way."""
     engine = make_engine()
-    request = make_request(kv_data.random_tokens(33, seed=25))
-    engine.scheduler.match(request, 0)
-    engine.run(engine.scheduler.build(first_step(request, [0, 1, 2], 0, 33)))
-    again = make_request(request.prompt_token_ids, "again")
-    assert engine.scheduler.match(again, 0) == 32
-    engine.scheduler.allocated(again, ([3, 4, 5],), 32)
+    request = stored(engine, seed=25)
+    begin_load(engine, request)
     assert len(engine.scheduler.build(output([], [], {})).loads) == 1
     engine.scheduler.finished("again")
     assert engine.scheduler.build(output([], [], {})).gone == {"again"}

@@ -23,7 +23,6 @@ from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
 from lmcache.v1.platform import create_event_notifier
 
 from .blobs import Attempts, InParts, ManyBlobs
-from .errors import Error
 from .naming import short_name
 
 logger = logging.getLogger(__name__)
@@ -190,18 +189,28 @@ class KvfsL2Adapter(L2AdapterInterface):
         return L2StoreResult(good, sum(sizes) if good else 0)
 
     def _look_up(self, keys, layouts):
-        of_group = {group: _bytes_of(layout) for group, layout in layouts.items()}
-        # One after the other: it is the interpreter that takes the time.
-        return _bits(
-            [self._attempt(self._lock_key, key, of_group.get(key.object_group_id)) for key in keys]
-        )
+        """One after the other: it is the interpreter that takes the time."""
+        found = Bitmap(len(keys))
+        sizes = {group: _bytes_of(layout) for group, layout in layouts.items()}
+        for index, key in enumerate(keys):
+            try:
+                locked = self._attempt(self._lock_key, key, sizes.get(key.object_group_id))
+            except Exception:  # what was locked before is told of, so that it is unlocked
+                logger.exception("kvfs: a look-up of %d keys ended early", len(keys))
+                break
+            if locked:
+                found.set(index)
+        return found
 
     def _load(self, keys, objects):
-        loaded = self._each(self._get, keys, objects)
-        names = [key for key, there in zip(keys, loaded, strict=True) if there]
+        loaded, names = Bitmap(len(keys)), []
+        for index, there in enumerate(self._each(self._get, keys, objects)):
+            if there:
+                loaded.set(index)
+                names.append(keys[index])
         if names:
             self._notify_keys_accessed(names)
-        return _bits(loaded)
+        return loaded
 
     def _put(self, key, memory) -> bool:
         buffer = memory.byte_array
@@ -215,17 +224,12 @@ class KvfsL2Adapter(L2AdapterInterface):
 
     def _lock_key(self, key, size: int | None) -> bool:
         """LMCache says how large objects of the key's group are; else all known sizes are tried."""
-        try:
-            blobs, name = self._blobs(key), _name_of(key)
-            for of_size in blobs.all() if size is None else [blobs.of(size)]:
-                lease = of_size.hold(name)
-                if lease is not None:
-                    self._locked.add(name, lease)
-                    return True
-        except (Error, ValueError):  # a miss, see Attempts
-            raise
-        except Exception:  # the others of the task are told of, so that they are unlocked
-            logger.exception("kvfs: a key could not be looked up")
+        blobs, name = self._blobs(key), _name_of(key)
+        for of_size in blobs.all() if size is None else [blobs.of(size)]:
+            lease = of_size.hold(name)
+            if lease is not None:
+                self._locked.add(name, lease)
+                return True
         return False
 
     def _blobs(self, key) -> ManyBlobs:
@@ -235,14 +239,6 @@ class KvfsL2Adapter(L2AdapterInterface):
                 name = f"lmcache-{short_name(model)}".lower()
                 self._models[model] = ManyBlobs(self._mount, name, f"lmcache {model}")
             return self._models[model]
-
-
-def _bits(results: list) -> Bitmap:
-    bits = Bitmap(len(results))
-    for index, result in enumerate(results):
-        if result:
-            bits.set(index)
-    return bits
 
 
 def _name_of(key) -> bytes:

@@ -139,7 +139,7 @@ TEST_F(DramTierTest, RemovesOnlyWhatNobodyNeeds) {
   tier->count_open(id, 2);
   EXPECT_EQ(tier->remove(id).error().code, Code::kBusy);
   tier->count_open(id, -2);
-  EXPECT_EQ(tier->opens(id), 0U);
+  EXPECT_EQ(tier->slab(id)->opens, 0U);
   EXPECT_TRUE(tier->remove(id));
   EXPECT_EQ(tier->remove(id).error().code, Code::kNotFound);
   EXPECT_EQ(tier->slab(id).error().code, Code::kNotFound);

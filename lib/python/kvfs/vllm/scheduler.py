@@ -321,12 +321,10 @@ class Scheduler:
         else:
             for pages, ids in zip(state.pages, page_ids, strict=False):
                 pages.extend(ids)
-        if state.stores_from > time.monotonic():
-            return
         ready = computed + scheduled
         if not self._store_decode:
             ready = min(ready, state.request.num_prompt_tokens)
-        if ready // self._block_tokens <= state.stored:
+        if ready // self._block_tokens <= state.stored or state.stores_from > time.monotonic():
             return
         # A step may compute tokens that are drafts, or sampled by a step still under way.
         end = min(ready, state.known()) // self._block_tokens
