@@ -77,9 +77,6 @@ class Sized {
     return until_registered();
   }
 
-  // The bytes that a load brought are those that were stored.
-  Status compare(const GpuModel& model) { return same_numbers(gpu_, model, loaded_, stored_); }
-
   // So many layers at a time; 0: all together.
   Result<double> load(std::uint32_t layer_step = 0) {
     const kvfs_pages pages = loaded_.pages();
@@ -90,6 +87,11 @@ class Sized {
     Status status = check(kvfs_load(lease_.get(), 0, 0, blocks_, &pages, &options, nullptr));
     if (!status) return pass(std::move(status));
     return watch.seconds();
+  }
+
+  // What such a load brings is what was stored.
+  Status compare(const GpuModel& model, std::uint32_t layer_step) {
+    return loads_same_numbers(gpu_, model, loaded_, stored_, [&] { return load(layer_step); });
   }
 
   // The copy out of the engine; what comes before and after it is a few messages to the daemon.
@@ -201,6 +203,7 @@ Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, c
   GpuPeers& peers = sized.peers();
   const Times times(sized.bytes(), target.quick);
   const double bytes = static_cast<double>(sized.bytes());
+  const std::uint32_t step = model.raw() ? kLayerStep : kEncodedLayerStep;
   for (const GpuDirection direction : {GpuDirection::kLoad, GpuDirection::kStore}) {
     const bool load = direction == GpuDirection::kLoad;
     const std::string name = load ? "gpu_load" : "gpu_store";
@@ -211,8 +214,7 @@ Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, c
       ways.push_back({name + "_zero_copy", [&] { return peers.zero_copy(direction); }, 0});
     }
     if (load) {
-      const std::uint32_t step = model.raw() ? kLayerStep : kEncodedLayerStep;
-      ways.push_back({model.row(name + "_layers"), [&, step] { return sized.load(step); }, 0});
+      ways.push_back({model.row(name + "_layers"), [&] { return sized.load(step); }, 0});
     }
     std::map<std::string, std::vector<Round>> rounds;
     for (int i = -times.warm_up; i < times.rounds; ++i) {
@@ -238,7 +240,8 @@ Status measure(Sized& sized, const GpuModel& model, const std::string& suffix, c
   }
   emit(speed_row(model.row("gpu_both") + suffix, "GB/s", std::move(rounds),
                  model.raw() ? kLeastBoth : 0));
-  return sized.compare(model);
+  Status status = sized.compare(model, 0);
+  return status ? sized.compare(model, step) : status;
 }
 
 }  // namespace

@@ -42,28 +42,32 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
   Result<Fio> fio = Fio::prepare(target.nvme_directory, bytes, Direction::kRead);
   if (!fio) return pass(std::move(fio));
   const kvfs_pages pages = loaded.pages();
-  std::vector<Round> rounds, kept_rounds;
-  for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
-    if (Status status = evict_from_dram(**name_space, bytes); !status) return status;
+  const auto load = [&]() -> Result<double> {
+    if (Status status = evict_from_dram(**name_space, bytes); !status)
+      return pass(std::move(status));
     const Stopwatch watch;
     Result<LeasePtr> lease = acquire(client, *prompt);
     if (!lease) return pass(std::move(lease));
     Status status = check(kvfs_load(lease->get(), 0, 0, blocks, &pages, nullptr, nullptr));
-    if (!status) return status;
-    const double seconds = watch.seconds();
-    lease->reset();
+    if (!status) return pass(std::move(status));
+    return watch.seconds();
+  };
+  std::vector<Round> rounds, kept_rounds;
+  for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
+    Result<double> seconds = load();
+    if (!seconds) return pass(std::move(seconds));
     Result<double> limit = fio->run();
     if (!limit) return pass(std::move(limit));
     Result<double> keeping = fio->run_keeping();
     if (!keeping) return pass(std::move(keeping));
     if (i < 0) continue;
-    const double speed = static_cast<double>(bytes) / seconds / 1e9;
+    const double speed = static_cast<double>(bytes) / *seconds / 1e9;
     rounds.push_back({speed, *limit / 1e9});
     kept_rounds.push_back({speed, *keeping / 1e9});
   }
   emit(speed_row(model->row("gpu_nvme"), "GB/s", std::move(rounds), kLeastRatio));
   emit(speed_row(model->row("gpu_nvme_kept"), "GB/s", std::move(kept_rounds), kLeastRatio));
-  return same_numbers(**gpu, *model, loaded, stored);
+  return loads_same_numbers(**gpu, *model, loaded, stored, load);
 }
 
 }  // namespace kvfs::bench

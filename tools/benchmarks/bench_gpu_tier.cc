@@ -92,8 +92,10 @@ Status measure(const Gpu& gpu, const GpuModel& model, const TempNamespace& name_
   const std::string suffix = first ? "" : fmt::format("_{}mib", size >> 20);
   emit(speed_row(model.row("gpu_tier") + suffix, "GB/s", std::move(rounds),
                  model.raw() ? kLeastRatio : 0));
+  Status compared = loads_same_numbers(gpu, model, loaded, stored,
+                                       [&] { return load(lease->get(), blocks, loaded); });
+  if (!compared) return compared;
   lease->reset();
-  if (Status status = same_numbers(gpu, model, loaded, stored); !status) return status;
   kvfs_match_result match{};
   const kvfs_prompt asked{prompt->data(), prompt->size(), nullptr, 0};
   if (Status status = check(kvfs_match(name_space.client(), &asked, &match)); !status) {

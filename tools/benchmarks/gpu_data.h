@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "lib/format/key.h"
@@ -17,10 +18,11 @@ std::vector<Token> prompt_of_blocks(std::uint64_t number, std::uint32_t blocks,
 // Random numbers, or real KV where there is some, by way of as much pinned memory.
 Status fill(const Gpu& gpu, const GpuModel& model, const GpuCache& cache, const RealKv* kv,
             std::byte* pinned);
-// kCorrupt where what was loaded is not what was stored, bit for bit; of quantized blocks, where it
-// is not what the CPU makes of that.
-Status same_numbers(const Gpu& gpu, const GpuModel& model, const GpuCache& loaded,
-                    const GpuCache& stored);
+// Has `load` fill `loaded`, in which other bytes are before it, so that no earlier load stands in
+// for it. kCorrupt where what it brought is not what was stored, bit for bit; of quantized blocks,
+// where it is not what the CPU makes of that.
+Status loads_same_numbers(const Gpu& gpu, const GpuModel& model, const GpuCache& loaded,
+                          const GpuCache& stored, const std::function<Result<double>()>& load);
 
 // Stores and commits `blocks` blocks out of a cache; returns their prompt. What other ranks would
 // have written is zeros.
