@@ -45,7 +45,8 @@ __device__ __forceinline__ void move_runs(const CudaMove& move) {
 
 // From blocks in the device's own memory, where nothing but that memory limits: a block of threads
 // takes several runs at a time, with all their loads under way, and the heads of a page, which lie
-// side by side there, one after the other.
+// side by side there, one after the other. Layers come last: what all blocks of threads touch at a
+// time lies in few of the pages that the device translates.
 constexpr int kRunsAtOnce = 4;
 
 template <typename V>
@@ -67,8 +68,8 @@ __device__ __forceinline__ void scatter_local(const CudaMove& move) {
       run /= move.heads;
       const uint32_t kv = run % move.kv_factor;
       run /= move.kv_factor;
-      const uint32_t layer = run % move.layers;
-      const CudaTile tile = tiles[run / move.layers];
+      const CudaTile tile = tiles[run % move.tile_count];
+      const uint32_t layer = run / move.tile_count;
       char* base = move.kv_apart != 0 ? pointers[layer * move.kv_factor + kv]
                                       : pointers[layer] + kv * move.kv_stride;
       page[i] = base + tile.offset + head * move.head_stride;
