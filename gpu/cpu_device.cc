@@ -7,6 +7,7 @@
 #include "gpu/copy_pool.h"
 #include "gpu/device.h"
 #include "gpu/encoded_copy.h"
+#include "gpu/out_of_memory.h"
 #include "gpu/page_copy.h"
 #include "gpu/pages.h"
 
@@ -30,13 +31,11 @@ class CpuDevice final : public Device {
 
   void scatter(const BlockShape& shape, std::span<const BlockAt> blocks,
                std::shared_ptr<const Pages> pages, const After&, CopyDone done) override {
-    copy_pages(shape, blocks, *pages, Direction::kToPages);
-    done({});
+    done(copy_pages(shape, blocks, *pages, Direction::kToPages));
   }
   void gather(const BlockShape& shape, std::span<const BlockAt> blocks,
               std::shared_ptr<const Pages> pages, const After&, CopyDone done) override {
-    copy_pages(shape, blocks, *pages, Direction::kToBlock);
-    done({});
+    done(copy_pages(shape, blocks, *pages, Direction::kToBlock));
   }
   void copy_out(std::span<const BlockAt> blocks, std::span<std::byte* const> targets,
                 std::uint64_t bytes, const After&, CopyDone done) override {
@@ -82,8 +81,8 @@ class CpuDevice final : public Device {
     });
   }
 
-  void copy_pages(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
-                  Direction direction) {
+  Status copy_pages(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
+                    Direction direction) {
     const std::uint64_t bytes = blocks.size() * shape.head_bytes() / shape.layers *
                                 layers_wanted(shape, pages) * heads_wanted(shape, pages);
     const Stores stores = stores_for(bytes);
@@ -91,11 +90,14 @@ class CpuDevice final : public Device {
       share(copy.items(), copy.item_bytes(), stores,
             [&copy](std::size_t begin, std::size_t end) { copy.copy(begin, end); });
     };
-    if (shape.encoding == Encoding::kRaw) {
-      run(PageCopy(shape, blocks, pages, direction, stores));
-    } else {
-      run(EncodedCopy(shape, blocks, pages, direction, stores));
-    }
+    return or_out_of_memory([&]() -> Status {
+      if (shape.encoding == Encoding::kRaw) {
+        run(PageCopy(shape, blocks, pages, direction, stores));
+      } else {
+        run(EncodedCopy(shape, blocks, pages, direction, stores));
+      }
+      return {};
+    });
   }
 
   // ends(i): where block i goes and comes from. Large blocks are shared in parts.

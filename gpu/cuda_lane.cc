@@ -8,6 +8,7 @@
 #include "gpu/cuda_marks.h"
 #include "gpu/cuda_memory.h"
 #include "gpu/lane_spans.h"
+#include "gpu/out_of_memory.h"
 
 namespace kvfs::gpu {
 namespace {
@@ -63,7 +64,7 @@ void CudaLane::submit(CopyDone done, const Next& next) {
   for (bool last = false; status && !last;) {
     Part part;
     part.stage = &ring_.acquire();
-    status = next(part, last);
+    status = or_out_of_memory([&] { return next(part, last); });
     if (!status) {
       // What was queued of this part may still use the stage.
       for (CUstream stream : {copy_stream_, kernel_stream_, direct_stream_}) {

@@ -7,6 +7,7 @@
 #include "gpu/cuda_marks.h"
 #include "gpu/cuda_memory.h"
 #include "gpu/layer_part.h"
+#include "gpu/out_of_memory.h"
 #include "gpu/pages.h"
 
 namespace kvfs::gpu {
@@ -57,7 +58,7 @@ void CudaLocalLane::submit(const After& after, CopyDone done, const Queue& queue
     status = driver_.check(driver_.stream_wait(stream_, CudaMarks::event(after), 0),
                            "waiting for the engine's stream");
   }
-  if (status) status = queue(*part.stage);
+  if (status) status = or_out_of_memory([&] { return queue(*part.stage); });
   if (status)
     status = driver_.check(driver_.event_record(part.event, stream_), "recording an event");
   if (!status) {

@@ -3,8 +3,8 @@
 namespace kvfs::gpu {
 
 CudaPinned& CudaPinned::get() {
-  static CudaPinned instance;
-  return instance;
+  static auto* const instance = new CudaPinned;  // threads that pin may outlive what exit() ends
+  return *instance;
 }
 
 bool CudaPinned::add(const CudaDriver& driver, std::span<std::byte> memory, bool writable) {
