@@ -250,17 +250,18 @@ Status Client::prefetch(const Key& key) {
 }
 
 Result<std::uint64_t> Client::map_slabs(const void* engine_pointer, std::uint64_t provide) {
-  if (engine_pointer != nullptr) {
-    Result<gpu::Device*> device = devices_.of(engine_pointer);
-    if (!device) return pass(std::move(device));
-  }
+  // Without the GPU what there is is mapped in any case.
+  Result<gpu::Device*> device = nullptr;
+  if (engine_pointer != nullptr) device = devices_.of(engine_pointer);
   const std::lock_guard lock(ahead_mutex_);
   if (provide != 0) provide_ = provide;
   maps_ahead_ = true;
   Result<std::shared_ptr<Session>> attached = session();
   if (!attached) return pass(std::move(attached));
-  if (!(*attached)->mapped()) return 0U;
-  return map_ahead(*attached);
+  Result<std::uint64_t> mapped = 0U;
+  if ((*attached)->mapped()) mapped = map_ahead(*attached);
+  if (mapped && !device) return pass(std::move(device));
+  return mapped;
 }
 
 Result<std::uint64_t> Client::map_ahead(const std::shared_ptr<Session>& session) {

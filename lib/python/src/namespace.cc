@@ -257,7 +257,8 @@ first use. Does not wait for pinning; 0 where the store's memory is not mapped.
 
 pointer  where the engine's KV is (Pages.pointer): its GPU begins to pin now, not with the first copy.
 provide  bytes of DRAM that the namespace is to have before, with blocks in it or not, so that stores
-         find it mapped, too; as far as no namespace has it. None: half of that and what it has.)")
+         find it mapped, too; as far as no namespace has it. None: half of that and what it has. 0: as
+         many as the last call, at first none.)")
       .def(
           "path",
           [](const Namespace& self, nb::handle prefix) {
