@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from kvfs.blobs import Attempts, Blobs, ManyBlobs
+from kvfs.blobs import Attempts, Blobs, InParts, ManyBlobs
 
 _numbers = itertools.count()
 
@@ -98,6 +98,22 @@ def test_many_threads_put_and_get(blobs):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_parts_begin_when_they_are_made_or_not_at_all(monkeypatch):
+    """A thread that cannot begin later would leave copies behind that nobody waits for."""
+    copies = InParts(3, "test")
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        assert copies(lambda value: 2 * value, [(i,) for i in range(10)]) == list(range(0, 20, 2))
+        with pytest.raises(RuntimeError):
+            InParts(3, "test")
+    copies.close()
+    assert not any(thread.name.startswith("test_") for thread in threading.enumerate())
+
+
+def refuse(_thread):
+    raise RuntimeError("can't start new thread")
 
 
 def test_attempts_that_fail_are_misses(make_daemon, caplog):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -104,11 +105,21 @@ class InParts:
     """Many copies of one kind, on `threads`, the caller's among them.
 
     Threads: any; several callers share the others. close() before what is copied goes.
+    Errors: RuntimeError where a thread cannot begin, when this is made; of a call after close().
     """
 
     def __init__(self, threads: int, name: str):
         self._parts = max(threads, 1)
         self._threads = ThreadPoolExecutor(self._parts, name)
+        # All threads begin here: what submit() has queued when one cannot would be copied later.
+        begun = threading.Barrier(self._parts)
+        try:
+            for _ in range(self._parts):
+                self._threads.submit(begun.wait)
+        except RuntimeError:
+            begun.abort()
+            self._threads.shutdown()
+            raise
 
     def __call__(self, call, rows: list) -> list:
         """call(*row) of each. Nothing is copied any more when this returns or raises."""
@@ -117,9 +128,11 @@ class InParts:
             return [call(*row) for row in rows[first :: self._parts]]
 
         count = min(self._parts, len(rows))
-        others = [self._threads.submit(some, part) for part in range(1, count)]
+        others: list = []
         results = [None] * len(rows)
         try:
+            for part in range(1, count):
+                others.append(self._threads.submit(some, part))
             results[:: self._parts] = some(0)
         finally:
             wait(others)

@@ -63,10 +63,11 @@ class _Locked:
             self._leases.setdefault(key, []).append(lease)
 
     def get(self, key: bytes):
-        """A lease of the key, or None."""
+        """A lease of the key, or None. Of several the first, which goes with the last lock: whoever
+        loads holds one."""
         with self._lock:
             leases = self._leases.get(key)
-            return leases[-1] if leases else None
+            return leases[0] if leases else None
 
     def release(self, key: bytes) -> None:
         with self._lock:
