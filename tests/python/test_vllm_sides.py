@@ -324,6 +324,28 @@ def test_without_a_namespace_loads_fail_and_stores_have_ended(make_engine):
     assert not engine.worker.report()
 
 
+@pytest.mark.parametrize("learns_by", ["load", "store"])
+def test_a_worker_that_never_will_is_asked_for_nothing_more(make_engine, learns_by):
+    engine = make_engine()
+    request = make_request(kv_data.random_tokens(32, seed=33))
+    engine.scheduler.match(request, 0)
+    step = engine.scheduler.build(first_step(request, [0, 1], 0, 32))
+    engine.run(step)
+    engine.worker.close()
+    engine.worker = Unattached()
+    engine.worker.for_good = True
+    assert engine.scheduler.match(make_request(request.prompt_token_ids, "before"), 0) == 32
+    if learns_by == "load":
+        engine.worker.load(Step(loads=[load_of("0" * 32, [7, 8])]))
+    else:
+        engine.worker.store(step)
+    engine.scheduler.learn(engine.worker.report(), set())
+    after = make_request(request.prompt_token_ids, "after")
+    assert engine.scheduler.match(after, 0) == 0
+    assert engine.scheduler.build(first_step(after, [0, 1], 0, 32)).stores == []
+    assert not engine.worker.report()
+
+
 def test_a_prompt_that_another_engine_computes_is_awaited(make_engine, monkeypatch):
     one, two = make_engine(), make_engine()
     tokens = kv_data.random_tokens(40, seed=17)
@@ -372,13 +394,14 @@ def test_the_worker_is_told_which_step_is_a_loads_and_of_those_that_have_none(ma
 
 
 def test_the_step_after_a_load_that_failed_on_some_rank_is_not_that_loads(make_engine):
-    """Other ranks may have told of it early: whoever reuses its pages waits for them."""
+    """Other ranks may have told of it early: they end it first, and nobody misses what they miss."""
     engine = make_engine()
     request = stored(engine, seed=29)
     again = begin_load(engine, request)
     engine.scheduler.build(output([], [], {}))
     engine.scheduler.learn(Report(failed=["again"]), {"again"})
-    assert engine.scheduler.build(first_step(again, [3, 4, 5], 0, 33)).loaded == set()
+    step = engine.scheduler.build(first_step(again, [3, 4, 5], 0, 33))
+    assert (step.loaded, step.gone) == (set(), {"again"})
 
 
 def test_the_worker_is_told_of_a_request_that_goes_while_it_loads(make_engine):

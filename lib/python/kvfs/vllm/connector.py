@@ -133,6 +133,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
             if self._required:
                 raise
             logger.warning("kvfs: going on without cache: %s", error)
+            self._worker.for_good = True  # the scheduler hears of it with the first load or store
             return
         self._share = share
         versions.settle_before_sleep(self._vllm_config, self)

@@ -47,7 +47,7 @@ class Step:
     """Scheduler to worker. `flush`: stores whose pages are about to be written again. `ended`:
     stores that are over, which ranks that only take part in them do not know by themselves.
     `computes`: whether the step has a forward. `loaded`: requests whose first step after their
-    load it is; `gone`: those that have ended without one."""
+    load it is; `gone`: those that have ended without one, or whose load failed."""
 
     loads: list[Load] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
@@ -78,6 +78,7 @@ class Report:
     failed: list[str] = field(default_factory=list)  # requests whose load failed
     loaded: list[Loaded] = field(default_factory=list)
     stored_blocks: int = 0  # published by these stores
+    unusable: bool = False  # a rank has no use of the cache, and never will
 
     def __bool__(self) -> bool:
         return self != Report()
@@ -90,4 +91,5 @@ class Report:
         self.failed += other.failed
         self.loaded += other.loaded
         self.stored_blocks += other.stored_blocks
+        self.unusable = self.unusable or other.unusable
         return self

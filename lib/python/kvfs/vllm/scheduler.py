@@ -118,6 +118,7 @@ class Scheduler:
         self._begun: list[tuple[float, int]] = []  # steps under way: when, prefill tokens
         self._last_output = 0.0
         self._epoch = ""
+        self._usable = True
         self.counts = Counts()
         self.speeds = BreakEven(self._block_tokens) if break_even else None
 
@@ -136,7 +137,9 @@ class Scheduler:
         None: ask again, another engine is about to store the rest of the prompt.
         """
         state = self._state(request)
-        if state is None or state.failed or getattr(request, "skip_reading_prefix_cache", False):
+        if state is None or state.failed or not self._usable:
+            return 0
+        if getattr(request, "skip_reading_prefix_cache", False):
             return 0
         known = state.known()
         if self._window:  # the last token is computed, and what its window needs must be there
@@ -229,6 +232,7 @@ class Scheduler:
         """What the worker says after a step, and which requests have their load behind them."""
         self._measure_prefill()
         report = report or Report()
+        self._usable = self._usable and not report.unusable
         for request_id in report.failed:
             state = self._requests.get(request_id)
             if state is not None and not state.failed:  # each rank says so
@@ -288,8 +292,11 @@ class Scheduler:
     def _loaded(self, state: _Request) -> None:
         state.release()
         load, state.loading = state.loading, None
-        # Of one that failed on some rank the others may be told early: its next step waits for them.
+        # Its next step is told of it. One that failed on some rank is computed instead: ranks that
+        # told early end it first, and what they miss is nobody's.
         state.loaded = not state.failed
+        if state.failed:
+            self._step.gone.add(state.request.request_id)
         if load is not None and not state.failed:
             self.counts.loads += 1
             self.counts.tokens_dram += load.dram_blocks * self._block_tokens
@@ -324,7 +331,9 @@ class Scheduler:
         ready = computed + scheduled
         if not self._store_decode:
             ready = min(ready, state.request.num_prompt_tokens)
-        if ready // self._block_tokens <= state.stored or state.stores_from > time.monotonic():
+        if ready // self._block_tokens <= state.stored or not self._usable:
+            return
+        if state.stores_from > time.monotonic():
             return
         # A step may compute tokens that are drafts, or sampled by a step still under way.
         end = min(ready, state.known()) // self._block_tokens

@@ -23,11 +23,12 @@ _MOST_LOADS = 64
 
 
 class Unattached:
-    """In a Worker's place while there is no namespace: every load fails, and on the rank that
-    `leads` the others in storing every store has ended."""
+    """In a Worker's place while there is no namespace, or `for_good`: every load fails, and on the
+    rank that `leads` the others in storing every store has ended."""
 
     def __init__(self):
         self.leads = True
+        self.for_good = False
         self._failed: list[Load] = []
         self._report = Report()
 
@@ -37,8 +38,10 @@ class Unattached:
     def load(self, step: Step, stream: int = 0) -> None:
         self._failed += step.loads
         self._report.failed += [load.request_id for load in step.loads]
+        self._report.unusable = self.for_good
 
     def store(self, step: Step, stream: int = 0) -> None:
+        self._report.unusable = self.for_good
         if not self.leads:  # it knows nothing of the stores that may be under way
             return
         self._report.stored += [store.job for store in step.stores]
