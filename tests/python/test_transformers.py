@@ -105,3 +105,9 @@ def test_what_cannot_be_kept_is_refused(daemon, model, tokens):
     windows.config.layer_types = ["sliding_attention"] * LAYERS
     with pytest.raises(ValueError, match="sliding_attention"):
         kvfs.transformers.load(daemon.mount, windows, tokens)
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    for rope in (dynamic, {"full_attention": dynamic}):
+        longer = Model()
+        longer.config.rope_parameters = rope
+        with pytest.raises(ValueError, match="rope_type dynamic"):
+            kvfs.transformers.load(daemon.mount, longer, tokens)

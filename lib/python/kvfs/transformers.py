@@ -5,7 +5,8 @@
     kvfs.transformers.save("/kv", model, output, cache)  # prompt and answer, for the next one
 
 Prompts of one sequence, models whose layers all keep every token (no sliding windows, no recurrent
-state), caches that hold K and V as they are (DynamicCache). Anything else is a ValueError.
+state) and whose rotary embedding is the same at all lengths, caches that hold K and V as they are
+(DynamicCache). Anything else is a ValueError.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .naming import open_namespace, short_name
 
 _LAYOUT = "1 heads tokens dim"
 _BLOCK_TOKENS = 16
+# Whose frequencies change when a sequence passes some length.
+_ROPE_OF_LENGTH = {"dynamic", "longrope"}
 
 
 def load(mount, model, tokens, *, identity: str = "", encoding: str = "raw") -> DynamicCache:
@@ -100,11 +103,20 @@ def _geometry_of(model, encoding: str) -> Geometry:
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
         raise ValueError(f"layers that do not keep every token: {', '.join(kinds) or 'windows'}")
+    if of_length := _rope_types(config) & _ROPE_OF_LENGTH:
+        raise ValueError(f"rope_type {', '.join(of_length)}: KV depends on how long its prompt is")
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     group = Group(config.num_hidden_layers, heads, dim)
     name = f"{short_name(model.config.name_or_path)} {_fingerprint(model)}"
     return Geometry(name, model.dtype, group, block_tokens=_BLOCK_TOKENS, encoding=encoding)
+
+
+def _rope_types(config) -> set[str]:
+    """Of all kinds of layers, which may have parameters of their own."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(of for of in rope.values() if isinstance(of, dict))]
+    return {of["rope_type"] for of in kinds if "rope_type" in of}
 
 
 def _name(model, encoding: str) -> str:
