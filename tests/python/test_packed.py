@@ -1,6 +1,7 @@
 """A packed namespace: fewer bytes, the same numbers."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import kv_data
@@ -73,3 +74,44 @@ def test_only_bfloat16_is_packed(daemon):
         kvfs.create_namespace(
             daemon.mount, "never", kv_data.geometry("float16", head_dim=64, encoding="packed")
         )
+
+
+def test_bytes_that_changed_on_the_disk_are_not_unpacked(namespace, daemon):
+    tokens = kv_data.random_tokens(96, seed=4)
+    kv = real_kv(96, 4)
+    kv_data.store(namespace, tokens, kv)
+    with namespace.acquire(tokens) as lease:
+        lease.flush()
+    flip_a_bit_of_each_slot(daemon.disk)
+    daemon.control({"op": "evict", "bytes": 1 << 30, "tier": "dram"}, namespace.name)
+    with pytest.raises(kvfs.Corrupt, match="checksum"):
+        kv_data.load(namespace, tokens)
+    assert namespace.match(tokens).tokens == 0
+    kv_data.store(namespace, tokens, kv)
+    assert np.array_equal(kv_data.load(namespace, tokens), kv)
+
+
+def flip_a_bit_of_each_slot(disk):
+    for segment in (disk / "segments").iterdir():
+        content = bytearray(segment.read_bytes())
+        for page in range(0, len(content), 4096):
+            content[page + 1000] ^= 1
+        with segment.open("r+b") as file:
+            file.write(content)
+
+
+def test_what_kvfs_stat_says_of_it(namespace, daemon, bin_dir):
+    tokens = kv_data.random_tokens(160, seed=5)
+    key = kv_data.store(namespace, tokens, real_kv(160, 5)).key
+
+    def stat(*options):
+        command = [bin_dir / "kvfs", "stat", f"{namespace.name}/{key}", "--mount", daemon.mount]
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    said = json.loads(stat("--json"))
+    seen = stats(namespace, daemon)
+    assert (said["encoding"], said["ratio"]) == ("packed", seen["ratio"])
+    assert said["ratio"] > 1.1
+    assert said["own_bytes"] == seen["tiers"]["dram"]["bytes"]
+    assert f"packed, {said['ratio']:.2f}x" in stat()

@@ -38,6 +38,18 @@ def test_a_disk_slower_than_prefill_never_pays_but_attention_grows(kvfs):
     assert load <= cost < load * 1.01
 
 
+def test_an_encoding_moves_fewer_bytes(kvfs):
+    def seconds(*encoding):
+        given = [*GIVEN, "--prefill-speed", 30000, "--lengths", "32k", *encoding]
+        nvme = tiers(plan(kvfs, *given))["nvme"]
+        return nvme["lengths"][0]["load_seconds"] - nvme["latency_seconds"]
+
+    raw = seconds()
+    assert math.isclose(raw, 32768 * TOKEN / 5e9, rel_tol=1e-6)
+    assert math.isclose(raw / seconds("--encoding", "packed"), 1.35, rel_tol=0.01)
+    assert math.isclose(raw / seconds("--encoding", "fp8"), 2, rel_tol=0.01)
+
+
 def test_fit_goes_through_two_measurements(kvfs):
     prefill = plan(kvfs, *GIVEN, "--prefill", "8192:0.213", "--prefill", "131072:10.313")["prefill"]
     a, b = prefill["seconds_per_token"], prefill["seconds_per_token_squared"]
