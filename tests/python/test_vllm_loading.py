@@ -158,7 +158,7 @@ def test_what_was_loaded_again_is_there_for_all_layers(engine):
     with ThreadPoolExecutor(1) as clocks:
         options = {"stream": 0, "timeout": 10, "head_start": HeadStart(), "clocks": clocks}
         under_way = Loading(engine.namespace, engine.pages(), engine.load(), **options)
-        under_way.wait()
+        under_way.end()
         engine.cache[:] = 0
         again, times = under_way._again, []
 
