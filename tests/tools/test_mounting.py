@@ -63,6 +63,25 @@ def test_mount_and_umount(kvfs, place):
     assert daemon_pids(place) == []
 
 
+def test_flags_are_the_daemons_wherever_they_stand(kvfs, place):
+    (place / "mount").mkdir()
+    config = place / "kvfsd.toml"
+    config.write_text(
+        f'mountpoint = "{place / "mount"}"\ndram = "32MiB"\nrun_dir = "{place / "run"}"\n'
+        f'log_file = "{place / "log"}"\n'
+    )
+    for arguments in (
+        ["--config", config],
+        ["--config", config, place / "mount"],
+        ["--json", place / "mount", "--foreground=false", "--config", config],
+    ):
+        kvfs("mount", *arguments, cwd=place)
+        assert os.path.ismount(place / "mount")
+        kvfs("umount", place / "mount", "--drop-dram")
+    assert {entry.name for entry in place.iterdir()} <= {"mount", "kvfsd.toml", "log", "run",
+                                                         "run.lock"}  # fmt: skip
+
+
 def test_mount_says_why_not(kvfs, place):
     done = mount(kvfs, place, "--dram", "lots", status=None)
     assert done.status == 2
