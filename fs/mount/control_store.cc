@@ -65,9 +65,13 @@ Answer ns_remove(FileSystem& fs, const json& request) {
 
 Answer shutdown(FileSystem& fs, const json& request, std::function<void()>& after) {
   if (auto status = only_fields(request, {"drop_dram"}); !status) return pass(std::move(status));
-  auto drop = bool_field(request, "drop_dram", false);
-  if (!drop) return pass(std::move(drop));
-  after = [&fs, drop = *drop] { fs.shut_down({drop}); };
+  ShutdownRequest wanted;
+  if (request.contains("drop_dram")) {
+    auto drop = bool_field(request, "drop_dram", false);
+    if (!drop) return pass(std::move(drop));
+    wanted.drop_dram = *drop;
+  }
+  after = [&fs, wanted] { fs.shut_down(wanted); };
   return json::object();
 }
 

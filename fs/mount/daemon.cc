@@ -89,7 +89,9 @@ struct Daemon {
   EndWatch end_watch;
   store::Deadline end_by;  // once the end has begun
 
-  [[nodiscard]] bool keeps_dram() const { return config.keep_dram && !shutdown.drop_dram(); }
+  [[nodiscard]] bool keeps_dram() const {
+    return !shutdown.drop_dram().value_or(!config.keep_dram);
+  }
   Status lock();
   Status open_store();
   Status open_plain();

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <ctime>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "fs/mount/backing_table.h"
@@ -25,7 +26,7 @@ class PlainStore;
 namespace kvfs::mount {
 
 struct ShutdownRequest {
-  bool drop_dram = false;
+  std::optional<bool> drop_dram;  // nothing: as the configuration says
 };
 
 // Threads: everything from any thread.

@@ -41,7 +41,7 @@ void Shutdown::start(std::function<void()> last_steps) {
 }
 
 void Shutdown::request(ShutdownRequest request) {
-  if (request.drop_dram) drop_dram_ = true;
+  if (request.drop_dram) drop_dram_ = request.drop_dram;
   ::kill(::getpid(), SIGTERM);
 }
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "fs/mount/file_system.h"
@@ -31,12 +32,13 @@ class Shutdown {
   void request(ShutdownRequest request);
   // The session is over: waits for the last steps where they have begun, else there will be none.
   void finish();
-  [[nodiscard]] bool drop_dram() const { return drop_dram_.load(); }
+  // What the last request that said so asked for.
+  [[nodiscard]] std::optional<bool> drop_dram() const { return drop_dram_.load(); }
 
  private:
   void run();
   std::function<void()> last_steps_;
-  std::atomic<bool> drop_dram_{false};
+  std::atomic<std::optional<bool>> drop_dram_{};
   std::atomic<bool> ended_{false};         // the session is over: nothing to be done any more
   std::atomic<bool> running_over_{false};  // the thread needs no signal any more
   std::thread thread_;

@@ -131,6 +131,17 @@ def test_control_shutdown(own, drop):
     ns.close()
 
 
+@pytest.mark.parametrize("drop", [False, None])
+def test_control_shutdown_overrides_the_configuration(bin_dir, root, drop):
+    daemon = Daemon(bin_dir, root, dram="32MiB", flags=["--keep-dram=false"]).start()
+    asked = {} if drop is None else {"drop_dram": drop}
+    assert control(f"{daemon.mount}/.kvfs/control", op="shutdown", **asked)["ok"]
+    assert daemon.process.wait(20) == 0
+    daemon.process = None
+    assert os.path.ismount(daemon.root / "run") is (drop is False)
+    daemon.remove()
+
+
 def test_shutdown_from_the_shell(own):
     own.start()
     run("sh", "-c", f'echo \'{{"op": "shutdown"}}\' > {own.mount}/.kvfs/control')
