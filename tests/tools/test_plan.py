@@ -72,6 +72,28 @@ def test_nothing_pays_is_exit_code_1(kvfs):
     assert all(row["choose"] == "recompute" for tier in result["tiers"] for row in tier["lengths"])
 
 
+def test_sliding_windows_are_loaded_up_to_their_size(kvfs, tmp_path):
+    """The shape of Gemma 3 27B: 52 of 62 layers have a window of 1,024 tokens."""
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "model_type": "gemma3_text", "num_hidden_layers": 62, "num_key_value_heads": 16,
+                "num_attention_heads": 32, "head_dim": 128, "hidden_size": 5376,
+                "sliding_window": 1024, "sliding_window_pattern": 6, "torch_dtype": "bfloat16",
+            }
+        )
+    )  # fmt: skip
+    result = kvfs(
+        "plan", config, "--disk", "2GB/s", "--link", "2GB/s", "--prefill-speed", 5000,
+        "--lengths", "1k", "--lengths", "2k", "--lengths", "8k", "--json",
+    ).json  # fmt: skip
+    for tier in result["tiers"]:
+        assert 1024 < tier["break_even_tokens"] < 8192
+        for row in tier["lengths"]:
+            assert (row["choose"] == "load") is (row["tokens"] >= tier["break_even_tokens"])
+
+
 def test_this_machine_is_measured(kvfs, tmp_path_factory):
     directory = tmp_path_factory.mktemp("disk")
     result = plan(kvfs, "--dir", directory, "--prefill-speed", 1, "--lengths", "1k,4k")

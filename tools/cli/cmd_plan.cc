@@ -206,11 +206,8 @@ Result<Plan> make_plan(const Options& options) {
   Result<TierPlan> disk = resolve_disk(options, *link, bench, lease_seconds);
   if (!disk) return pass(std::move(disk));
   plan.tiers.push_back(std::move(*disk));
-  const Geometry& geometry = plan.shape.geometry;
-  for (TierPlan& tier : plan.tiers) {
-    tier.break_even =
-        break_even(plan.prefill, tier.cost, load_bytes_per_token(geometry), geometry.block_tokens);
-  }
+  for (TierPlan& tier : plan.tiers)
+    tier.break_even = break_even(plan.prefill, tier.cost, plan.shape.geometry);
   return plan;
 }
 

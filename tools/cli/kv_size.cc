@@ -41,12 +41,6 @@ std::uint64_t engine_bytes(const Geometry& geometry, std::uint64_t tokens) {
   });
 }
 
-double load_bytes_per_token(const Geometry& geometry) {
-  const std::uint64_t bytes =
-      sum_groups(geometry, [&](std::size_t g) { return geometry.stored_bytes(g); });
-  return static_cast<double>(bytes) / geometry.block_tokens;
-}
-
 double packing_ratio(const Geometry& geometry) {
   return static_cast<double>(bytes_per_block(geometry)) /
          static_cast<double>(slot_bytes_per_block(geometry));

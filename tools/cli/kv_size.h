@@ -21,8 +21,7 @@ std::uint64_t slot_bytes_per_block(const Geometry& geometry);
 // What an engine holds for one sequence of `tokens`: a windowed group never more than its window.
 std::uint64_t engine_bytes(const Geometry& geometry, std::uint64_t tokens);
 // What loading a cached prefix of `tokens` moves: whole blocks as they are stored, of a windowed
-// group the window's last. A long one's, by the token:
-double load_bytes_per_token(const Geometry& geometry);
+// group the window's last.
 std::uint64_t load_bytes(const Geometry& geometry, std::uint64_t tokens);
 // What storing it takes in a tier: every block, for any shorter prefix of it is a prefix too.
 std::uint64_t stored_bytes(const Geometry& geometry, std::uint64_t tokens);

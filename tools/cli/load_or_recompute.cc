@@ -1,9 +1,13 @@
 #include "tools/cli/load_or_recompute.h"
 
-#include <algorithm>
-#include <cmath>
+#include "tools/cli/kv_size.h"
 
 namespace kvfs::cli {
+namespace {
+
+constexpr std::uint64_t kLongestTokens = std::uint64_t{1} << 32;
+
+}  // namespace
 
 Result<PrefillCost> fit_prefill(std::span<const PrefillPoint> points) {
   // Minimise sum (a x_i + b y_i - 1)^2 with x = n / t, y = n^2 / t.
@@ -38,20 +42,22 @@ PrefillCost prefill_of_model(double parameters, double layers, double attention_
 }
 
 std::optional<std::uint64_t> break_even(const PrefillCost& prefill, const LoadCost& load,
-                                        double bytes_per_token, std::uint32_t block_tokens) {
-  // b n^2 + (a - c) n - latency >= 0 for the first time.
-  const double gain = prefill.per_token - bytes_per_token / load.bytes_per_second;
-  const double b = prefill.per_token_squared;
-  double tokens = 0;
-  if (b > 0) {
-    tokens = (-gain + std::sqrt(gain * gain + 4 * b * load.latency)) / (2 * b);
-  } else {
-    if (gain <= 0) return std::nullopt;
-    tokens = load.latency / gain;
+                                        const Geometry& geometry) {
+  const auto pays = [&](std::uint64_t blocks) {
+    const std::uint64_t tokens = blocks * geometry.block_tokens;
+    return load.seconds(static_cast<double>(load_bytes(geometry, tokens))) <=
+           prefill.seconds(static_cast<double>(tokens));
+  };
+  std::uint64_t loses = 0;
+  std::uint64_t wins = kLongestTokens / geometry.block_tokens;
+  if (!pays(wins)) return std::nullopt;
+  // With every token computing grows at least as much as before, and loading at most (windows fill
+  // up): what is once won stays won.
+  while (wins - loses > 1) {
+    const std::uint64_t middle = loses + (wins - loses) / 2;
+    (pays(middle) ? wins : loses) = middle;
   }
-  if (!(tokens < std::pow(2.0, 40))) return std::nullopt;
-  const double blocks = std::max(1.0, std::ceil(tokens / block_tokens));
-  return static_cast<std::uint64_t>(blocks) * block_tokens;
+  return wins * geometry.block_tokens;
 }
 
 }  // namespace kvfs::cli

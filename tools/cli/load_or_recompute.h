@@ -1,7 +1,7 @@
 // Load a cached prefix, or compute it again? The arithmetic behind `kvfs plan`.
 //
 //   t_prefill(n) = a n + b n^2          a: per token, b: attention over all tokens before
-//   t_load(n)    = latency + n * bytes_per_token / bandwidth
+//   t_load(n)    = latency + load_bytes(n) / bandwidth    load_bytes(): kv_size.h
 //   break-even   = the smallest n (a multiple of block_tokens) with t_load(n) <= t_prefill(n)
 //
 // From a model's size: a forward pass costs 2 N + 2 L d n FLOPs per token at n tokens of context,
@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 
+#include "lib/format/geometry.h"
 #include "lib/format/result.h"
 
 namespace kvfs::cli {
@@ -44,8 +45,8 @@ struct LoadCost {
   [[nodiscard]] double seconds(double bytes) const { return latency + bytes / bytes_per_second; }
 };
 
-// Tokens from which loading is at least as fast; nullopt: never (within 2^40 tokens).
+// Tokens from which loading is at least as fast; nullopt: never (within 2^32 tokens).
 std::optional<std::uint64_t> break_even(const PrefillCost& prefill, const LoadCost& load,
-                                        double bytes_per_token, std::uint32_t block_tokens);
+                                        const Geometry& geometry);
 
 }  // namespace kvfs::cli

@@ -4,34 +4,56 @@
 
 #include <array>
 
+#include "tools/cli/kv_size.h"
+
 namespace kvfs::cli {
 namespace {
 
-constexpr double kTokenBytes = 131072;
+// 128 KiB a token.
+const Geometry kModel{.model = "m", .groups = {{.layers = 32, .kv_heads = 8, .head_dim = 128}}};
+
+bool pays(const PrefillCost& prefill, const LoadCost& load, const Geometry& model,
+          std::uint64_t tokens) {
+  return load.seconds(static_cast<double>(load_bytes(model, tokens))) <=
+         prefill.seconds(static_cast<double>(tokens));
+}
 
 TEST(LoadOrRecompute, BreakEvenIsTheFirstBlockBoundaryWhereLoadingIsNoSlower) {
   const LoadCost load{.latency = 1e-3, .bytes_per_second = 5e9};
   for (const PrefillCost prefill : {PrefillCost{30e-6, 0}, PrefillCost{20e-6, 1e-9},
                                     PrefillCost{0, 1e-9}, PrefillCost{27e-6, 0}}) {
-    const auto tokens = break_even(prefill, load, kTokenBytes, 16);
+    const auto tokens = break_even(prefill, load, kModel);
     ASSERT_TRUE(tokens);
     EXPECT_EQ(*tokens % 16, 0U);
-    const auto pays = [&](double n) {
-      return load.seconds(n * kTokenBytes) <= prefill.seconds(n) * (1 + 1e-12);
-    };
-    EXPECT_TRUE(pays(static_cast<double>(*tokens)));
+    EXPECT_TRUE(pays(prefill, load, kModel, *tokens));
     if (*tokens > 16) {
-      EXPECT_FALSE(pays(static_cast<double>(*tokens - 16)));
+      EXPECT_FALSE(pays(prefill, load, kModel, *tokens - 16));
     }
   }
 }
 
+TEST(LoadOrRecompute, OfAWindowOnlyItsLastBlocksAreLoaded) {
+  // Most layers have a window: before it is full loading costs more than computing, then less.
+  const Geometry model{.model = "m",
+                       .groups = {{.layers = 52, .kv_heads = 16, .head_dim = 128, .window = 1024},
+                                  {.layers = 10, .kv_heads = 16, .head_dim = 128}}};
+  const PrefillCost prefill{.per_token = 1.0 / 5000};
+  const LoadCost load{.latency = 1e-3, .bytes_per_second = 2e9};
+  const auto tokens = break_even(prefill, load, model);
+  ASSERT_TRUE(tokens);
+  EXPECT_GT(*tokens, 1024U);
+  EXPECT_LT(*tokens, 4096U);
+  for (std::uint64_t n = 16; n < 8192; n += 16) {
+    EXPECT_EQ(pays(prefill, load, model, n), n >= *tokens) << n;
+  }
+}
+
 TEST(LoadOrRecompute, ASlowLinkAgainstAConstantSpeedNeverPays) {
-  EXPECT_FALSE(break_even({20e-6, 0}, {.latency = 0, .bytes_per_second = 5e9}, kTokenBytes, 16));
+  EXPECT_FALSE(break_even({20e-6, 0}, {.latency = 0, .bytes_per_second = 5e9}, kModel));
 }
 
 TEST(LoadOrRecompute, OneBlockIsTheLeast) {
-  EXPECT_EQ(break_even({1, 0}, {.latency = 0, .bytes_per_second = 5e9}, kTokenBytes, 16), 16U);
+  EXPECT_EQ(break_even({1, 0}, {.latency = 0, .bytes_per_second = 5e9}, kModel), 16U);
 }
 
 TEST(LoadOrRecompute, FitsStayPhysical) {
