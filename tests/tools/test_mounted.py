@@ -7,7 +7,7 @@ import select
 import time
 
 import pytest
-from populate import GEOMETRY
+from populate import GEOMETRY, make_blocks
 from raw_client import Namespace
 from shared_prefix import make_tokens
 from support.daemon import Daemon
@@ -203,6 +203,11 @@ def test_stat_of_what_is_not_there(on_mount, stored):
     assert "not below a kvfs mount" in on_mount("stat", "/etc/hostname", status=3).err
 
 
+def test_a_namespace_is_no_mount(kvfs, daemon, stored):
+    line = kvfs.fails(3, "status", "--mount", daemon.mount / stored.name)
+    assert "is not a kvfs mount" in line
+
+
 def test_du(on_mount, stored):
     usage = on_mount("du", stored.name, "--json").json["namespaces"][0]
     assert usage["own_bytes"] == (2 + 4) * BLOCK
@@ -211,6 +216,20 @@ def test_du(on_mount, stored):
     first = on_mount("du", stored.name).out.splitlines()[1]
     assert stored.long in first
     assert "64 KiB" in first
+
+
+def test_du_counts_what_slots_take(on_mount, daemon):
+    """As the daemon does; a block of this geometry fills 1,280 bytes of its 4 KiB."""
+    geometry = GEOMETRY | {"layers": 1, "kv_heads": 1, "head_dim": 20}
+    assert daemon.control({"op": "ns_create", "name": "small", "geometry": geometry})["ok"]
+    namespace = Namespace(f"{daemon.mount}/small")
+    for seed in (2, 3):
+        namespace.store(make_tokens(4, 1) + make_tokens(2, seed), make_blocks(namespace, 6))
+    namespace.close()
+    usage = on_mount("du", "small", "--json").json["namespaces"][0]
+    assert usage["own_bytes"] == (2 + 2) * 4096
+    assert usage["shared_bytes"] == 4 * 4096
+    on_mount("ns", "rm", "small", "--force")
 
 
 def test_match(on_mount, stored):

@@ -60,7 +60,7 @@ Result<Usage> usage_of(const std::string& mount, const std::string& name) {
       });
   if (!status) return tl::unexpected(status.error());
   // What is stored but goes with no prefix alone; copies in several tiers count once.
-  const std::uint64_t unique = count_of(*stats, "blocks") * bytes_per_block(*geometry);
+  const std::uint64_t unique = count_of(*stats, "blocks") * slot_bytes_per_block(*geometry);
   usage.shared = unique - std::min(unique, usage.own);
   std::ranges::stable_sort(usage.entries, std::greater{},
                            [](const json& entry) { return count_of(entry, "own_bytes"); });
