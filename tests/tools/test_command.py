@@ -52,6 +52,28 @@ def test_errors_as_json(kvfs, tmp_path):
     assert done.json["error"] in done.err
 
 
+def test_usage_errors_as_json(kvfs):
+    for arguments in (["fly"], ["status", "--colour"], ["ns", "create"]):
+        done = kvfs(*arguments, "--json", status=2)
+        assert done.json["code"] == "invalid"
+        assert done.json["error"] in done.err
+
+
+def test_a_daemon_of_another_release(kvfs, tmp_path):
+    (tmp_path / ".kvfs").mkdir()
+    (tmp_path / ".kvfs/version").touch()
+    (tmp_path / ".kvfs/stats.json").write_text('{"store": {"uptime_seconds": "long"}}')
+    assert "different releases" in kvfs.fails(6, "status", "--mount", tmp_path)
+
+
+def test_a_working_directory_that_is_gone(kvfs, tmp_path):
+    command = f"cd {tmp_path}; rmdir {tmp_path}; exec {kvfs.program} mount here --dram 8MiB"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert done.stderr.startswith("kvfs: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_version(kvfs, bin_dir):
     version = kvfs("version", "--json").json
     assert (

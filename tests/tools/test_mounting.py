@@ -104,6 +104,22 @@ def test_dead_daemon(kvfs, place):
     assert not os.path.ismount(place / "mount")
 
 
+def test_a_daemon_that_goes_in_the_middle(kvfs, place):
+    (place / "disk").mkdir()
+    mount(kvfs, place)
+    top = subprocess.Popen(
+        [kvfs.program, "top", "--once", "--interval", "1.5", "--mount", place / "mount"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.5)  # it has looked once
+    for pid in daemon_pids(place):
+        os.kill(pid, signal.SIGKILL)
+    assert "cannot be opened" in top.communicate(timeout=20)[1]
+    assert top.returncode == 3
+    kvfs("umount", place / "mount")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_other_users(kvfs, daemon, stored):
     os.chmod(daemon.root, 0o755)

@@ -26,7 +26,7 @@ Result<Code> code_from_name(std::string_view name) {
 }
 
 tl::unexpected<Error> fail_call(int error, const std::string& path, std::string_view doing) {
-  if (error == ENOTCONN || error == ECONNABORTED || error == EIO) {
+  if (daemon_is_gone(error) || error == EIO) {
     return fail(Code::kUnavailable, fmt::format("{}: the daemon is gone while {}: look at its log, "
                                                 "then kvfs umount and kvfs mount",
                                                 path, doing));

@@ -8,7 +8,8 @@
 
 namespace kvfs::cli {
 
-// kNotFound, kPermission, kIo; the whole content.
+// The whole content. kNotFound, kPermission, kIo; kUnavailable: it is the file of a daemon that is
+// gone.
 Result<std::string> read_text(const std::string& path);
 // kInvalid names the place where the text stops being JSON.
 Result<nlohmann::json> read_json(const std::string& path);

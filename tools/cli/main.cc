@@ -2,9 +2,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "tools/cli/command.h"
 
@@ -12,9 +15,9 @@ namespace {
 
 using kvfs::cli::ExitCode;
 
-int report(const kvfs::Error& error, const kvfs::cli::Context& context) {
+int report(const kvfs::Error& error, bool json) {
   fmt::print(stderr, "kvfs: {}\n", error.message);
-  if (context.json) {
+  if (json) {
     kvfs::cli::print_json(
         {{"ok", false}, {"code", kvfs::code_name(error.code)}, {"error", error.message}});
   }
@@ -22,22 +25,31 @@ int report(const kvfs::Error& error, const kvfs::cli::Context& context) {
 }
 
 // CLI11's own messages are right but do not say where to go on.
-int report_usage(const CLI::App& app, const CLI::ParseError& error, const char* first) {
-  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-    return app.exit(error);  // --help
-  }
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error, const char* first) {
   const CLI::App* command = &app;
   if (first != nullptr && first[0] != '-' && app.get_subcommands().empty()) {
-    fmt::print(stderr, "kvfs: there is no command {} (see kvfs --help)\n", first);
-    return static_cast<int>(ExitCode::kUsage);
+    return fmt::format("there is no command {} (see kvfs --help)", first);
   }
   std::string name = "kvfs";
   while (!command->get_subcommands().empty()) {
     command = command->get_subcommands().front();
     name += " " + command->get_name();
   }
-  fmt::print(stderr, "kvfs: {} (see {} --help)\n", error.what(), name);
-  return static_cast<int>(ExitCode::kUsage);
+  return fmt::format("{} (see {} --help)", error.what(), name);
+}
+
+kvfs::Result<ExitCode> run(const kvfs::cli::Context& context) {
+  try {
+    return context.run();
+  } catch (const nlohmann::json::exception& error) {
+    // What users give is checked where it is read.
+    return kvfs::fail(kvfs::Code::kIo,
+                      fmt::format("the daemon's answer is not as expected ({}): daemon and command "
+                                  "are of different releases",
+                                  error.what()));
+  } catch (const std::exception& error) {
+    return kvfs::fail(kvfs::Code::kIo, error.what());
+  }
 }
 
 }  // namespace
@@ -57,10 +69,16 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return report_usage(app, error, argc > 1 ? argv[1] : nullptr);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      return app.exit(error);  // --help
+    }
+    // What was parsed before the error has not reached the context.
+    const bool json = std::find(argv + 1, argv + argc, std::string_view("--json")) != argv + argc;
+    return report({kvfs::Code::kInvalid, usage_message(app, error, argc > 1 ? argv[1] : nullptr)},
+                  json);
   }
-  const kvfs::Result<ExitCode> result = context.run();
-  if (!result) return report(result.error(), context);
+  const kvfs::Result<ExitCode> result = run(context);
+  if (!result) return report(result.error(), context.json);
   if (std::fflush(stdout) != 0) {
     std::perror("kvfs: standard output");
     return static_cast<int>(ExitCode::kIo);

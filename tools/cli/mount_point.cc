@@ -37,8 +37,9 @@ std::string unescape(std::string_view text) {
 
 Status check_alive(const std::string& mount) {
   std::error_code error;
-  if (fs::exists(fs::path(mount) / ".kvfs", error)) return {};
-  if (error == std::errc::not_connected || error == std::errc::connection_aborted) {
+  // Namespaces have a .kvfs as well, but no version.
+  if (fs::exists(fs::path(mount) / ".kvfs" / "version", error)) return {};
+  if (daemon_is_gone(error.value())) {
     return fail(Code::kUnavailable,
                 fmt::format("the daemon of {} is gone: run kvfs umount {} and mount it again",
                             mount, mount));
@@ -91,6 +92,10 @@ std::string spelled_as_mounted(const std::string& given) {
   return mount;
 }
 
+bool daemon_is_gone(int errno_value) {
+  return errno_value == ENOTCONN || errno_value == ECONNABORTED || errno_value == ENODEV;
+}
+
 Result<std::string> find_mount(const std::string& given) {
   std::string mount = given;
   const char* variable = std::getenv("KVFS_MOUNT");
@@ -124,7 +129,10 @@ Result<std::vector<std::string>> namespace_names(const std::string& mount) {
       names.push_back(at->path().filename().string());
     }
   }
-  if (error) return fail(Code::kIo, fmt::format("{} cannot be listed: {}", mount, error.message()));
+  if (error) {
+    return fail(daemon_is_gone(error.value()) ? Code::kUnavailable : Code::kIo,
+                fmt::format("{} cannot be listed: {}", mount, error.message()));
+  }
   std::ranges::sort(names);
   return names;
 }

@@ -17,6 +17,9 @@ std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo);
 // A mount point as the kernel lists it: absolute, without symlinks and dots.
 std::string spelled_as_mounted(const std::string& given);
 
+// Whether a call on a file of a mount failed because its daemon is ending or gone.
+bool daemon_is_gone(int errno_value);
+
 // The mount to work on: `given`, else $KVFS_MOUNT, else the only one there is. kNotFound: none, or
 // not a kvfs mount; kInvalid: several; kUnavailable: its daemon is gone.
 Result<std::string> find_mount(const std::string& given);
