@@ -6,58 +6,52 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
-#include <span>
+#include <string>
 
 namespace kvfs::mount {
 namespace {
 
-struct Unit {
-  std::string_view name;
-  double factor;
-};
+using Factor = std::optional<double> (*)(std::string_view unit);
 
-constexpr std::array<Unit, 16> kSizeUnits{{
-    {"", 1},
-    {"B", 1},
-    {"KiB", 0x1p10},
-    {"MiB", 0x1p20},
-    {"GiB", 0x1p30},
-    {"TiB", 0x1p40},
-    {"K", 0x1p10},
-    {"M", 0x1p20},
-    {"G", 0x1p30},
-    {"T", 0x1p40},
-    {"kB", 1e3},
-    {"KB", 1e3},
-    {"MB", 1e6},
-    {"GB", 1e9},
-    {"TB", 1e12},
-    {"PiB", 0x1p50},
-}};
-constexpr std::array<Unit, 5> kDurationUnits{
-    {{"", 1e3}, {"ms", 1}, {"s", 1e3}, {"min", 6e4}, {"h", 3.6e6}}};
+// As `kvfs` reads them: in any case, K and KiB are 1024, KB is 1000.
+std::optional<double> size_factor(std::string_view unit) {
+  std::string name;
+  for (const char c : unit) name += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (name.empty() || name == "b") return 1;
+  const std::size_t power = std::string_view("kmgtpe").find(name.front());
+  if (power == std::string_view::npos) return std::nullopt;
+  name.erase(0, 1);
+  if (!name.empty() && name != "i" && name != "ib" && name != "b") return std::nullopt;
+  return std::pow(name == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+}
+
+std::optional<double> duration_factor(std::string_view unit) {
+  if (unit == "ms") return 1;
+  if (unit.empty() || unit == "s") return 1e3;
+  if (unit == "min") return 6e4;
+  if (unit == "h") return 3.6e6;
+  return std::nullopt;
+}
 
 // The value in the smallest unit, rounded to a whole number; nothing when the text is no such
 // number.
-std::optional<std::uint64_t> parse_with_units(std::string_view text, std::span<const Unit> units) {
+std::optional<std::uint64_t> parse_with_unit(std::string_view text, Factor factor_of) {
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || !(number >= 0)) return std::nullopt;
   std::string_view unit(rest, static_cast<std::size_t>(text.data() + text.size() - rest));
   while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
-  for (const Unit& candidate : units) {
-    if (candidate.name != unit) continue;
-    const double value = std::round(number * candidate.factor);
-    if (value >= 0x1p63) return std::nullopt;
-    return static_cast<std::uint64_t>(value);
-  }
-  return std::nullopt;
+  const std::optional<double> factor = factor_of(unit);
+  if (!factor) return std::nullopt;
+  const double value = std::round(number * *factor);
+  if (!(value < 0x1p63)) return std::nullopt;
+  return static_cast<std::uint64_t>(value);
 }
 
 }  // namespace
 
 Result<std::uint64_t> parse_size(std::string_view text) {
-  if (const auto bytes = parse_with_units(text, kSizeUnits)) return *bytes;
+  if (const auto bytes = parse_with_unit(text, size_factor)) return *bytes;
   return fail(
       Code::kInvalid,
       fmt::format(
@@ -76,7 +70,7 @@ std::string size_text(std::uint64_t bytes) {
 }
 
 Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
-  if (const auto ms = parse_with_units(text, kDurationUnits)) {
+  if (const auto ms = parse_with_unit(text, duration_factor)) {
     return std::chrono::milliseconds(static_cast<std::int64_t>(*ms));
   }
   return fail(Code::kInvalid,

@@ -10,8 +10,8 @@
 
 namespace kvfs::mount {
 
-// "8GiB", "512MiB", "1.5TiB", "64K" (= KiB), "10GB" (= 10^10), "4096". kInvalid names what is
-// allowed.
+// "8GiB", "512MiB", "1.5TiB", "64K" (= KiB), "10GB" (= 10^10), "4096"; the case is of no matter.
+// kInvalid names what is allowed.
 Result<std::uint64_t> parse_size(std::string_view text);
 // The shortest exact form in binary units: "8GiB", "1536MiB", "4097".
 std::string size_text(std::uint64_t bytes);

@@ -64,7 +64,7 @@ def test_flags_override_the_file_and_what_is_printed_can_be_read(kvfsd):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--dram", "8Gib"], ["--dram", "8Gib", "GiB"]),
+        (["--dram", "8Gigs"], ["--dram", "8Gigs", "GiB"]),
         (["--dram", "64MiB", "--threads", "0"], ["--threads", "'0'", "1 to 1024"]),
         (
             ["--dram", "64MiB", "--passthrough", "maybe"],

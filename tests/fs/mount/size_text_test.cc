@@ -13,13 +13,16 @@ TEST(SizeText, ReadsBinaryAndDecimalUnits) {
   EXPECT_EQ(parse_size("1.5TiB").value(), 3ULL << 39);
   EXPECT_EQ(parse_size("64K").value(), 65536U);
   EXPECT_EQ(parse_size("10GB").value(), 10'000'000'000U);
+  EXPECT_EQ(parse_size("10gb").value(), 10'000'000'000U);
+  EXPECT_EQ(parse_size("8gib").value(), 8ULL << 30);
+  EXPECT_EQ(parse_size("2PB").value(), 2'000'000'000'000'000U);
   EXPECT_EQ(parse_size("0").value(), 0U);
   EXPECT_EQ(parse_size("4097").value(), 4097U);
 }
 
 TEST(SizeText, RefusesWhatIsNoSize) {
   for (const char* text :
-       {"", "GiB", "8 gigs", "8Gib", "-1", "1e400", "nan", "9000000TiB", "8GiB8"}) {
+       {"", "GiB", "8 gigs", "-1", "1e400", "nan", "9000000TiB", "8GiB8", "inf"}) {
     const auto parsed = parse_size(text);
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().code, Code::kInvalid);
