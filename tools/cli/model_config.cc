@@ -22,7 +22,6 @@ constexpr Names kKvHeads{"num_key_value_heads", "num_kv_heads", "n_kv_heads",
                          "multi_query_group_num", "num_query_groups"};
 constexpr Names kHidden{"hidden_size", "n_embd", "d_model", "model_dim"};
 constexpr Names kHeadDim{"head_dim", "kv_channels", "attention_head_dim"};
-constexpr Names kContext{"max_position_embeddings", "n_positions", "max_seq_len", "seq_length"};
 
 const json* find(const json& config, Names names) {
   for (const char* name : names) {
@@ -70,7 +69,6 @@ class ConfigReader {
     if (!layers || *layers == 0) return missing("num_hidden_layers");
     shape_.layers = *layers;
     shape_.geometry.model = std::move(model);
-    shape_.context = number(config_, kContext).value_or(0);
     if (Status status = read_dtype(); !status) return pass(std::move(status));
     if (Status status = read_head(); !status) return pass(std::move(status));
     Result<std::vector<Layer>> each = read_layers();

@@ -15,7 +15,6 @@ struct ModelShape {
   Geometry geometry;               // groups in order of their first layer
   std::uint32_t layers = 0;        // all of the model's
   std::uint32_t state_layers = 0;  // recurrent ones (linear attention, Mamba): state, but no KV
-  std::uint64_t context = 0;       // tokens the model was made for; 0: not said
   std::vector<std::string> notes;  // what was assumed
 };
 

@@ -48,7 +48,6 @@ std::vector<TierRow> tier_rows(const json& store_stats) {
     rows.push_back({.name = name,
                     .capacity = count_of(*tier, "capacity"),
                     .used = count_of(*tier, "used"),
-                    .reserved = count_of(*tier, "reserved"),
                     .blocks = count_of(*tier, "blocks"),
                     .bytes_in = count_of(*tier, "bytes_in"),
                     .bytes_out = count_of(*tier, "bytes_out"),

@@ -25,7 +25,7 @@ std::vector<std::string> plain_directory_names(const nlohmann::json& store_stats
 
 struct TierRow {
   std::string name;
-  std::uint64_t capacity, used, reserved, blocks, bytes_in, bytes_out, errors, queued;
+  std::uint64_t capacity, used, blocks, bytes_in, bytes_out, errors, queued;
 };
 // Tiers that are present, from fast to slow.
 std::vector<TierRow> tier_rows(const nlohmann::json& store_stats);
