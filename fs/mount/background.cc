@@ -7,11 +7,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+
+#include "fs/exit_code.h"
 
 namespace kvfs::mount {
 namespace {
 
-// One zero byte says ready; text is an error; nothing means that the child died.
+// The first byte is the exit status, an error's text follows; nothing means that the child died.
 [[noreturn]] void wait_for_child(int pipe) {
   std::string report;
   std::array<char, 4096> piece;
@@ -22,9 +25,12 @@ namespace {
     report.append(piece.data(), static_cast<std::size_t>(n));
     if (report.front() == '\0') ::_exit(0);
   }
-  if (report.empty()) report = "the daemon died before it was ready; its log may say why";
-  std::fprintf(stderr, "kvfsd: %s\n", report.c_str());
-  ::_exit(1);
+  if (report.empty()) {
+    std::fputs("kvfsd: the daemon died before it was ready; its log may say why\n", stderr);
+    ::_exit(static_cast<int>(ExitCode::kIo));
+  }
+  std::fprintf(stderr, "kvfsd: %s\n", report.c_str() + 1);
+  ::_exit(report.front());
 }
 
 }  // namespace
@@ -33,12 +39,12 @@ Background Background::fork_to_background() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     std::perror("kvfsd: pipe");
-    ::_exit(1);
+    ::_exit(static_cast<int>(ExitCode::kIo));
   }
   const pid_t child = ::fork();
   if (child < 0) {
     std::perror("kvfsd: fork");
-    ::_exit(1);
+    ::_exit(static_cast<int>(ExitCode::kIo));
   }
   if (child != 0) {
     ::close(ends[1]);
@@ -61,13 +67,14 @@ void Background::ready() {
   parent_.reset();
 }
 
-void Background::failed(const std::string& error) {
+void Background::failed(const Error& error) {
   if (parent_.valid()) {
-    if (::write(parent_.get(), error.data(), error.size()) < 0)
-      std::fprintf(stderr, "kvfsd: %s\n", error.c_str());
+    const std::string report = static_cast<char>(exit_code_of(error.code)) + error.message;
+    if (::write(parent_.get(), report.data(), report.size()) < 0)
+      std::fprintf(stderr, "kvfsd: %s\n", error.message.c_str());
     parent_.reset();
   } else {
-    std::fprintf(stderr, "kvfsd: %s\n", error.c_str());
+    std::fprintf(stderr, "kvfsd: %s\n", error.message.c_str());
   }
 }
 

@@ -54,7 +54,11 @@ Every option is a key of the TOML file as well ('_' for '-'); options win over t
 Examples:
   kvfsd /kv --dram 8GiB
   kvfsd /kv --dram 64GiB --nvme /data/kvfs:500GiB --background
-  kvfsd --config /etc/kvfs/kvfsd.toml --check-config)";
+  kvfsd --config /etc/kvfs/kvfsd.toml --check-config
+
+Exit status: 0 it ended as asked, 2 the configuration is wrong or not possible on this machine, 3
+something it needs is missing, 4 not permitted, 5 busy, full or there already with other content, 6
+I/O error or corrupt data, 7 timeout. After 2 it does not help to start it again.)";
 
 std::string absolute(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();

@@ -59,7 +59,9 @@ std::uint64_t segment_bytes(const std::string& directory) {
 Status check_nvme_space(const tiers::NvmeDirectory& directory) {
   // The directory need not exist yet; its nearest ancestor says which file system it will be on.
   std::filesystem::path probe = directory.path;
-  while (!std::filesystem::exists(probe) && probe.has_relative_path()) probe = probe.parent_path();
+  std::error_code error;  // what may not be looked at is refused where it is made
+  while (!std::filesystem::exists(probe, error) && probe.has_relative_path())
+    probe = probe.parent_path();
   struct statvfs space {};
   if (::statvfs(probe.c_str(), &space) != 0) {
     return refuse("nvme: {} cannot be looked at: create it or name another directory",

@@ -8,6 +8,7 @@
 #include <future>
 #include <optional>
 
+#include "fs/exit_code.h"
 #include "fs/mount/end_watch.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/instance_lock.h"
@@ -33,11 +34,17 @@ std::uint64_t tmpfs_bytes(const Config& config) {
   return config.dram + config.dram / 4 + (1ULL << 30);
 }
 
-Result<tiers::PrivateTmpfs> prepare_run_directory(const Config& config) {
+Status make_directories(const std::string& path) {
   std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(config.run_dir).parent_path(), error);
-  if (error)
-    return fail(Code::kIo, fmt::format("run_dir: {}: {}", config.run_dir, error.message()));
+  std::filesystem::create_directories(path, error);
+  if (!error) return {};
+  const Code code = error == std::errc::permission_denied ? Code::kPermission : Code::kIo;
+  return fail(code, fmt::format("creating {}: {}", path, error.message()));
+}
+
+Result<tiers::PrivateTmpfs> prepare_run_directory(const Config& config) {
+  if (auto made = make_directories(std::filesystem::path(config.run_dir).parent_path()); !made)
+    return pass(std::move(made));
   tiers::TmpfsOptions options;
   options.mount_point = config.run_dir;
   options.fallback = config.run_dir.starts_with("/dev/shm/")
@@ -128,9 +135,7 @@ Status Daemon::open_store() {
   const store::StoreOptions options = store_options(config, tmpfs.path);
   for (const std::string& directory :
        {options.run_directory, options.state_directory, options.dram.directory}) {
-    std::error_code error;
-    std::filesystem::create_directories(directory, error);
-    if (error) return fail(Code::kIo, fmt::format("creating {}: {}", directory, error.message()));
+    if (auto made = make_directories(directory); !made) return made;
   }
   auto opened = store::Store::open(options, &*fs);
   if (!opened) return pass(std::move(opened));
@@ -250,8 +255,8 @@ int run_daemon(Config config, Background background) {
   daemon.config = std::move(config);
   const Status status = serve(daemon, background);
   if (status) return 0;
-  background.failed(status.error().message);
-  return 1;
+  background.failed(status.error());
+  return static_cast<int>(exit_code_of(status.error().code));
 }
 
 }  // namespace kvfs::mount

@@ -52,9 +52,13 @@ Result<InstanceLock> InstanceLock::take(const std::string& path, const std::stri
   const auto directory = std::filesystem::path(path).parent_path();
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  if (error)
-    return fail(Code::kIo, fmt::format("creating {}: {}", directory.string(), error.message()));
+  if (error) {
+    return fail(error == std::errc::permission_denied ? Code::kPermission : Code::kIo,
+                fmt::format("creating {}: {}", directory.string(), error.message()));
+  }
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid() && errno == EACCES)
+    return fail(Code::kPermission, fmt::format("{} may not be opened by this user", path));
   if (!fd.valid()) return fail_errno(errno, "opening " + path);
   const auto deadline = std::chrono::steady_clock::now() + wait;
   bool told = false;

@@ -13,7 +13,7 @@ namespace kvfs::mount {
 // Owns:    the locked file; the kernel lets go of the lock when the daemon dies.
 // Blocks:  take(), for a daemon that is ending: its mount is gone before its memory is given back,
 //          and whoever unmounted it may mount again at once.
-// Errors:  kBusy names the other daemon's process id.
+// Errors:  kBusy names the other daemon's process id; kPermission: the file is somebody else's.
 class InstanceLock {
  public:
   // `path` is the lock file; its directory is made if missing. `what` it stands for goes into the

@@ -1,15 +1,15 @@
 #include <cstdio>
 
+#include "fs/exit_code.h"
 #include "fs/mount/background.h"
 #include "fs/mount/config.h"
 #include "fs/mount/daemon.h"
 
 namespace {
 
-// 2: starting again would not help, as it may after the 1 of run_daemon().
 int refuse(const kvfs::Error& error) {
   std::fprintf(stderr, "kvfsd: %s\n", error.message.c_str());
-  return 2;
+  return static_cast<int>(kvfs::ExitCode::kUsage);
 }
 
 }  // namespace

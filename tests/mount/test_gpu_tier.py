@@ -110,6 +110,6 @@ def test_a_gpu_that_is_not_there_is_named(bin_dir, tmp_path):
     done = subprocess.run(
         [*argv, "--run-dir", tmp_path / "run"], capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     for part in ("gpu", "CUDA", "leave --gpu out"):
         assert part in done.stderr

@@ -152,15 +152,15 @@ def test_shutdown_from_the_shell(own):
 def test_a_second_daemon_is_refused(own, root):
     own.start()
     same = another(own)
-    assert same.returncode == 1
+    assert same.returncode == 5
     assert "mounted" in same.stderr
     other_mount = root / "other"
     other_mount.mkdir()
     store = another(own, "--mountpoint", other_mount)
-    assert store.returncode == 1
+    assert store.returncode == 5
     assert f"process {own.process.pid}" in store.stderr
     run_too = another(own, "--mountpoint", other_mount, "--run-dir", root / "run2")
-    assert run_too.returncode == 1
+    assert run_too.returncode == 5
     assert "used by" in run_too.stderr
     assert own.alive()
 
@@ -181,7 +181,7 @@ def test_a_mount_whose_daemon_hangs_is_named(own):
         failed = another(own)
     finally:
         own.process.send_signal(signal.SIGCONT)
-    assert failed.returncode == 1
+    assert failed.returncode == 7
     assert f"{own.mount}: what is mounted there has not answered" in failed.stderr
     assert "umount -l" in failed.stderr
     assert own.alive()
@@ -211,7 +211,7 @@ def test_background(own, root):
     assert done.returncode == 0, done.stderr
     assert os.path.exists(own.mount / ".kvfs/version")  # mounted when the parent returns
     failed = another(own, "--background", "--log-file", log)
-    assert failed.returncode == 1
+    assert failed.returncode == 5  # the child's
     assert "mounted" in failed.stderr
     control(f"{own.mount}/.kvfs/control", op="shutdown")
     deadline = time.monotonic() + 20
@@ -243,7 +243,7 @@ def test_interrupted_wait(own):
 def test_foreign_files_in_the_nvme_directory(own):
     (own.disk / "letter.txt").write_text("dear")
     done = another(own)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert str(own.disk) in done.stderr
     assert (own.disk / "letter.txt").read_text() == "dear"
     assert str(own.root) not in Path("/proc/self/mounts").read_text(), "a failed start left a mount"

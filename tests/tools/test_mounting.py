@@ -87,6 +87,21 @@ def test_mount_says_why_not(kvfs, place):
     assert done.status == 2
     assert "dram" in done.err
     assert "was not mounted" in done.err
+    mount(kvfs, place, "--nvme", f"{place / 'large'}:1PiB", status=2)
+    mount(kvfs, place)
+    assert "is mounted there" in mount(kvfs, place, status=5).err
+    kvfs("umount", place / "mount", "--drop-dram")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_mount_where_one_may_not(kvfs, place):
+    for name, mode in ((".", 0o755), ("mount", 0o755), ("disk", 0o700), ("own", 0o777)):
+        (place / name).mkdir(exist_ok=True)
+        (place / name).chmod(mode)
+    arguments = ["mount", place / "mount", "--dram", "32MiB", "--run-dir", place / "own/run"]
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    err = kvfs(*arguments, "--nvme", f"{place / 'disk/x'}:64MiB", status=4, **nobody).err
+    assert "Permission denied" in err
 
 
 def test_dead_daemon(kvfs, place):

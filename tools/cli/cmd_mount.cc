@@ -12,10 +12,18 @@
 namespace kvfs::cli {
 namespace {
 
-// The daemon's own words are on standard error already; this says what its exit status means.
+// A code that ends this command with the daemon's own exit status.
+Code code_of(int status) {
+  for (const Code code :
+       {Code::kInvalid, Code::kUnavailable, Code::kPermission, Code::kBusy, Code::kTimeout}) {
+    if (status == static_cast<int>(exit_code_of(code))) return code;
+  }
+  return Code::kIo;
+}
+
+// The daemon's own words are on standard error already.
 tl::unexpected<Error> fail_start(int status, const std::string& directory) {
-  const Code code = status == 2 ? Code::kInvalid : Code::kIo;
-  return fail(code,
+  return fail(code_of(status),
               fmt::format("{} was not mounted: kvfsd ended with status {}, its reason is above",
                           directory, status));
 }

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "fs/exit_code.h"
 #include "lib/format/result.h"
-#include "tools/cli/exit_code.h"
 #include "tools/cli/terminal.h"
 
 namespace kvfs::cli {

@@ -13,7 +13,7 @@
 
 namespace {
 
-using kvfs::cli::ExitCode;
+using kvfs::ExitCode;
 
 int report(const kvfs::Error& error, bool json) {
   fmt::print(stderr, "kvfs: {}\n", error.message);
@@ -21,7 +21,7 @@ int report(const kvfs::Error& error, bool json) {
     kvfs::cli::print_json(
         {{"ok", false}, {"code", kvfs::code_name(error.code)}, {"error", error.message}});
   }
-  return static_cast<int>(kvfs::cli::exit_code_of(error.code));
+  return static_cast<int>(kvfs::exit_code_of(error.code));
 }
 
 // CLI11's own messages are right but do not say where to go on.

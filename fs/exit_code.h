@@ -1,9 +1,9 @@
-// Exit codes of the kvfs command; README.md lists them for users.
+// Exit codes of kvfs and kvfsd; tools/cli/README.md lists them for users.
 #pragma once
 
 #include "lib/format/result.h"
 
-namespace kvfs::cli {
+namespace kvfs {
 
 enum class ExitCode : int {
   kOk = 0,
@@ -18,4 +18,4 @@ enum class ExitCode : int {
 
 ExitCode exit_code_of(Code code);
 
-}  // namespace kvfs::cli
+}  // namespace kvfs

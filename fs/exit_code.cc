@@ -1,6 +1,6 @@
-#include "tools/cli/exit_code.h"
+#include "fs/exit_code.h"
 
-namespace kvfs::cli {
+namespace kvfs {
 
 ExitCode exit_code_of(Code code) {
   switch (code) {
@@ -25,4 +25,4 @@ ExitCode exit_code_of(Code code) {
   return ExitCode::kIo;
 }
 
-}  // namespace kvfs::cli
+}  // namespace kvfs
