@@ -6,7 +6,8 @@
 
 namespace kvfs::mount {
 
-// Runs until a signal, a control request or an unmount ends it. Returns the exit status (fs/exit_code.h).
+// Runs until a signal, a control request or an unmount ends it. Returns the exit status
+// (fs/exit_code.h).
 int run_daemon(Config config, Background background);
 
 }  // namespace kvfs::mount
