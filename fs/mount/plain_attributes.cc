@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include "fs/mount/attributes.h"
 #include "fs/mount/file_system.h"
@@ -30,15 +31,17 @@ plain::OsStatus done(int result) {
 // A file or directory by its name, or by what has it open.
 struct Subject {
   plain::SharedLock lock;
-  plain::OpenFilePtr open;  // null: nobody has
-  std::string path;         // empty: its name is gone
+  plain::OpenFilePtr open;            // null: nobody has
+  std::optional<plain::Place> place;  // none: its name is gone
 };
 
 plain::OsResult<Subject> subject_of(FileSystem& fs, const plain::Node& node) {
   plain::Tree& tree = fs.plain()->tree();
   Subject subject{tree.shared(), tree.open_file(node), {}};
   if (!node.gone) {
-    subject.path = plain::Tree::path(node);
+    auto place = fs.plain()->place(plain::Tree::path(node));
+    if (!place) return tl::unexpected(place.error());
+    subject.place = std::move(*place);
   } else if (subject.open == nullptr) {
     return tl::unexpected(to_errno(Refusal::kStale));
   }
@@ -50,17 +53,18 @@ plain::OsStatus set_mode(FileSystem& fs, const plain::Node& node, mode_t mode) {
   if (!subject) return tl::unexpected(subject.error());
   // A file that another user may write to is not to run as its owner.
   const mode_t bits = mode & (node.is_directory ? 07777 : 0777);
-  if (subject->path.empty()) return done(::fchmod(subject->open->fd(), bits));
+  if (!subject->place) return done(::fchmod(subject->open->fd(), bits));
   // Never what a symlink points to, which may be anywhere: EOPNOTSUPP.
-  return done(::fchmodat(fs.plain()->root(), subject->path.c_str(), bits, AT_SYMLINK_NOFOLLOW));
+  return done(
+      ::fchmodat(subject->place->directory(), subject->place->name(), bits, AT_SYMLINK_NOFOLLOW));
 }
 
 plain::OsStatus set_owner(FileSystem& fs, const plain::Node& node, uid_t owner, gid_t group) {
   const auto subject = subject_of(fs, node);
   if (!subject) return tl::unexpected(subject.error());
-  if (subject->path.empty()) return done(::fchown(subject->open->fd(), owner, group));
-  return done(
-      ::fchownat(fs.plain()->root(), subject->path.c_str(), owner, group, AT_SYMLINK_NOFOLLOW));
+  if (!subject->place) return done(::fchown(subject->open->fd(), owner, group));
+  return done(::fchownat(subject->place->directory(), subject->place->name(), owner, group,
+                         AT_SYMLINK_NOFOLLOW));
 }
 
 timespec time_to_set(const timespec& given, int to_set, int value, int now) {
@@ -76,13 +80,12 @@ plain::OsStatus set_times(FileSystem& fs, const plain::Node& node, const struct 
       time_to_set(wanted.st_mtim, to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW)};
   const auto subject = subject_of(fs, node);
   if (!subject) return tl::unexpected(subject.error());
-  const int root = fs.plain()->root();
-  if (subject->path.empty()) return done(::futimens(subject->open->fd(), times));
-  auto file = node.is_directory
-                  ? plain::OsResult<plain::Opened>(tl::unexpected(EISDIR))
-                  : fs.plain()->files().open(root, subject->path, plain::Access::kRead, node.top);
+  if (!subject->place) return done(::futimens(subject->open->fd(), times));
+  const plain::Place& place = *subject->place;
+  auto file = node.is_directory ? plain::OsResult<plain::Opened>(tl::unexpected(EISDIR))
+                                : fs.plain()->files().open(place, plain::Access::kRead, node.top);
   // Directories and symlinks have no record that a time could make untrue.
-  if (!file) return done(::utimensat(root, subject->path.c_str(), times, AT_SYMLINK_NOFOLLOW));
+  if (!file) return done(::utimensat(place.directory(), place.name(), times, AT_SYMLINK_NOFOLLOW));
   const int error = (*file)->set_times(times);
   return error == 0 ? plain::OsStatus() : tl::unexpected(error);
 }
@@ -90,9 +93,8 @@ plain::OsStatus set_times(FileSystem& fs, const plain::Node& node, const struct 
 plain::OsStatus set_size(FileSystem& fs, const plain::Node& node, off_t size) {
   const auto subject = subject_of(fs, node);
   if (!subject) return tl::unexpected(subject.error());
-  if (subject->path.empty()) return done(::ftruncate(subject->open->fd(), size));
-  auto file =
-      fs.plain()->files().open(fs.plain()->root(), subject->path, plain::Access::kWrite, node.top);
+  if (!subject->place) return done(::ftruncate(subject->open->fd(), size));
+  auto file = fs.plain()->files().open(*subject->place, plain::Access::kWrite, node.top);
   if (!file) return tl::unexpected(file.error());
   auto outcome = done(::ftruncate((*file)->fd(), size));
   file->finish();
@@ -130,9 +132,9 @@ Result<struct stat> plain_attributes(FileSystem& fs, const Inode& inode) {
   struct stat status {};
   const auto subject = subject_of(fs, *inode.plain);
   if (!subject) return fail(Code::kNotFound, {});
-  const int found = subject->open != nullptr ? ::fstat(subject->open->fd(), &status)
-                                             : ::fstatat(fs.plain()->root(), subject->path.c_str(),
-                                                         &status, AT_SYMLINK_NOFOLLOW);
+  const int found = subject->place ? ::fstatat(subject->place->directory(), subject->place->name(),
+                                               &status, AT_SYMLINK_NOFOLLOW)
+                                   : ::fstat(subject->open->fd(), &status);
   if (found == 0) return status;
   return fail(errno == ENOENT ? Code::kNotFound : Code::kIo, {});
 }
@@ -177,9 +179,10 @@ void plain_readlink(FileSystem& fs, fuse_req_t req, fuse_ino_t ino) {
   if (inode == nullptr) return reply(req, Refusal::kStale);
   std::array<char, PATH_MAX> target{};
   const auto subject = subject_of(fs, *inode->plain);
-  const ssize_t length = subject ? ::readlinkat(fs.plain()->root(), subject->path.c_str(),
-                                                target.data(), target.size() - 1)
-                                 : -1;
+  const ssize_t length = subject && subject->place
+                             ? ::readlinkat(subject->place->directory(), subject->place->name(),
+                                            target.data(), target.size() - 1)
+                             : -1;
   if (length < 0) {
     fuse_reply_err(req, subject ? errno : subject.error());
     return;

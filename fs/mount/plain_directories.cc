@@ -25,8 +25,10 @@ plain::OsResult<UniqueFd> open_directory(FileSystem& fs, fuse_ino_t ino) {
   if (inode == nullptr) return tl::unexpected(to_errno(Refusal::kStale));
   const plain::SharedLock shared = fs.plain()->tree().shared();
   if (inode->plain->gone) return tl::unexpected(to_errno(Refusal::kStale));
-  UniqueFd fd(::openat(fs.plain()->root(), plain::Tree::path(*inode->plain).c_str(),
-                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const auto place = fs.plain()->place(plain::Tree::path(*inode->plain));
+  if (!place) return tl::unexpected(place.error());
+  UniqueFd fd(
+      ::openat(place->directory(), place->name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return tl::unexpected(errno);
   return fd;
 }

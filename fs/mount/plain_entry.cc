@@ -11,11 +11,13 @@
 namespace kvfs::mount {
 
 plain::OsResult<PlainPlace> plain_place(FileSystem& fs, fuse_ino_t parent, const char* name) {
-  PlainPlace place{fs.plain()->tree().shared(), fs.inodes().get(parent), {}};
-  if (place.directory == nullptr || place.directory->plain->gone)
+  plain::SharedLock lock = fs.plain()->tree().shared();
+  InodePtr directory = fs.inodes().get(parent);
+  if (directory == nullptr || directory->plain->gone)
     return tl::unexpected(to_errno(Refusal::kStale));
-  place.path = plain::Tree::path(*place.directory->plain, name);
-  return place;
+  auto at = fs.plain()->place(plain::Tree::path(*directory->plain, name));
+  if (!at) return tl::unexpected(at.error());
+  return PlainPlace{std::move(lock), std::move(directory), std::move(*at)};
 }
 
 InodePtr look_up_plain(FileSystem& fs, const PlainPlace& place, const char* name,
@@ -34,26 +36,24 @@ void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
   if (fuse_reply_entry(req, &entry) != 0) fs.inodes().forget(inode->nodeid, 1);
 }
 
-plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
-                                       const PlainPlace& place, std::optional<mode_t> mode) {
-  const int root = fs.plain()->root();
-  const char* path = place.path.c_str();
+plain::OsResult<struct stat> own_plain(const fuse_ctx& caller, const PlainPlace& place,
+                                       std::optional<mode_t> mode) {
+  const int above = place.at.directory();
+  const char* name = place.at.name();
   struct stat made {};
-  if (::fstatat(root, path, &made, AT_SYMLINK_NOFOLLOW) != 0) return tl::unexpected(errno);
+  if (::fstatat(above, name, &made, AT_SYMLINK_NOFOLLOW) != 0) return tl::unexpected(errno);
   struct stat directory {};
-  const std::string above = place.path.substr(0, place.path.rfind('/'));
-  if (::fstatat(root, above.c_str(), &directory, AT_SYMLINK_NOFOLLOW) != 0)
-    return tl::unexpected(errno);
+  if (::fstat(above, &directory) != 0) return tl::unexpected(errno);
   const gid_t group = (directory.st_mode & S_ISGID) != 0 ? directory.st_gid : caller.gid;
   if (made.st_uid != caller.uid || made.st_gid != group) {
-    if (::fchownat(root, path, caller.uid, group, AT_SYMLINK_NOFOLLOW) != 0)
+    if (::fchownat(above, name, caller.uid, group, AT_SYMLINK_NOFOLLOW) != 0)
       return tl::unexpected(errno);
     made.st_uid = caller.uid;
     made.st_gid = group;
   }
   if (mode && ((made.st_mode ^ *mode) & 0777) != 0) {
     made.st_mode = (made.st_mode & ~0777U) | (*mode & 0777);
-    if (::fchmodat(root, path, made.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
+    if (::fchmodat(above, name, made.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
       return tl::unexpected(errno);
   }
   const plain::DirectoryPtr& top = place.directory->plain->top;

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <optional>
-#include <string>
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/reply.h"
@@ -16,7 +15,7 @@ namespace kvfs::mount {
 struct PlainPlace {
   plain::SharedLock lock;
   InodePtr directory;
-  std::string path;  // from the plain store's root
+  plain::Place at;
 };
 // ESTALE: the directory is gone.
 plain::OsResult<PlainPlace> plain_place(FileSystem& fs, fuse_ino_t parent, const char* name);
@@ -30,7 +29,7 @@ void reply_plain_entry(FileSystem& fs, fuse_req_t req, const InodePtr& inode,
 // Something that was just made: gives it to the caller, as the file system below would have, with
 // the permissions that he asked for (the kernel has applied his umask; the daemon's is none of
 // his), and counts it. The place's lock is held.
-plain::OsResult<struct stat> own_plain(FileSystem& fs, const fuse_ctx& caller,
-                                       const PlainPlace& place, std::optional<mode_t> mode);
+plain::OsResult<struct stat> own_plain(const fuse_ctx& caller, const PlainPlace& place,
+                                       std::optional<mode_t> mode);
 
 }  // namespace kvfs::mount

@@ -25,12 +25,12 @@ plain::OsResult<std::optional<FoundEntry>> find_once(FileSystem& fs, fuse_ino_t 
   auto place = plain_place(fs, parent, name);
   if (!place) return tl::unexpected(place.error());
   plain::PlainStore& plain = *fs.plain();
-  if (::fstatat(plain.root(), place->path.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (::fstatat(place->at.directory(), place->at.name(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) place->directory->plain->top->missed();
     return tl::unexpected(errno);
   }
   InodePtr inode = look_up_plain(fs, *place, name, status);
-  if (!S_ISREG(status.st_mode) || !plain.is_incomplete(place->path, status.st_ino))
+  if (!S_ISREG(status.st_mode) || !plain.is_incomplete(place->at, status.st_ino))
     return FoundEntry{std::move(inode), status};
   place->lock.unlock();
   const bool went = plain.drop(inode->plain, status.st_ino, plain::Loss::kIncomplete);
@@ -56,7 +56,7 @@ void make(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name,
     auto place = plain_place(fs, parent, name);
     if (!place) return tl::unexpected(place.error());
     if (make_it(*place) != 0) return tl::unexpected(errno);
-    auto status = own_plain(fs, *fuse_req_ctx(req), *place, mode);
+    auto status = own_plain(*fuse_req_ctx(req), *place, mode);
     if (!status) return tl::unexpected(status.error());
     return FoundEntry{look_up_plain(fs, *place, name, *status), *status};
   }();
@@ -77,8 +77,8 @@ plain::OsStatus remove(FileSystem& fs, fuse_ino_t parent, const char* name, int 
   auto place = plain_place(fs, parent, name);
   if (!place) return tl::unexpected(place.error());
   const auto& directory = *place->directory->plain;
-  const plain::Leaving leaving = fs.plain()->leaving(directory.top, place->path);
-  if (::unlinkat(fs.plain()->root(), place->path.c_str(), flags) != 0) return tl::unexpected(errno);
+  const plain::Leaving leaving = fs.plain()->leaving(directory.top, place->at);
+  if (::unlinkat(place->at.directory(), place->at.name(), flags) != 0) return tl::unexpected(errno);
   leaving.gone();
   detach(fs, fs.plain()->tree().remove(directory, name));
   return {};
@@ -86,9 +86,9 @@ plain::OsStatus remove(FileSystem& fs, fuse_ino_t parent, const char* name, int 
 
 // Somebody may have found a file under the name and be about to open it.
 std::shared_ptr<plain::Opened> keep_displaced(plain::PlainStore& plain, const plain::NodePtr& node,
-                                              const std::string& path) {
+                                              const plain::Place& place) {
   if (node == nullptr || node->is_directory) return nullptr;
-  auto file = plain.files().open(plain.root(), path, plain::Access::kRead, node->top);
+  auto file = plain.files().open(place, plain::Access::kRead, node->top);
   if (!file) return nullptr;
   plain.tree().set_open(*node, file->file());
   return std::make_shared<plain::Opened>(std::move(*file));
@@ -104,14 +104,17 @@ plain::OsStatus rename(FileSystem& fs, fuse_ino_t parent, const char* name, fuse
   const InodePtr to = fs.inodes().get(new_parent);
   if (from == nullptr || to == nullptr) return tl::unexpected(ESTALE);
   if (to->plain == nullptr || to->plain->top != from->plain->top) return tl::unexpected(EXDEV);
-  const int root = fs.plain()->root();
-  const std::string old_path = plain::Tree::path(*from->plain, name);
-  const std::string new_path = plain::Tree::path(*to->plain, new_name);
+  const auto old_place = fs.plain()->place(plain::Tree::path(*from->plain, name));
+  if (!old_place) return tl::unexpected(old_place.error());
+  const auto new_place = fs.plain()->place(plain::Tree::path(*to->plain, new_name));
+  if (!new_place) return tl::unexpected(new_place.error());
   struct stat displaced {};
-  const bool displaces = ::fstatat(root, new_path.c_str(), &displaced, AT_SYMLINK_NOFOLLOW) == 0;
-  const plain::Leaving leaving = fs.plain()->leaving(to->plain->top, new_path);
-  auto kept = keep_displaced(*fs.plain(), tree.find(*to->plain, new_name), new_path);
-  if (::renameat2(root, old_path.c_str(), root, new_path.c_str(), flags) != 0)
+  const bool displaces =
+      ::fstatat(new_place->directory(), new_place->name(), &displaced, AT_SYMLINK_NOFOLLOW) == 0;
+  const plain::Leaving leaving = fs.plain()->leaving(to->plain->top, *new_place);
+  auto kept = keep_displaced(*fs.plain(), tree.find(*to->plain, new_name), *new_place);
+  if (::renameat2(old_place->directory(), old_place->name(), new_place->directory(),
+                  new_place->name(), flags) != 0)
     return tl::unexpected(errno);
   leaving.gone();
   if (!displaces) to->plain->top->made();
@@ -134,7 +137,7 @@ void plain_lookup(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char*
 
 void plain_mkdir(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   make(fs, req, parent, name, mode, [&](const PlainPlace& place) {
-    return ::mkdirat(fs.plain()->root(), place.path.c_str(), mode);
+    return ::mkdirat(place.at.directory(), place.at.name(), mode);
   });
 }
 
@@ -144,8 +147,8 @@ void plain_mknod(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* 
   if (!S_ISREG(mode)) return reply(req, Refusal::kNotPermitted);
   make(fs, req, parent, name, mode, [&](const PlainPlace& place) {
     auto file =
-        fs.plain()->files().open(fs.plain()->root(), place.path, plain::Access::kWrite,
-                                 place.directory->plain->top, O_CREAT | O_EXCL, mode & 0777);
+        fs.plain()->files().open(place.at, plain::Access::kWrite, place.directory->plain->top,
+                                 O_CREAT | O_EXCL, mode & 0777);
     if (file) {
       file->finish();
       return 0;
@@ -158,7 +161,7 @@ void plain_mknod(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* 
 void plain_symlink(FileSystem& fs, fuse_req_t req, const char* target, fuse_ino_t parent,
                    const char* name) {
   make(fs, req, parent, name, std::nullopt, [&](const PlainPlace& place) {
-    return ::symlinkat(target, fs.plain()->root(), place.path.c_str());
+    return ::symlinkat(target, place.at.directory(), place.at.name());
   });
 }
 

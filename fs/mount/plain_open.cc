@@ -24,8 +24,9 @@ plain::OsResult<plain::Opened> open_plain_for_reading(FileSystem& fs, const Inod
     if (node.displaced == nullptr) return tl::unexpected(to_errno(Refusal::kStale));
     return plain.files().again(node.displaced->file());
   }
-  auto opened =
-      plain.files().open(plain.root(), plain::Tree::path(node), plain::Access::kRead, node.top);
+  const auto place = plain.place(plain::Tree::path(node));
+  if (!place) return tl::unexpected(place.error());
+  auto opened = plain.files().open(*place, plain::Access::kRead, node.top);
   if (opened) plain.tree().set_open(node, opened->file());
   return opened;
 }
@@ -138,15 +139,15 @@ plain::OsResult<Created> create(FileSystem& fs, const fuse_ctx& caller, fuse_ino
   if (!place) return tl::unexpected(place.error());
   plain::PlainStore& plain = *fs.plain();
   const auto& top = place->directory->plain->top;
-  auto opened = plain.files().open(plain.root(), place->path, plain::Access::kWrite, top,
-                                   O_CREAT | O_EXCL, mode & 0777);
+  auto opened =
+      plain.files().open(place->at, plain::Access::kWrite, top, O_CREAT | O_EXCL, mode & 0777);
   struct stat status {};
   if (opened) {
-    auto owned = own_plain(fs, caller, *place, mode);
+    auto owned = own_plain(caller, *place, mode);
     if (!owned) return tl::unexpected(owned.error());
     status = *owned;
   } else if (opened.error() == EEXIST && (flags & O_EXCL) == 0) {  // somebody else just made it
-    opened = plain.files().open(plain.root(), place->path, plain::Access::kWrite, top);
+    opened = plain.files().open(place->at, plain::Access::kWrite, top);
     if (!opened) return tl::unexpected(opened.error());
     if (::fstat((*opened)->fd(), &status) != 0) return tl::unexpected(errno);
   } else {

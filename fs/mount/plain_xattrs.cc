@@ -69,15 +69,18 @@ bool is_users(std::string_view name) {
 struct Subject {
   plain::SharedLock lock;
   InodePtr inode;
-  std::string path;
+  plain::Place place;
+  std::string path;  // through the place
 };
 
 plain::OsResult<Subject> subject_of(FileSystem& fs, fuse_ino_t ino) {
-  Subject subject{fs.plain()->tree().shared(), fs.inodes().get(ino), {}};
-  if (subject.inode == nullptr || subject.inode->plain->gone)
-    return tl::unexpected(to_errno(Refusal::kStale));
-  subject.path = fs.plain()->absolute(plain::Tree::path(*subject.inode->plain));
-  return subject;
+  plain::SharedLock lock = fs.plain()->tree().shared();
+  InodePtr inode = fs.inodes().get(ino);
+  if (inode == nullptr || inode->plain->gone) return tl::unexpected(to_errno(Refusal::kStale));
+  auto place = fs.plain()->place(plain::Tree::path(*inode->plain));
+  if (!place) return tl::unexpected(place.error());
+  std::string path = place->absolute();
+  return Subject{std::move(lock), std::move(inode), std::move(*place), std::move(path)};
 }
 
 XattrResult<std::string> get(FileSystem& fs, fuse_ino_t ino, const char* name) {

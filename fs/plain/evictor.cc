@@ -122,7 +122,7 @@ void Evictor::first_scan() {
     if (directory->exact()) continue;  // made in this life
     std::vector<std::pair<std::string, std::uint64_t>> incomplete;
     const Count found = count(*directory, [&](const FoundFile& file) {
-      if (!target_.is_incomplete(directory, file)) return true;
+      if (!target_.is_incomplete(file)) return true;
       incomplete.emplace_back(file.path, file.status.st_ino);
       return false;
     });

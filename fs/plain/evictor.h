@@ -40,7 +40,7 @@ class EvictionTarget {
   // All that was made or written before this call is counted after it.
   virtual void catch_up() = 0;
   // Whether a file found by the first scan was left by a writer who died.
-  [[nodiscard]] virtual bool is_incomplete(const DirectoryPtr& top, const FoundFile& file) = 0;
+  [[nodiscard]] virtual bool is_incomplete(const FoundFile& file) = 0;
 };
 
 // The least recently used files go, by their time of access on the file system below, which the

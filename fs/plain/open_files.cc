@@ -34,17 +34,18 @@ OpenFilePtr OpenFiles::insert(UniqueFd fd, const struct stat& file, const Direct
   return open;
 }
 
-OsResult<Opened> OpenFiles::open(int root, const std::string& path, Access access,
-                                 const DirectoryPtr& top, int flags, mode_t mode) {
+OsResult<Opened> OpenFiles::open(const Place& place, Access access, const DirectoryPtr& top,
+                                 int flags, mode_t mode) {
   constexpr int kAlways = O_NOFOLLOW | O_CLOEXEC;
   const int wanted = flags & (O_CREAT | O_EXCL);
   // One descriptor serves all opens, so it is for writing wherever that is allowed. What the daemon
   // reads for a checksum is no use of the file.
-  UniqueFd fd(::openat(root, path.c_str(), O_RDWR | O_NOATIME | kAlways | wanted, mode));
+  UniqueFd fd(
+      ::openat(place.directory(), place.name(), O_RDWR | O_NOATIME | kAlways | wanted, mode));
   if (!fd.valid() && errno == EPERM)  // neither root nor the owner
-    fd = UniqueFd(::openat(root, path.c_str(), O_RDWR | kAlways | wanted, mode));
+    fd = UniqueFd(::openat(place.directory(), place.name(), O_RDWR | kAlways | wanted, mode));
   if (!fd.valid() && access == Access::kRead && wanted == 0)
-    fd = UniqueFd(::openat(root, path.c_str(), O_RDONLY | kAlways));
+    fd = UniqueFd(::openat(place.directory(), place.name(), O_RDONLY | kAlways));
   if (!fd.valid()) return tl::unexpected(errno);
   struct stat file {};
   if (::fstat(fd.get(), &file) != 0) return tl::unexpected(errno);

@@ -14,6 +14,7 @@
 #include "fs/mutex.h"
 #include "fs/plain/directory.h"
 #include "fs/plain/os_result.h"
+#include "fs/plain/place.h"
 #include "fs/plain/record.h"
 #include "fs/unique_fd.h"
 
@@ -141,10 +142,10 @@ class OpenFiles {
   // `whole` is given files whose last writer is gone: they want a checksum.
   OpenFiles(Era era, std::function<void(Opened)> whole) : era_(era), whole_(std::move(whole)) {}
 
-  // `path` from the directory `root`. With O_CREAT in `flags` a file is made and belongs to the
-  // directory from then on. The file is never truncated here, nor opened for appending.
-  OsResult<Opened> open(int root, const std::string& path, Access access, const DirectoryPtr& top,
-                        int flags = 0, mode_t mode = 0);
+  // With O_CREAT in `flags` a file is made and belongs to the directory from then on. The file is
+  // never truncated here, nor opened for appending.
+  OsResult<Opened> open(const Place& place, Access access, const DirectoryPtr& top, int flags = 0,
+                        mode_t mode = 0);
   // Once more for reading, of a file that is open.
   Opened again(const OpenFilePtr& file);
   // By anybody but for its checksum.

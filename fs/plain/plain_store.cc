@@ -1,7 +1,6 @@
 #include "fs/plain/plain_store.h"
 
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,17 +103,17 @@ void PlainStore::catch_up() {
   files_.count_writers();
 }
 
-bool PlainStore::is_incomplete(const std::string& path, std::uint64_t inode) const {
-  return !files_.is_open(inode) && !read_record(absolute(path));
+bool PlainStore::is_incomplete(const Place& file, std::uint64_t inode) const {
+  return !files_.is_open(inode) && lacks_record(file);
 }
 
-bool PlainStore::is_incomplete(const DirectoryPtr& top, const FoundFile& file) {
-  return is_incomplete(top->name() + "/" + file.path, file.status.st_ino);
+bool PlainStore::is_incomplete(const FoundFile& file) {
+  return is_incomplete(Place(file.directory, file.name), file.status.st_ino);
 }
 
-Leaving PlainStore::leaving(const DirectoryPtr& top, const std::string& path) const {
+Leaving PlainStore::leaving(const DirectoryPtr& top, const Place& place) const {
   struct stat file {};
-  if (::fstatat(root(), path.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return {};
+  if (::fstatat(place.directory(), place.name(), &file, AT_SYMLINK_NOFOLLOW) != 0) return {};
   if (!S_ISREG(file.st_mode)) return {};
   return {top, counted_bytes(static_cast<std::uint64_t>(file.st_size)), files_.find(file.st_ino)};
 }
@@ -132,11 +131,13 @@ Verification PlainStore::verify(const DirectoryPtr& directory) {
     OpenFile::Comparison comparison{};
     std::uint64_t inode = 0;
     {
-      OsResult<Opened> file = [&] {
+      OsResult<Opened> file = [&]() -> OsResult<Opened> {
         const SharedLock shared = tree_.shared();
-        return files_.open(root(), directory->name() + "/" + found.path, Access::kRead, directory);
+        const auto at = place(directory->name() + "/" + found.path);
+        if (!at) return tl::unexpected(at.error());
+        return files_.open(*at, Access::kRead, directory);
       }();
-      if (!file && file.error() == ENOENT) return;  // it went
+      if (!file && went(file.error())) return;
       if (!file) {
         out.unread.push_back({found.path, std::strerror(file.error())});
         return;

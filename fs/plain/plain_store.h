@@ -69,8 +69,10 @@ class PlainStore final : private EvictionTarget {
   void stop(std::chrono::steady_clock::time_point deadline);
 
   [[nodiscard]] int root() const { return root_.get(); }
-  // For calls on attributes, which have no form with a directory.
-  [[nodiscard]] std::string absolute(const std::string& path) const;
+  // `path` from there.
+  [[nodiscard]] OsResult<Place> place(const std::string& path) const {
+    return Place::reach(root(), path);
+  }
   [[nodiscard]] Tree& tree() { return tree_; }
   [[nodiscard]] OpenFiles& files() { return files_; }
   [[nodiscard]] Evictor& evictor() { return evictor_; }
@@ -86,13 +88,13 @@ class PlainStore final : private EvictionTarget {
   OsStatus set_unit(const DirectoryPtr& directory, Unit unit);
 
   // Whether a file that nobody has open was left by a writer who died. SharedLock.
-  [[nodiscard]] bool is_incomplete(const std::string& path, std::uint64_t inode) const;
+  [[nodiscard]] bool is_incomplete(const Place& file, std::uint64_t inode) const;
   // Drops a file that is not whole, with the subdirectory it is in where that is the unit; without
   // a lock. True when it is gone.
   bool drop(const NodePtr& node, std::uint64_t inode, Loss loss);
   // What a name means that is about to mean nothing, or another file. SharedLock, and the kernel's
   // lock on the directory. When it is done, gone() ends its being counted.
-  [[nodiscard]] Leaving leaving(const DirectoryPtr& top, const std::string& path) const;
+  [[nodiscard]] Leaving leaving(const DirectoryPtr& top, const Place& place) const;
 
   // Reads every file of a directory and compares its checksum. What is being written is left out.
   Verification verify(const DirectoryPtr& directory);
@@ -100,6 +102,7 @@ class PlainStore final : private EvictionTarget {
  private:
   PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options);
   void load_directories();
+  [[nodiscard]] std::string absolute(const std::string& path) const;
   // What an eviction or a loss took away; told of when no lock is held.
   struct Lost {
     std::vector<NodePtr> nodes;  // that the kernel may know
@@ -107,7 +110,8 @@ class PlainStore final : private EvictionTarget {
     std::uint64_t trash = 0;     // the subdirectory that they are in; 0: none
   };
   // All under the tree's exclusive lock.
-  bool take_file(const DirectoryPtr& top, const std::string& path_below, Loss loss, Lost& lost);
+  bool take_file(const DirectoryPtr& top, const Place& place, const std::string& path_below,
+                 Loss loss, Lost& lost);
   struct Subdirectory;
   [[nodiscard]] std::optional<Subdirectory> look_into(const DirectoryPtr& top,
                                                       const std::string& name) const;
@@ -123,7 +127,7 @@ class PlainStore final : private EvictionTarget {
   std::int64_t asked(const DirectoryPtr& top, const std::string& name) override;
   std::size_t count_writers() override { return files_.count_writers(); }
   void catch_up() override;
-  bool is_incomplete(const DirectoryPtr& top, const FoundFile& file) override;
+  bool is_incomplete(const FoundFile& file) override;
 
   const UniqueFd lock_;
   const UniqueFd root_;

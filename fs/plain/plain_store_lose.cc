@@ -44,15 +44,17 @@ bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, st
   const std::string path = top->name() + "/" + path_below;
   {
     const ExclusiveLock exclusive = tree_.exclusive();
+    const auto at = place(path);
     struct stat file {};
-    if (::fstatat(root(), path.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    if (!at || ::fstatat(at->directory(), at->name(), &file, AT_SYMLINK_NOFOLLOW) != 0)
+      return false;
     if (file.st_ino != inode || !S_ISREG(file.st_mode) || files_.is_open(inode)) return false;
     if (loss == Loss::kEvicted && nanoseconds(file.st_atim) != accessed) return false;
-    if (loss == Loss::kIncomplete && read_record(absolute(path))) return false;
+    if (loss == Loss::kIncomplete && !lacks_record(*at)) return false;
     const std::string subdirectory(top->unit() == Unit::kDirectory ? subdirectory_of(path_below)
                                                                    : std::string_view());
     if (subdirectory.empty()) {
-      if (!take_file(top, path_below, loss, lost)) return false;
+      if (!take_file(top, *at, path_below, loss, lost)) return false;
       bytes = static_cast<std::uint64_t>(file.st_size);
     } else {
       // Evicted it is with all of that only. Otherwise the rest would be taken for whole, so that
@@ -80,12 +82,12 @@ bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, st
   return true;
 }
 
-bool PlainStore::take_file(const DirectoryPtr& top, const std::string& path_below, Loss loss,
-                           Lost& lost) {
-  const std::string path = top->name() + "/" + path_below;
-  const Leaving file_leaving = leaving(top, path);
-  if (::unlinkat(root(), path.c_str(), 0) != 0) {
-    spdlog::error("{}: cannot be removed: {}", absolute(path), std::strerror(errno));
+bool PlainStore::take_file(const DirectoryPtr& top, const Place& place,
+                           const std::string& path_below, Loss loss, Lost& lost) {
+  const Leaving file_leaving = leaving(top, place);
+  if (::unlinkat(place.directory(), place.name(), 0) != 0) {
+    spdlog::error("{}/{}: cannot be removed: {}", absolute(top->name()), path_below,
+                  std::strerror(errno));
     return false;
   }
   if (loss == Loss::kIncomplete) {
@@ -101,8 +103,10 @@ std::optional<PlainStore::Subdirectory> PlainStore::look_into(const DirectoryPtr
                                                               const std::string& name) const {
   Subdirectory out{.name = name};
   const std::string path = top->name() + "/" + name;
+  const auto at = place(path);
   struct stat directory {};
-  if (::fstatat(root(), path.c_str(), &directory, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  if (!at || ::fstatat(at->directory(), at->name(), &directory, AT_SYMLINK_NOFOLLOW) != 0)
+    return std::nullopt;
   if (!S_ISDIR(directory.st_mode)) return std::nullopt;
   out.inode = directory.st_ino;
   const std::atomic<bool> never{false};
@@ -120,17 +124,22 @@ std::optional<PlainStore::Subdirectory> PlainStore::look_into(const DirectoryPtr
 
 bool PlainStore::take_subdirectory(const DirectoryPtr& top, const Subdirectory& subdirectory,
                                    Loss loss, Lost& lost) {
+  const auto never_counted = [&](const Subdirectory::File& file) {
+    if (loss == Loss::kEvicted) return false;
+    const auto at = place(top->name() + "/" + file.path);
+    return at && is_incomplete(*at, file.inode);
+  };
   std::vector<Leaving> counted;
   for (const auto& file : subdirectory.files) {
-    const std::string path = top->name() + "/" + file.path;
-    if (loss != Loss::kEvicted && is_incomplete(path, file.inode)) {
-      ++lost.incomplete;  // it was never counted
-      continue;
-    }
-    counted.push_back({top, counted_bytes(file.bytes), files_.find(file.inode)});
+    if (never_counted(file))
+      ++lost.incomplete;
+    else
+      counted.push_back({top, counted_bytes(file.bytes), files_.find(file.inode)});
   }
   const std::string path = top->name() + "/" + subdirectory.name;
-  if (const auto taken = trash_.take(root(), path, subdirectory.inode); !taken) {
+  const auto taken = place(path).and_then(
+      [&](const Place& from) { return trash_.take(from, subdirectory.inode); });
+  if (!taken) {
     spdlog::error("{}: cannot be removed: {}", absolute(path), std::strerror(taken.error()));
     return false;
   }

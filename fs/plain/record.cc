@@ -68,10 +68,12 @@ std::optional<Record> read_record(int fd) {
   return parse(stored, bytes);
 }
 
-std::optional<Record> read_record(const std::string& path) {
+bool lacks_record(const Place& file) {
   Stored stored{};
+  const std::string path = file.absolute();
   const ssize_t bytes = ::lgetxattr(path.c_str(), kRecordAttribute, &stored, sizeof(stored));
-  return parse(stored, bytes);
+  if (bytes < 0) return errno == ENODATA || errno == ERANGE;
+  return !parse(stored, bytes);
 }
 
 int write_record(int fd, const Record& record) {

@@ -6,7 +6,8 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
+
+#include "fs/plain/place.h"
 
 namespace kvfs::plain {
 
@@ -35,7 +36,8 @@ std::int64_t time_of_files();  // now, as a file's times are
 
 // Nothing where there is none, or one that this version does not understand.
 std::optional<Record> read_record(int fd);
-std::optional<Record> read_record(const std::string& path);
+// Whether it would be nothing; false where the disk does not say.
+bool lacks_record(const Place& file);
 // errno of the system call, 0 when it went well.
 int write_record(int fd, const Record& record);
 int clear_record(int fd);

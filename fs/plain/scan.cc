@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "fs/plain/place.h"
 #include "fs/unique_fd.h"
 
 namespace kvfs::plain {
@@ -18,12 +19,16 @@ struct CloseDirectory {
 };
 using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 
-DirectoryStream open_directory(int root, const std::string& path) {
-  UniqueFd fd(::openat(root, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd.valid()) return nullptr;
-  DIR* stream = ::fdopendir(fd.get());
-  if (stream != nullptr) static_cast<void>(fd.release());
-  return DirectoryStream(stream);
+OsResult<DirectoryStream> open_directory(int root, const std::string& path) {
+  const auto place = Place::reach(root, path);
+  if (!place) return tl::unexpected(place.error());
+  UniqueFd fd(
+      ::openat(place->directory(), place->name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) return tl::unexpected(errno);
+  DirectoryStream stream(::fdopendir(fd.get()));
+  if (stream == nullptr) return tl::unexpected(errno);
+  static_cast<void>(fd.release());
+  return stream;
 }
 
 bool is_dot(const char* name) {
@@ -40,13 +45,14 @@ Status walk(int root, const std::string& name, const std::atomic<bool>& stopping
     const std::string below = std::move(todo.back());
     todo.pop_back();
     const std::string path_below = below.empty() ? name : fmt::format("{}/{}", name, below);
-    const DirectoryStream stream = open_directory(root, path_below);
-    if (stream == nullptr) {
-      if (errno != ENOENT) outcome = fail_errno(errno, fmt::format("reading {}", path_below));
+    const auto stream = open_directory(root, path_below);
+    if (!stream) {
+      if (!went(stream.error()))
+        outcome = fail_errno(stream.error(), fmt::format("reading {}", path_below));
       continue;
     }
-    const int fd = ::dirfd(stream.get());
-    while (const dirent* entry = ::readdir(stream.get())) {
+    const int fd = ::dirfd(stream->get());
+    while (const dirent* entry = ::readdir(stream->get())) {
       if (stopping) break;
       if (is_dot(entry->d_name)) continue;
       struct stat status {};

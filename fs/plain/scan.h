@@ -12,8 +12,8 @@
 namespace kvfs::plain {
 
 struct FoundFile {
-  int directory;            // the one it is in
-  const char* name;         // in that directory
+  int directory;            // the one it is in,
+  const char* name;         // and its name there
   const std::string& path;  // below the plain directory
   const struct stat& status;
 };

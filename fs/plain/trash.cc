@@ -28,8 +28,8 @@ OsStatus Trash::open() {
   return {};
 }
 
-OsStatus Trash::take(int root, const std::string& path, std::uint64_t inode) const {
-  if (::renameat(root, path.c_str(), AT_FDCWD, place(inode).c_str()) == 0) return {};
+OsStatus Trash::take(const Place& from, std::uint64_t inode) const {
+  if (::renameat(from.directory(), from.name(), AT_FDCWD, place(inode).c_str()) == 0) return {};
   return tl::unexpected(errno);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fs/plain/os_result.h"
+#include "fs/plain/place.h"
 
 namespace kvfs::plain {
 
@@ -19,8 +20,8 @@ class Trash {
 
   // Makes it, and removes what an earlier life left.
   OsStatus open();
-  // `path` from the directory `root`; nothing else has that inode.
-  [[nodiscard]] OsStatus take(int root, const std::string& path, std::uint64_t inode) const;
+  // Nothing else has that inode.
+  [[nodiscard]] OsStatus take(const Place& from, std::uint64_t inode) const;
   void remove(std::uint64_t inode) const;
 
  private:

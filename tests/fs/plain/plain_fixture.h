@@ -51,14 +51,16 @@ class PlainFixture : public testing::Test, public PlainListener {
   OsResult<Opened> open_file(const DirectoryPtr& top, const std::string& name, Access access,
                              int flags = 0) {
     const SharedLock shared = store_->tree().shared();
-    return store_->files().open(store_->root(), top->name() + "/" + name, access, top, flags, 0644);
+    return store_->place(top->name() + "/" + name).and_then([&](const Place& place) {
+      return store_->files().open(place, access, top, flags, 0644);
+    });
   }
   // As a create, writes and a close.
   void write(const DirectoryPtr& top, const std::string& name, const std::string& bytes) {
     auto file = [&] {
       const SharedLock shared = store_->tree().shared();
-      auto made = store_->files().open(store_->root(), top->name() + "/" + name, Access::kWrite,
-                                       top, O_CREAT | O_EXCL, 0644);
+      const auto place = store_->place(top->name() + "/" + name);
+      auto made = store_->files().open(place.value(), Access::kWrite, top, O_CREAT | O_EXCL, 0644);
       if (made) top->add(0, 1);
       return made;
     }();

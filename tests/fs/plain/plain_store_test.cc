@@ -163,7 +163,7 @@ TEST_F(PlainStoreTest, ThreadsCreateRenameRemoveReadAndAreEvicted) {
           const ExclusiveLock exclusive = tree.exclusive();
           const NodePtr root = tree.top(top);
           const NodePtr moved = tree.child(root, temporary, false);
-          const Leaving leaving = store_->leaving(top, "top/" + name);
+          const Leaving leaving = store_->leaving(top, *store_->place("top/" + name));
           // It may have been evicted already.
           if (::renameat(store_->root(), ("top/" + temporary).c_str(), store_->root(),
                          ("top/" + name).c_str()) != 0)
@@ -174,7 +174,7 @@ TEST_F(PlainStoreTest, ThreadsCreateRenameRemoveReadAndAreEvicted) {
         }
         case 2: {
           const SharedLock shared = tree.shared();
-          const Leaving leaving = store_->leaving(top, "top/" + name);
+          const Leaving leaving = store_->leaving(top, *store_->place("top/" + name));
           if (::unlinkat(store_->root(), ("top/" + name).c_str(), 0) == 0) leaving.gone();
           break;
         }
