@@ -63,7 +63,8 @@ const Setting* setting_of(const Inode& inode, std::string_view name) {
 
 // Others mean something to the kernel of the machine below, or are the daemon's own.
 bool is_users(std::string_view name) {
-  return name.starts_with("user.") && name != plain::kRecordAttribute;
+  return name.starts_with("user.") && name != plain::kRecordAttribute &&
+         name != plain::kBytesAttribute;
 }
 
 struct Subject {

@@ -1,6 +1,7 @@
 #include "fs/plain/directory.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvfs::plain {
 namespace {
@@ -36,6 +37,12 @@ void Directory::change(std::int64_t bytes, std::int64_t files) {
   *total_ += bytes;
 }
 
+void Directory::assume(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  assumed_ = static_cast<std::int64_t>(bytes);
+  change(assumed_, 0);
+}
+
 void Directory::add(std::int64_t bytes, std::int64_t files) {
   const MutexLock lock(mutex_);
   change(bytes, files);
@@ -46,13 +53,15 @@ bool Directory::set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_
   const MutexLock lock(mutex_);
   if (changes_ != changes) return false;
   change(static_cast<std::int64_t>(bytes) - bytes_, static_cast<std::int64_t>(files) - files_);
+  assumed_ = 0;
   counted_ = exact_ = true;
   return true;
 }
 
 void Directory::add_found(std::uint64_t bytes, std::uint64_t files) {
   const MutexLock lock(mutex_);
-  change(static_cast<std::int64_t>(bytes), static_cast<std::int64_t>(files));
+  change(static_cast<std::int64_t>(bytes) - std::exchange(assumed_, 0),
+         static_cast<std::int64_t>(files));
   counted_ = true;
 }
 
@@ -64,6 +73,16 @@ std::uint64_t Directory::bytes() const {
 std::uint64_t Directory::files() const {
   const MutexLock lock(mutex_);
   return not_negative(files_);
+}
+
+std::optional<std::uint64_t> Directory::kept() const {
+  const MutexLock lock(mutex_);
+  return kept_;
+}
+
+void Directory::keep(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  kept_ = bytes;
 }
 
 void Directory::evicted(std::uint64_t bytes) {

@@ -24,7 +24,7 @@ struct DirectoryStats {
   std::uint64_t quota = 0;  // 0: only the quota of all together
   std::uint64_t bytes = 0;
   std::uint64_t files = 0;
-  bool counted = false;  // the files of an earlier life are in `bytes` and `files`
+  bool counted = false;  // `bytes` and `files` are of what was found, not what was kept
   std::uint64_t hits = 0, misses = 0;
   std::uint64_t evicted_files = 0, evicted_bytes = 0;
   std::uint64_t corrupt_files = 0;     // dropped: bytes that were not those of the checksum
@@ -65,15 +65,21 @@ class Directory {
   [[nodiscard]] Unit unit() const { return unit_; }
   void set_unit(Unit unit) { unit_ = unit; }
 
+  // What it had when an earlier life last kept that: holds until a scan has counted.
+  void assume(std::uint64_t bytes);
   // Signed: while files of an earlier life are being counted, some may leave before they came.
   void add(std::int64_t bytes, std::int64_t files);
   // A scan that nothing disturbed knows better; `changes` is changes() from before it.
   bool set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes);
+  // One that was disturbed, in place of what was assumed.
   void add_found(std::uint64_t bytes, std::uint64_t files);
   [[nodiscard]] std::uint64_t changes() const { return changes_; }
   [[nodiscard]] std::uint64_t bytes() const;
   [[nodiscard]] std::uint64_t files() const;
   [[nodiscard]] bool exact() const { return exact_; }
+  // bytes() as a later life would find it; whoever writes it down says so.
+  [[nodiscard]] std::optional<std::uint64_t> kept() const;
+  void keep(std::uint64_t bytes);
 
   void hit() { ++hits_; }
   void missed() { ++misses_; }
@@ -95,6 +101,8 @@ class Directory {
   std::atomic<Unit> unit_{Unit::kFile};
   std::int64_t bytes_ GUARDED_BY(mutex_) = 0;
   std::int64_t files_ GUARDED_BY(mutex_) = 0;
+  std::int64_t assumed_ GUARDED_BY(mutex_) = 0;  // of bytes_
+  std::optional<std::uint64_t> kept_ GUARDED_BY(mutex_);
   std::atomic<std::uint64_t> changes_{0};
   std::atomic<bool> counted_{false}, exact_{false};
   std::atomic<std::int64_t> misses_{0};

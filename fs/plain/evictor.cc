@@ -12,7 +12,6 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick{50};
 constexpr std::chrono::seconds kCountAgain{10};
 
-constexpr std::uint64_t high_mark(std::uint64_t quota) { return quota - quota / 16; }
 constexpr std::uint64_t low_mark(std::uint64_t quota, std::uint64_t wanted) {
   return std::min(quota - quota / 8, quota - std::min(quota, wanted));
 }
@@ -65,7 +64,8 @@ bool Evictor::wait_for_room(const Directory& directory, std::uint64_t more,
     std::uint64_t& wanted = wanted_[directory.id()];
     wanted = std::max(wanted, more);
     changed_.notify_all();
-    while (passes_ended_ < next && !stopping_ && SteadyClock::now() < deadline)
+    while (passes_ended_ < next && !has_room(directory, more) && !stopping_ &&
+           SteadyClock::now() < deadline)
       changed_.wait_until(lock, deadline);
     if (has_room(directory, more)) return true;
     if (stopping_ || SteadyClock::now() >= deadline) return false;
@@ -93,6 +93,7 @@ void Evictor::run() {
     if (writers) watching_ = true;
     relieve();
     if (SteadyClock::now() >= count_again_at_) count_again();
+    target_.keep_bytes();
     const MutexLock lock(mutex_);
     passes_ended_ = passes_begun_;
     wanted_.clear();
@@ -132,7 +133,10 @@ void Evictor::first_scan() {
       target_.lose(directory, path, inode, 0, Loss::kIncomplete);
     if (!directory->set_usage(found.bytes, found.files, found.changes))
       directory->add_found(found.bytes, found.files);
+    const MutexLock lock(mutex_);
+    changed_.notify_all();  // it may have more room than was assumed
   }
+  target_.keep_bytes();
   count_again_at_ = SteadyClock::now() + kCountAgain + 20 * (SteadyClock::now() - begin);
 }
 

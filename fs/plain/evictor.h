@@ -19,6 +19,9 @@
 
 namespace kvfs::plain {
 
+// Of a quota: from here on somebody leaves.
+constexpr std::uint64_t high_mark(std::uint64_t quota) { return quota - quota / 16; }
+
 enum class Loss : std::uint8_t { kEvicted, kCorrupt, kIncomplete };
 
 // What the evictor needs of the store.
@@ -39,6 +42,8 @@ class EvictionTarget {
   virtual std::size_t count_writers() = 0;
   // All that was made or written before this call is counted after it.
   virtual void catch_up() = 0;
+  // What the directories have now is found by the next life, or nearly that after a crash.
+  virtual void keep_bytes() = 0;
   // Whether a file found by the first scan was left by a writer who died.
   [[nodiscard]] virtual bool is_incomplete(const FoundFile& file) = 0;
 };

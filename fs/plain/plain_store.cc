@@ -34,6 +34,7 @@ void PlainStore::start(PlainListener& listener) {
 void PlainStore::stop(std::chrono::steady_clock::time_point deadline) {
   evictor_.stop();
   checksums_.stop(deadline);
+  for (const DirectoryPtr& directory : directories()) keep_bytes(directory);
 }
 
 std::string PlainStore::absolute(const std::string& path) const { return path_ + "/" + path; }

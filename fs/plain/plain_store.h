@@ -26,6 +26,9 @@ namespace kvfs::plain {
 inline constexpr const char* kQuotaAttribute = "user.kvfs.quota";
 inline constexpr const char* kUnitAttribute = "user.kvfs.unit";
 
+// Hidden from users: the bytes that it had when that was last kept.
+inline constexpr const char* kBytesAttribute = "user.kvfs.bytes";
+
 struct PlainOptions {
   std::string directory;    // made where it is missing; nobody else's files may be in it
   std::uint64_t quota = 0;  // of all plain directories together
@@ -102,6 +105,7 @@ class PlainStore final : private EvictionTarget {
  private:
   PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options);
   void load_directories();
+  void keep_bytes(const DirectoryPtr& directory);
   [[nodiscard]] std::string absolute(const std::string& path) const;
   // What an eviction or a loss took away; told of when no lock is held.
   struct Lost {
@@ -127,6 +131,7 @@ class PlainStore final : private EvictionTarget {
   std::int64_t asked(const DirectoryPtr& top, const std::string& name) override;
   std::size_t count_writers() override { return files_.count_writers(); }
   void catch_up() override;
+  void keep_bytes() override;
   bool is_incomplete(const FoundFile& file) override;
 
   const UniqueFd lock_;

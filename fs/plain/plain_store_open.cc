@@ -1,5 +1,4 @@
 // PlainStore::open(): whose a directory is, and what is in it from earlier lives.
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -71,12 +70,13 @@ OsStatus set_attribute(const std::string& path, const char* name, std::string_vi
   return tl::unexpected(errno);
 }
 
-std::uint64_t stored_quota(const std::string& path) {
+std::optional<std::uint64_t> stored_number(const std::string& path, const char* name) {
   char text[32];
-  const ssize_t bytes = ::lgetxattr(path.c_str(), kQuotaAttribute, text, sizeof(text));
-  std::uint64_t quota = 0;
-  if (bytes > 0) std::from_chars(text, text + bytes, quota);
-  return quota;
+  const ssize_t bytes = ::lgetxattr(path.c_str(), name, text, sizeof(text));
+  std::uint64_t number = 0;
+  if (bytes <= 0 || std::from_chars(text, text + bytes, number).ec != std::errc())
+    return std::nullopt;
+  return number;
 }
 
 }  // namespace
@@ -103,10 +103,30 @@ void PlainStore::load_directories() {
     if (!entry.is_directory(error) || entry.is_symlink(error)) continue;
     auto directory =
         std::make_shared<Directory>(next_id_++, entry.path().filename().string(), total_);
-    directory->set_quota(stored_quota(entry.path()));
+    directory->set_quota(stored_number(entry.path(), kQuotaAttribute).value_or(0));
     directory->set_unit(stored_unit(entry.path()));
+    // Until it is counted, one of which nothing is known is as full as one can be for long.
+    const auto bytes = stored_number(entry.path(), kBytesAttribute);
+    if (bytes) directory->keep(*bytes);
+    directory->assume(bytes.value_or(high_mark(evictor_.quota_of(*directory))));
     directories_[directory->name()] = std::move(directory);
   }
+}
+
+void PlainStore::keep_bytes() {
+  for (const DirectoryPtr& directory : directories()) {
+    const std::uint64_t bytes = directory->bytes();
+    const std::uint64_t little = evictor_.quota_of(*directory) / 64;
+    const auto kept = directory->kept();
+    if (!kept || bytes > *kept + little || bytes + little < *kept) keep_bytes(directory);
+  }
+}
+
+void PlainStore::keep_bytes(const DirectoryPtr& directory) {
+  const std::uint64_t bytes = directory->bytes();
+  const SharedLock shared = tree_.shared();
+  if (set_attribute(absolute(directory->name()), kBytesAttribute, std::to_string(bytes)))
+    directory->keep(bytes);
 }
 
 OsStatus PlainStore::set_quota(const DirectoryPtr& directory, std::uint64_t bytes) {

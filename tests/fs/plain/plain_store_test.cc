@@ -1,5 +1,8 @@
 #include "fs/plain/plain_store.h"
 
+#include <sys/xattr.h>
+
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <vector>
@@ -94,6 +97,74 @@ TEST_F(PlainStoreTest, AnotherBootTrustsOnlyWhatReachedTheDisk) {
   EXPECT_EQ(boot_before("synced then written", Record::State::kSynced, true), Comparison::kOther);
   EXPECT_EQ(boot_before("summed", Record::State::kSummed, false), Comparison::kSame);
   EXPECT_EQ(boot_before("summed then written", Record::State::kSummed, true), Comparison::kOther);
+}
+
+// A store that has not counted yet: nothing runs before start().
+class Uncounted : public PlainFixture {
+ protected:
+  static constexpr std::uint64_t kQuota = 16 * kMib;
+  void SetUp() override {
+    quota_ = kQuota;
+    PlainFixture::SetUp();
+    write(make("top"), "file", std::string(12 * kMib, 'x'));
+  }
+  DirectoryPtr open_only() {
+    close();
+    auto opened = PlainStore::open({directory_.file("plain"), quota_});
+    store_ = std::move(*opened);
+    return store_->find("top");
+  }
+  std::string attribute() const { return directory_.file("plain") + "/files/top"; }
+  std::string kept() const {
+    char text[32];
+    const ssize_t bytes = ::getxattr(attribute().c_str(), kBytesAttribute, text, sizeof(text));
+    return {text, static_cast<std::size_t>(std::max<ssize_t>(0, bytes))};
+  }
+  void expect_right_when_counted(const DirectoryPtr& top) {
+    store_->start(*this);
+    ASSERT_TRUE(until([&] { return top->exact(); }));
+    EXPECT_EQ(top->bytes(), 12 * kMib);
+    EXPECT_EQ(store_->evictor().bytes(), 12 * kMib);
+  }
+};
+
+TEST_F(Uncounted, HasWhatItHadAtTheEnd) {
+  const auto top = open_only();
+  EXPECT_EQ(top->bytes(), 12 * kMib);
+  EXPECT_FALSE(top->stats().counted);
+  EXPECT_TRUE(store_->evictor().has_room(*top, 4 * kMib));
+  EXPECT_FALSE(store_->evictor().has_room(*top, 5 * kMib));
+  expect_right_when_counted(top);
+}
+
+TEST_F(Uncounted, OfWhichNothingIsKnownIsNearlyFull) {
+  close();
+  ASSERT_EQ(::removexattr(attribute().c_str(), kBytesAttribute), 0);
+  const auto top = open_only();
+  EXPECT_TRUE(store_->evictor().has_room(*top, kQuota / 16));
+  EXPECT_FALSE(store_->evictor().has_room(*top, kQuota / 8));
+  expect_right_when_counted(top);
+}
+
+TEST_F(Uncounted, AfterACrashHasNearlyWhatItHad) {
+  store_->evictor().watch_writers();
+  ASSERT_TRUE(until([&] { return kept() == std::to_string(12 * kMib); }));
+  const auto top = store_->find("top");
+  write(top, "little", std::string(100, 'x'));
+  write(top, "more", std::string(kMib, 'x'));
+  store_->evictor().watch_writers();
+  EXPECT_TRUE(until([&] { return kept() == std::to_string(13 * kMib + 4096); }));
+}
+
+TEST(Directory, AScanThatWasDisturbedTakesThePlaceOfWhatWasAssumed) {
+  Directory directory(1, "top");
+  directory.assume(1000);
+  const std::uint64_t before = directory.changes();
+  directory.add(10, 1);
+  ASSERT_FALSE(directory.set_usage(500, 5, before));
+  directory.add_found(500, 5);
+  EXPECT_EQ(directory.bytes(), 510U);
+  EXPECT_EQ(directory.files(), 6U);
 }
 
 TEST_F(PlainStoreTest, TheOldestGoFirstAndNothingThatIsOpen) {
