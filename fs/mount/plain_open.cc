@@ -100,7 +100,11 @@ void open_now(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_i
   // What is kept of it is looked at before a writer's open makes it unfinished.
   auto opened = open_plain_for_reading(fs, *inode);
   if (!opened) return fail_open(req, opened.error());
-  if (!truncates && (*opened)->trust() != plain::OpenFile::Trust::kWhole) {
+  using Trust = plain::OpenFile::Trust;
+  const Trust trust = truncates ? Trust::kWhole : (*opened)->trust();
+  // A comparison that could not be recorded (a disk that is full, or not written to any more) holds
+  // for this open.
+  if (trust == Trust::kNot || (trust == Trust::kReadFirst && !compared)) {
     if (compared) return reply(req, Refusal::kStale);
     opened = tl::unexpected(ESTALE);  // closed first: what is open is not dropped
     fs.jobs().post([&fs, inode, fi, pending = fs.parked().park(req)] {

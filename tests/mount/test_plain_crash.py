@@ -139,6 +139,23 @@ def test_changed_bytes_are_never_read(daemon, here):
     assert "bad: dropped" in daemon.log.read_text()
 
 
+def test_what_was_compared_is_read_where_that_cannot_be_recorded(daemon, here):
+    """As on a disk that is full or read-only."""
+    (here / "file").write_bytes(b"content")
+    settled(daemon)
+    daemon.kill()
+    file = below(daemon, here / "file")
+    if subprocess.run(["chattr", "+i", file], capture_output=True).returncode != 0:
+        daemon.start()
+        pytest.skip("the file system below has no immutable files")
+    try:
+        daemon.start()
+        for _ in range(2):
+            assert (here / "file").read_bytes() == b"content"
+    finally:
+        subprocess.run(["chattr", "-i", file], check=True)
+
+
 def test_verify_finds_what_changes_while_the_daemon_runs(daemon, here):
     for name in ("good", "bad"):
         (here / name).write_bytes(os.urandom(MIB))
