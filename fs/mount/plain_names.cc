@@ -117,6 +117,7 @@ plain::OsStatus rename(FileSystem& fs, fuse_ino_t parent, const char* name, fuse
                   new_place->name(), flags) != 0)
     return tl::unexpected(errno);
   leaving.gone();
+  to->plain->top->renamed();
   if (!displaces) to->plain->top->made();
   const plain::NodePtr node = tree.rename(from->plain, name, to->plain, new_name);
   if (node != nullptr) node->displaced = std::move(kept);

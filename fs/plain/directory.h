@@ -69,6 +69,8 @@ class Directory {
   void assume(std::uint64_t bytes);
   // Signed: while files of an earlier life are being counted, some may leave before they came.
   void add(std::int64_t bytes, std::int64_t files);
+  // Names changed: a scan may have missed one, or seen it twice.
+  void renamed() { add(0, 0); }
   // A scan that nothing disturbed knows better; `changes` is changes() from before it.
   bool set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes);
   // One that was disturbed, in place of what was assumed.

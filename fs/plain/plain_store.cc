@@ -93,6 +93,7 @@ OsStatus PlainStore::rename(const std::string& name, const std::string& to) {
   const MutexLock lock(mutex_);
   auto node = directories_.extract(name);
   node.mapped()->set_name(to);
+  node.mapped()->renamed();
   node.key() = to;
   directories_.insert(std::move(node));
   return {};

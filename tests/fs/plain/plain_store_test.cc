@@ -203,6 +203,13 @@ TEST_F(PlainStoreTest, WaitingForRoomEndsWhenThereIsSomeOrAtTheDeadline) {
   closes.join();
 }
 
+TEST_F(PlainStoreTest, ARenameDisturbsACount) {
+  const auto top = make("top");
+  const std::uint64_t before = top->changes();
+  ASSERT_TRUE(store_->rename("top", "renamed"));
+  EXPECT_FALSE(top->set_usage(0, 0, before));
+}
+
 TEST_F(PlainStoreTest, AnotherStoreCannotHaveTheDirectory) {
   const auto second = PlainStore::open({directory_.file("plain"), quota_});
   ASSERT_FALSE(second);
