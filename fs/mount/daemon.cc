@@ -191,8 +191,8 @@ void Daemon::last_steps() {
 
 void Daemon::close_store() {
   const bool keep = keeps_dram();
-  if (plain != nullptr) plain->stop(end_by);
   ignore_error(store->close(end_by, keep), "close() has logged it");
+  if (plain != nullptr) plain->stop(end_by);  // which may sync a disk: all the time that is left
   store.reset();
   fs.reset();  // knows namespaces, which have files there, and files of plain directories
   plain.reset();

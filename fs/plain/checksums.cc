@@ -47,7 +47,7 @@ void Checksums::run() {
   }
 }
 
-void Checksums::stop(std::chrono::steady_clock::time_point deadline) {
+std::deque<Opened> Checksums::stop(std::chrono::steady_clock::time_point deadline) {
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
@@ -58,6 +58,7 @@ void Checksums::stop(std::chrono::steady_clock::time_point deadline) {
   std::deque<Opened> left;
   const MutexLock lock(mutex_);
   left.swap(files_);
+  return left;
 }
 
 std::size_t Checksums::queued() const {

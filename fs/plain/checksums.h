@@ -23,8 +23,8 @@ class Checksums {
 
   void start();
   void post(Opened file);
-  // Computes what waits, until the deadline; the rest is done in the next life.
-  void stop(std::chrono::steady_clock::time_point deadline);
+  // Computes what waits, until the deadline. Returns the rest.
+  std::deque<Opened> stop(std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] std::size_t queued() const;
 
  private:

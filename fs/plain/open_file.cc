@@ -80,15 +80,31 @@ int OpenFile::sync() {
   if (::fstat(fd(), &before) != 0 || ::fdatasync(fd()) != 0) return errno;
   {
     const MutexLock lock(mutex_);
-    struct stat file {};
-    if (writers_ != 0 && ::fstat(fd(), &file) == 0) {
-      const Record synced = record_of(Record::State::kSynced, before);
-      // What is written meanwhile is what a sync after this one is for.
-      const int error = synced.describes(file) ? write_record(fd(), synced) : 0;
-      if (error != 0) return error;
-    }
+    if (const int error = record_synced(before); error != 0) return error;
   }
   return ::fsync(fd()) == 0 ? 0 : errno;
+}
+
+int OpenFile::record_synced(const struct stat& before) {
+  struct stat file {};
+  Record record = record_of(Record::State::kSynced, before);
+  // What is written meanwhile is what a sync after this one is for.
+  if (::fstat(fd(), &file) != 0 || !record.describes(file)) return 0;
+  if (writers_ == 0) {
+    const auto closed = read_record(fd());
+    if (!closed || closed->state != Record::State::kClosed || !closed->describes(file) ||
+        closed->boot != era_.boot)
+      return 0;
+    record.life = closed->life;
+  }
+  return write_record(fd(), record);
+}
+
+void OpenFile::synced() {
+  struct stat file {};
+  const MutexLock lock(mutex_);
+  if (writers_ != 0 || gone_ || ::fstat(fd(), &file) != 0) return;
+  ignore_errno(record_synced(file), "without it another boot drops the file");
 }
 
 int OpenFile::set_times(const timespec (&times)[2]) {

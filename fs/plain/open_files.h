@@ -55,6 +55,8 @@ class OpenFile {
 
   // What fsync(2) promises: the bytes so far are there after a crash.
   int sync();
+  // Its file system was synced: what was recorded at its close is true after a power failure, too.
+  void synced();
   // utimensat(2); a record of its bytes stays one.
   int set_times(const timespec (&times)[2]);
   // It is being used: for the order in which files leave.
@@ -79,6 +81,8 @@ class OpenFile {
   // True when that was the last writer: the file is whole now, and wants its checksum.
   bool end_writing();
   [[nodiscard]] Record record_of(Record::State state, const struct stat& file) const;
+  // Its bytes as of `before` have reached the disk.
+  int record_synced(const struct stat& before) REQUIRES(mutex_);
   Comparison adopt(const struct stat& file) REQUIRES(mutex_);
   // Whether a file that has no checksum, or not of these bytes, is whole all the same.
   [[nodiscard]] bool adoptable(const Record& record, const struct stat& file) const;

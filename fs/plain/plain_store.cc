@@ -33,8 +33,15 @@ void PlainStore::start(PlainListener& listener) {
 
 void PlainStore::stop(std::chrono::steady_clock::time_point deadline) {
   evictor_.stop();
-  checksums_.stop(deadline);
+  const auto now = std::chrono::steady_clock::now();
+  keep_closed(checksums_.stop(now + (deadline - now) / 2));
   for (const DirectoryPtr& directory : directories()) keep_bytes(directory);
+}
+
+// What has no checksum by now has none in the next boot, and is whole there only if it was synced.
+void PlainStore::keep_closed(const std::deque<Opened>& files) {
+  if (files.empty() || ::syncfs(root()) != 0) return;
+  for (const Opened& file : files) file->synced();
 }
 
 std::string PlainStore::absolute(const std::string& path) const { return path_ + "/" + path; }

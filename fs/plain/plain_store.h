@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -68,7 +69,8 @@ class PlainStore final : private EvictionTarget {
   ~PlainStore() override;
 
   void start(PlainListener& listener);
-  // After the last request. Checksums are computed until the deadline.
+  // After the last request. Checksums are computed for half the time until the deadline; where
+  // files are left without, the file system below is synced.
   void stop(std::chrono::steady_clock::time_point deadline);
 
   [[nodiscard]] int root() const { return root_.get(); }
@@ -106,6 +108,7 @@ class PlainStore final : private EvictionTarget {
   PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options);
   void load_directories();
   void keep_bytes(const DirectoryPtr& directory);
+  void keep_closed(const std::deque<Opened>& files);
   [[nodiscard]] std::string absolute(const std::string& path) const;
   // What an eviction or a loss took away; told of when no lock is held.
   struct Lost {

@@ -15,6 +15,7 @@ namespace kvfs::plain {
 //   none    -> kClosed   the last writer closed it
 //   kClosed -> kSummed   its checksum was computed, behind the close
 //   none    -> kSynced   fsync(2) while it is open for writing
+//   kClosed -> kSynced   fsync(2) after its close, or the daemon's end before its checksum
 //   any     -> none      it is opened for writing or truncated
 struct Record {
   enum class State : std::uint8_t { kClosed = 1, kSummed = 2, kSynced = 3 };

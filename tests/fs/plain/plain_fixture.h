@@ -28,10 +28,15 @@ class PlainFixture : public testing::Test, public PlainListener {
   void TearDown() override { close(); }
 
   void open() {
+    open_only();
+    store_->start(*this);
+  }
+  // Nothing runs before start().
+  void open_only() {
+    close();
     auto opened = PlainStore::open({directory_.file("plain"), quota_});
     ASSERT_TRUE(opened) << opened.error().message;
     store_ = std::move(*opened);
-    store_->start(*this);
   }
   void stop() { store_->stop(std::chrono::steady_clock::now() + std::chrono::seconds(5)); }
   void close() {

@@ -99,7 +99,44 @@ TEST_F(PlainStoreTest, AnotherBootTrustsOnlyWhatReachedTheDisk) {
   EXPECT_EQ(boot_before("summed then written", Record::State::kSummed, true), Comparison::kOther);
 }
 
-// A store that has not counted yet: nothing runs before start().
+// Of a store that was not started: nothing has a checksum.
+TEST_F(PlainStoreTest, WhatWaitsForItsChecksumAtTheEndIsSynced) {
+  open_only();
+  const auto top = make("top");
+  for (const auto* const name : {"one", "two"}) write(top, name, "bytes");
+  const auto two = open_file(top, "two", Access::kRead);
+  ASSERT_EQ(state_of(**two), Record::State::kClosed);
+  auto again = open_file(top, "one", Access::kWrite);
+  store_->stop(std::chrono::steady_clock::now());
+  EXPECT_EQ(state_of(**two), Record::State::kSynced);
+  EXPECT_FALSE(read_record((*again)->fd())) << "it is being written";
+  EXPECT_EQ((*two)->trust(), OpenFile::Trust::kWhole);
+}
+
+TEST_F(PlainStoreTest, FsyncAfterTheCloseIsRecorded) {
+  open_only();
+  const auto top = make("top");
+  write(top, "file", "bytes");
+  auto file = open_file(top, "file", Access::kRead);
+  const Record closed = *read_record((*file)->fd());
+  const auto state_after_sync = [&](Record record) {
+    EXPECT_EQ(write_record((*file)->fd(), record), 0);
+    EXPECT_EQ((*file)->sync(), 0);
+    return state_of(**file);
+  };
+  EXPECT_EQ(state_after_sync(closed), Record::State::kSynced);
+  Record other = closed;
+  other.state = Record::State::kSummed;
+  EXPECT_EQ(state_after_sync(other), Record::State::kSummed);
+  other = closed;
+  other.boot ^= 1;
+  EXPECT_EQ(state_after_sync(other), Record::State::kClosed) << "nobody knows what is there";
+  other = closed;
+  other.modified -= 1;
+  EXPECT_EQ(state_after_sync(other), Record::State::kClosed);
+}
+
+// A store that has not counted yet.
 class Uncounted : public PlainFixture {
  protected:
   static constexpr std::uint64_t kQuota = 16 * kMib;
@@ -109,9 +146,7 @@ class Uncounted : public PlainFixture {
     write(make("top"), "file", std::string(12 * kMib, 'x'));
   }
   DirectoryPtr open_only() {
-    close();
-    auto opened = PlainStore::open({directory_.file("plain"), quota_});
-    store_ = std::move(*opened);
+    PlainFixture::open_only();
     return store_->find("top");
   }
   std::string attribute() const { return directory_.file("plain") + "/files/top"; }
