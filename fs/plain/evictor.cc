@@ -131,7 +131,7 @@ void Evictor::first_scan() {
     // Only now: its subdirectory may go with it, and all that is in that was counted.
     for (const auto& [path, inode] : incomplete)
       target_.lose(directory, path, inode, 0, Loss::kIncomplete);
-    if (!directory->set_usage(found.bytes, found.files, found.changes))
+    if (!found.whole || !directory->set_usage(found.bytes, found.files, found.changes))
       directory->add_found(found.bytes, found.files);
     const MutexLock lock(mutex_);
     changed_.notify_all();  // it may have more room than was assumed

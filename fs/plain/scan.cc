@@ -45,18 +45,28 @@ Status walk(int root, const std::string& name, const std::atomic<bool>& stopping
     const std::string below = std::move(todo.back());
     todo.pop_back();
     const std::string path_below = below.empty() ? name : fmt::format("{}/{}", name, below);
+    const auto failed = [&](int error) {
+      if (!went(error)) outcome = fail_errno(error, fmt::format("reading {}", path_below));
+    };
     const auto stream = open_directory(root, path_below);
     if (!stream) {
-      if (!went(stream.error()))
-        outcome = fail_errno(stream.error(), fmt::format("reading {}", path_below));
+      failed(stream.error());
       continue;
     }
     const int fd = ::dirfd(stream->get());
-    while (const dirent* entry = ::readdir(stream->get())) {
-      if (stopping) break;
+    while (!stopping) {
+      errno = 0;
+      const dirent* entry = ::readdir(stream->get());
+      if (entry == nullptr) {
+        if (errno != 0) failed(errno);
+        break;
+      }
       if (is_dot(entry->d_name)) continue;
       struct stat status {};
-      if (::fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      if (::fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
+        failed(errno);
+        continue;
+      }
       const std::string path = below.empty() ? entry->d_name : below + "/" + entry->d_name;
       if (S_ISDIR(status.st_mode)) todo.push_back(path);
       each({fd, entry->d_name, path, status});
