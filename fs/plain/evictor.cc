@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace kvfs::plain {
@@ -80,6 +81,7 @@ bool Evictor::wait_for_work(bool soon) {
   while (!look_ && !stopping_ && SteadyClock::now() < until) changed_.wait_until(lock, until);
   look_ = false;
   ++passes_begun_;
+  wanted_now_ = std::exchange(wanted_, {});
   return !stopping_;
 }
 
@@ -96,7 +98,6 @@ void Evictor::run() {
     target_.keep_bytes();
     const MutexLock lock(mutex_);
     passes_ended_ = passes_begun_;
-    wanted_.clear();
     changed_.notify_all();
   }
 }
@@ -151,15 +152,10 @@ void Evictor::count_again() {
 }
 
 void Evictor::relieve() {
-  std::unordered_map<std::uint64_t, std::uint64_t> wanted;
-  {
-    const MutexLock lock(mutex_);
-    wanted = wanted_;
-  }
   std::uint64_t most = 0;
   for (const DirectoryPtr& directory : target_.directories()) {
-    const auto found = wanted.find(directory->id());
-    const std::uint64_t here = found == wanted.end() ? 0 : found->second;
+    const auto found = wanted_now_.find(directory->id());
+    const std::uint64_t here = found == wanted_now_.end() ? 0 : found->second;
     most = std::max(most, here);
     const std::uint64_t quota = quota_of(*directory);
     if (directory->bytes() + here > high_mark(quota)) relieve(directory, low_mark(quota, here));

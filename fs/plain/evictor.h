@@ -119,6 +119,7 @@ class Evictor {
   std::unordered_map<std::uint64_t, std::uint64_t> scanned_;  // the last pass that scanned it
   std::chrono::steady_clock::time_point count_again_at_;
   bool held_back_ = false;  // in this pass: what may go in the next
+  std::unordered_map<std::uint64_t, std::uint64_t> wanted_now_;  // what this pass is for
 
   mutable Mutex mutex_;
   CondVar changed_;  // both ways
