@@ -1,6 +1,7 @@
 // Extended attributes in plain directories: those of users lie on the files below, and a plain
 // directory has its settings as some.
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +24,7 @@ constexpr std::size_t kMostBytes = 65536;  // of a value or a list, in Linux
 // Of a plain directory. An empty value takes it back to what holds without one.
 struct Setting {
   std::string_view name;
+  bool is_limit;  // of whoever writes there: not his to change
   std::string (*get)(plain::PlainStore& store, const plain::Directory& directory);
   plain::OsStatus (*set)(plain::PlainStore& store, const plain::DirectoryPtr& directory,
                          std::string_view value);
@@ -51,8 +53,8 @@ plain::OsStatus set_unit(plain::PlainStore& store, const plain::DirectoryPtr& di
   return store.set_unit(directory, *unit);
 }
 
-constexpr std::array kSettings = {Setting{plain::kQuotaAttribute, quota, set_quota},
-                                  Setting{plain::kUnitAttribute, unit, set_unit}};
+constexpr std::array kSettings = {Setting{plain::kQuotaAttribute, true, quota, set_quota},
+                                  Setting{plain::kUnitAttribute, false, unit, set_unit}};
 
 // Null: none of that name.
 const Setting* setting_of(const Inode& inode, std::string_view name) {
@@ -116,26 +118,32 @@ XattrResult<std::string> list(FileSystem& fs, fuse_ino_t ino) {
   return out;
 }
 
-plain::OsStatus set(FileSystem& fs, fuse_ino_t ino, const char* name, std::string_view value,
-                    int flags) {
+plain::OsStatus change(FileSystem& fs, const fuse_ctx& caller, Subject& subject,
+                       const Setting& setting, std::string_view value) {
+  if (setting.is_limit && caller.uid != 0 && caller.uid != ::geteuid())
+    return tl::unexpected(to_errno(Refusal::kNotPermitted));
+  subject.lock.unlock();
+  return setting.set(*fs.plain(), subject.inode->plain->top, value);
+}
+
+plain::OsStatus set(FileSystem& fs, const fuse_ctx& caller, fuse_ino_t ino, const char* name,
+                    std::string_view value, int flags) {
   auto subject = subject_of(fs, ino);
   if (!subject) return tl::unexpected(subject.error());
   if (const Setting* setting = setting_of(*subject->inode, name)) {
-    subject->lock.unlock();
     if (value.empty()) return tl::unexpected(EINVAL);
-    return setting->set(*fs.plain(), subject->inode->plain->top, value);
+    return change(fs, caller, *subject, *setting, value);
   }
   if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNotSupported));
   if (::lsetxattr(subject->path.c_str(), name, value.data(), value.size(), flags) == 0) return {};
   return tl::unexpected(errno);
 }
 
-plain::OsStatus remove(FileSystem& fs, fuse_ino_t ino, const char* name) {
+plain::OsStatus remove(FileSystem& fs, const fuse_ctx& caller, fuse_ino_t ino, const char* name) {
   auto subject = subject_of(fs, ino);
   if (!subject) return tl::unexpected(subject.error());
   if (const Setting* setting = setting_of(*subject->inode, name)) {
-    subject->lock.unlock();
-    return setting->set(*fs.plain(), subject->inode->plain->top, {});
+    return change(fs, caller, *subject, *setting, {});
   }
   if (!is_users(name)) return tl::unexpected(to_errno(Refusal::kNoAttribute));
   if (::lremovexattr(subject->path.c_str(), name) == 0) return {};
@@ -146,7 +154,7 @@ plain::OsStatus remove(FileSystem& fs, fuse_ino_t ino, const char* name) {
 
 void plain_setxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name,
                     const char* value, std::size_t size, int flags) {
-  reply_os(req, set(fs, ino, name, {value, size}, flags));
+  reply_os(req, set(fs, *fuse_req_ctx(req), ino, name, {value, size}, flags));
 }
 
 void plain_getxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name,
@@ -159,7 +167,7 @@ void plain_listxattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, std::size_t
 }
 
 void plain_removexattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, const char* name) {
-  reply_os(req, remove(fs, ino, name));
+  reply_os(req, remove(fs, *fuse_req_ctx(req), ino, name));
 }
 
 }  // namespace kvfs::mount

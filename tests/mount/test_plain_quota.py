@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from plain import direct_write, refused
+from plain import below, direct_write, refused
 from populate import run
 from support.plain_directories import plain_directory, settled, statistics, until
 
@@ -62,6 +62,30 @@ def test_the_unit_is_a_setting_of_the_directory(daemon, here):
     refused(errno.ENODATA, os.getxattr, here / "below", "user.kvfs.unit")
     os.removexattr(here, "user.kvfs.unit")
     assert os.getxattr(here, "user.kvfs.unit") == b"file"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs several users, so root")
+def test_whom_the_directory_belongs_to_does_not_set_its_quota(daemon, here):
+    os.chmod(daemon.root, 0o755)
+    os.chown(here, 12345, 12345)
+
+    def as_owner(*command, status: int = 0) -> str:
+        user = ("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups")
+        return run(*user, *command, status=status)
+
+    quota = ("-n", "user.kvfs.quota")
+    as_owner("setfattr", *quota, "-v", "200MiB", here, status=1)
+    as_owner("setfattr", "-x", "user.kvfs.quota", here, status=1)
+    assert "32MiB" in as_owner("getfattr", "--only-values", *quota, here)
+    as_owner("setfattr", "-n", "user.kvfs.unit", "-v", "directory", here)
+
+
+def test_the_count_that_is_kept_is_not_the_users(daemon, here):
+    (here / "file").write_bytes(bytes(MIB))
+    until(lambda: "user.kvfs.bytes" in os.listxattr(below(daemon, here)))
+    assert "user.kvfs.bytes" not in os.listxattr(here)
+    refused(errno.EOPNOTSUPP, os.setxattr, here, "user.kvfs.bytes", b"0")
+    refused(errno.ENODATA, os.removexattr, here, "user.kvfs.bytes")
 
 
 @pytest.fixture
