@@ -254,6 +254,10 @@ def test_times_modes_owners(here):
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 1000, 1001)
     os.chmod(path, 0o4755)  # a cache runs nothing as somebody else
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    os.mkdir(here / "setgid")
+    os.chmod(here / "setgid", 0o2775)
+    assert stat.S_IMODE((here / "setgid").stat().st_mode) == 0o2775
+    assert os.statvfs(here).f_flag & os.ST_NOSUID
 
 
 def as_user(uid: int, gid: int, script: str, *arguments) -> str:
