@@ -55,7 +55,14 @@ void list(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, std::size_t size, off_
   if (offset != 0) ::seekdir(stream.get(), offset);
   std::vector<char> out(size);
   std::size_t used = 0;
-  while (const dirent* entry = ::readdir(stream.get())) {
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr && errno != 0 && used == 0) {
+      fuse_reply_err(req, errno);
+      return;
+    }
+    if (entry == nullptr) break;
     struct stat status {};
     status.st_ino = entry->d_ino;
     status.st_mode = static_cast<mode_t>(entry->d_type) << 12;

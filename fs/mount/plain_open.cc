@@ -1,6 +1,5 @@
 // Files of plain directories are opened and made.
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
