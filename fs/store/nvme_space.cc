@@ -44,9 +44,9 @@ std::vector<bool> kept(const NamespaceState& state) NO_THREAD_SAFETY_ANALYSIS {
   return kept;
 }
 
-void dispose_and_wait(NamespaceState& state, Removal removal) {
-  ignore_error(await([&](Done done) { dispose(state, std::move(removal), std::move(done)); }),
-               "it is tried again by itself; until then there is only less room");
+// An error: it is tried again by itself, and until then there is no more room than before.
+Status dispose_and_wait(NamespaceState& state, Removal removal) {
+  return await([&](Done done) { dispose(state, std::move(removal), std::move(done)); });
 }
 
 }  // namespace
@@ -85,7 +85,10 @@ std::uint64_t NvmeSpace::evict(NamespaceState& state, std::uint64_t bytes,
       });
 }
 
+// While the journal cannot forget what has left, nothing more leaves: it would all be lost for no
+// room.
 bool NvmeSpace::reclaim(std::uint64_t slot_bytes) {
+  if (services_.unforgotten != 0) return false;
   const NamespacePtr state = least_valuable(slot_bytes);
   if (state == nullptr) return clear_segment(slot_bytes, Take::kAny);
   Removal removal;
@@ -94,7 +97,7 @@ bool NvmeSpace::reclaim(std::uint64_t slot_bytes) {
     const MutexLock lock(state->mutex);
     freed = evict(*state, batch_bytes(slot_bytes), removal);
   }
-  dispose_and_wait(*state, std::move(removal));
+  if (!dispose_and_wait(*state, std::move(removal))) return false;
   if (time_to_look(freed)) clear_segment(slot_bytes, Take::kLessValuable);
   return freed != 0 || clear_segment(slot_bytes, Take::kAny);
 }
@@ -185,7 +188,7 @@ bool NvmeSpace::clear_segment(std::uint64_t slot_bytes, Take take) {
       if (inside.empty()) continue;
       state->metrics.evicted_capacity.add(state->remove_with_followers(inside, removal));
     }
-    dispose_and_wait(*state, std::move(removal));
+    if (!dispose_and_wait(*state, std::move(removal))) return false;
   }
   return true;
 }

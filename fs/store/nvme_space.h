@@ -12,12 +12,12 @@ namespace kvfs::store {
 // of the wanted slot size first, since segments hold slots of one size; else a whole segment of
 // another size is cleared. A slot size that evicts blocks worth more than those of another size's
 // segment takes that segment, too. Slots are free only when the journal has forgotten the blocks,
-// so this waits for it.
+// so this waits for it, and drops nothing more while it fails to.
 //
 // Threads: all calls from any thread that may wait, with no namespace locked.
 // Owns:    nothing; a slot is the caller's until the journal has it or it is freed.
 // Blocks:  for journal commits.
-// Errors:  kNoSpace when everything is held or pinned; the tier's own errors.
+// Errors:  kNoSpace when everything is held or pinned, or the journal fails; the tier's own errors.
 class NvmeSpace {
  public:
   explicit NvmeSpace(Services& services) : services_(services) {}

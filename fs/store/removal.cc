@@ -1,6 +1,8 @@
 // What becomes of what was removed.
 #include "fs/store/removal.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -16,6 +18,7 @@ struct Forgetting {
   std::vector<JournalOp> ops;
   std::vector<tiers::TierSlot> nvme;
   std::vector<BlockId> ids;
+  bool failed = false;  // once at least: counted in Services::unforgotten
 };
 
 void forgotten(const Forgetting& what) {
@@ -36,8 +39,13 @@ void forget(std::shared_ptr<Forgetting> what, Done durable) {
   services.journal->submit(
       {.ops = what->ops, .done = [&services, what, durable = std::move(durable)](Status status) {
          if (status) {
+           if (what->failed) --services.unforgotten;
            forgotten(*what);
          } else if (status.error().code != Code::kUnavailable) {  // the journal has ended
+           if (!std::exchange(what->failed, true) && services.unforgotten++ == 0) {
+             spdlog::error("what was removed keeps its room until the journal can be written: {}",
+                           status.error().message);
+           }
            services.timer.after(std::chrono::seconds(1), [what] { forget_again(what); });
          }
          if (durable) durable(std::move(status));

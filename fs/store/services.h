@@ -2,6 +2,8 @@
 // each part rely on those above it.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -33,6 +35,8 @@ struct Services {
   std::uint64_t epoch = 0;
 
   StoreMetrics metrics;
+  // Removals that the journal has failed to write and tries again: they make no room until it has.
+  std::atomic<std::uint32_t> unforgotten{0};
   TierHealth nvme_health{"nvme"};
   DeadlineTimer timer;
   RoomWaiters room_waiters{timer};

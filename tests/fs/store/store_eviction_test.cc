@@ -3,6 +3,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/fs/store/failing_journal.h"
 #include "tests/fs/store/store_fixture.h"
 
 namespace kvfs::store {
@@ -187,6 +188,24 @@ TEST_F(StoreTest, NvmeDropsLeavesWhenItIsFull) {
     if (length != 0)
       EXPECT_OK(check_prefix(*ns, std::span<const Token>(prompt(i, 8)).first(length * 8)));
   }
+}
+
+TEST_F(StoreTest, AFullNvmeKeepsWhatItHasWhileTheJournalFails) {
+  open(options(kSmallDram, 16 << 20));  // 256 blocks
+  const auto ns = space();
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    ASSERT_OK(put(*ns, prompt(i, 8)));
+    ASSERT_OK(flush(*ns));
+  }
+  const std::uint64_t before = ns->stats().evictions.capacity;
+  {
+    const FailingJournal failing(*ns);
+    for (std::uint32_t i = 40; i < 44; ++i) ASSERT_OK(put(*ns, prompt(i, 8)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000));  // several tries of write-back
+    EXPECT_LE(ns->stats().evictions.capacity - before, 4U);        // one batch
+  }
+  ASSERT_OK(flush(*ns));
+  EXPECT_OK(check_prefix(*ns, prompt(43, 8)));
 }
 
 TEST_F(StoreTest, ANamespaceOfAnotherBlockSizeFindsRoomOnAFullNvme) {
