@@ -31,7 +31,7 @@ void flush_blocks(NamespaceState& state, std::span<const BlockId> blocks, Deadli
   }
   if (over) waiter->finish({});
   // Asked after the waiter is in the lists: a tier that is taken out of use later finds it there.
-  if (any && !state.services.nvme_health.in_use()) {
+  if (any && !state.services.nvme_writes.in_use()) {
     waiter->finish(fail(Code::kIo,
                         "the NVMe tier is out of use after repeated errors: what was "
                         "stored is in DRAM only"));

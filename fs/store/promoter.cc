@@ -147,7 +147,7 @@ void Promoter::begin(std::vector<Request> requests) {
   if (reads.empty()) return;
   NamespaceState& state = *reads.front().state;
   const std::uint32_t group = reads.front().block.group;
-  if (!services_.nvme_health.may_try()) {
+  if (!services_.nvme_reads.may_try()) {
     fail_reads(reads, {Code::kIo, "the NVMe tier is out of use after repeated errors"});
     return;
   }
@@ -196,13 +196,13 @@ void Promoter::end(Read& read) {
   NamespaceState& state = *read.state;
   const std::uint32_t group = read.block.group;
   if (read.status) {
-    services_.nvme_health.succeeded();
+    services_.nvme_reads.succeeded();
     const std::span bytes(services_.dram->address(read.dram), state.stored_bytes[group]);
     if (block_checksum(bytes) != read.checksum) {
       read.status = fail(Code::kCorrupt, "its bytes on NVMe do not have its checksum");
     }
   } else {
-    services_.nvme_health.failed(read.status.error().message);
+    services_.nvme_reads.failed(read.status.error().message);
   }
   Removal removal;
   {

@@ -37,7 +37,8 @@ struct Services {
   StoreMetrics metrics;
   // Removals that the journal has failed to write and tries again: they make no room until it has.
   std::atomic<std::uint32_t> unforgotten{0};
-  TierHealth nvme_health{"nvme"};
+  TierHealth nvme_reads{"reading from NVMe", "what is there stays there"};
+  TierHealth nvme_writes{"writing to NVMe", "what is stored stays in DRAM"};  // journal included
   DeadlineTimer timer;
   RoomWaiters room_waiters{timer};
   std::unique_ptr<Journal> journal;

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
 namespace kvfs::store {
 
 bool TierHealth::may_try() {
@@ -10,6 +12,14 @@ bool TierHealth::may_try() {
   const auto now = std::chrono::steady_clock::now();
   if (now < retry_at_) return false;
   retry_at_ = now + kRetryAfter;
+  attempting_ = true;
+  return true;
+}
+
+bool TierHealth::progressed() {
+  const MutexLock lock(mutex_);
+  if (!out_ || !attempting_) return false;
+  retry_at_ = {};
   return true;
 }
 
@@ -25,28 +35,24 @@ void TierHealth::succeeded() {
     if (!out_) return;
     out_ = false;
   }
-  spdlog::warn("tier {} works again and is back in use", tier_);
+  spdlog::warn("{} works again", what_);
 }
 
 bool TierHealth::failed(const std::string& why) {
+  bool first = false;
   {
     const MutexLock lock(mutex_);
-    ++errors_;
-    if (out_ || ++failures_in_a_row_ < kFailuresInARow) return false;
-    out_ = true;
+    attempting_ = false;
+    if (!out_ && ++failures_in_a_row_ < kFailuresInARow) return false;
+    first = !std::exchange(out_, true);
     retry_at_ = std::chrono::steady_clock::now() + kRetryAfter;
   }
+  if (!first) return false;
   spdlog::error(
-      "tier {} failed {} times in a row ({}): it is out of use, what is stored stays in DRAM, and "
-      "it "
-      "is tried again every {} s; check the device and its file system",
-      tier_, kFailuresInARow, why, kRetryAfter.count() / 1000);
+      "{} failed {} times in a row ({}): it is out of use, {}, and tried again every {} s; "
+      "check the device and its file system",
+      what_, kFailuresInARow, why, meanwhile_, kRetryAfter.count() / 1000);
   return true;
-}
-
-std::uint64_t TierHealth::errors() const {
-  const MutexLock lock(mutex_);
-  return errors_;
 }
 
 }  // namespace kvfs::store

@@ -1,5 +1,6 @@
 // TierHealth: whether a tier is worth asking. A tier that fails again and again is left alone for a
-// while, so that its blocks are misses at once instead of after a timeout each.
+// while, so that whoever asks hears so at once instead of after a timeout each. Reading and writing
+// have one each: a disk may do the one and not the other.
 #pragma once
 
 #include <chrono>
@@ -22,22 +23,27 @@ class TierHealth {
   static constexpr std::uint32_t kFailuresInARow = 8;
   static constexpr std::chrono::milliseconds kRetryAfter{5000};
 
-  explicit TierHealth(std::string tier) : tier_(std::move(tier)) {}
+  // What is done, and what becomes of blocks while it fails: for the log.
+  TierHealth(std::string what, std::string meanwhile)
+      : what_(std::move(what)), meanwhile_(std::move(meanwhile)) {}
 
   // True while in use; out of use, true for one caller each time the retry time has passed.
   [[nodiscard]] bool may_try();
   [[nodiscard]] bool in_use() const;
   void succeeded();
+  // A part of an attempt went well, and as much as is known nothing of it wrong: out of use, the
+  // next attempt need not wait. True when that is so.
+  bool progressed();
   // True when this failure took the tier out of use.
   bool failed(const std::string& why);
-  [[nodiscard]] std::uint64_t errors() const;
 
  private:
-  const std::string tier_;
+  const std::string what_;
+  const std::string meanwhile_;
   mutable Mutex mutex_;  // innermost
   std::uint32_t failures_in_a_row_ GUARDED_BY(mutex_) = 0;
-  std::uint64_t errors_ GUARDED_BY(mutex_) = 0;
   bool out_ GUARDED_BY(mutex_) = false;
+  bool attempting_ GUARDED_BY(mutex_) = false;  // while out of use
   std::chrono::steady_clock::time_point retry_at_ GUARDED_BY(mutex_);
 };
 

@@ -27,7 +27,7 @@ Result<Namespace::Verified> Verifier::verify(std::uint64_t cursor, std::uint64_t
   const std::uint64_t stop = cursor + std::min(limit, std::uint64_t{kNoBlock});
   std::uint64_t high = 0;
   while (true) {
-    if (state_.services.nvme != nullptr && !state_.services.nvme_health.may_try()) {
+    if (state_.services.nvme != nullptr && !state_.services.nvme_reads.may_try()) {
       const std::string last = verified.unread.empty() ? "" : ": " + verified.unread.back().why;
       return fail(Code::kIo,
                   "the NVMe tier is out of use after repeated errors" + last +
@@ -111,10 +111,10 @@ void Verifier::read_nvme(std::vector<Copy>& copies) {
     Copy& copy = copies[i];
     if (!copy.nvme.valid()) continue;
     if (!copy.nvme_read) {
-      state_.services.nvme_health.failed(copy.nvme_read.error().message);
+      state_.services.nvme_reads.failed(copy.nvme_read.error().message);
       continue;
     }
-    state_.services.nvme_health.succeeded();
+    state_.services.nvme_reads.succeeded();
     copy.nvme_bad =
         block_checksum({buffers_[i].get(), state_.stored_bytes[copy.block.group]}) != copy.checksum;
   }

@@ -21,6 +21,7 @@ constexpr std::size_t kBatch = 8;
 constexpr std::uint64_t kTogetherBytes = 2 << 20;
 constexpr std::chrono::milliseconds kPauseWhenFull{200};
 constexpr std::chrono::milliseconds kPauseAfterError{50};
+constexpr std::chrono::milliseconds kPauseAfterJournalError{1000};
 
 }  // namespace
 
@@ -61,7 +62,7 @@ bool WriteBack::makes_room() const {
 // where a tier takes it.
 bool WriteBack::under_way() const {
   if (in_flight_ + journaling_ != 0) return true;
-  return services_.nvme_health.in_use() && !nvme_full_ && (serving_ != 0 || !ready_.empty());
+  return services_.nvme_writes.in_use() && !nvme_full_ && (serving_ != 0 || !ready_.empty());
 }
 
 // NO_THREAD_SAFETY_ANALYSIS: the analysis does not know that `lock` is of mutex_.
@@ -75,6 +76,20 @@ void WriteBack::tell_when_idle(MutexLock& lock) NO_THREAD_SAFETY_ANALYSIS {
 void WriteBack::pause(std::chrono::milliseconds time) {
   const MutexLock lock(mutex_);
   paused_until_ = std::max(paused_until_, Clock::now() + time);
+}
+
+void WriteBack::resume() {
+  const MutexLock lock(mutex_);
+  paused_until_ = {};
+  changed_.notify_all();
+}
+
+// A block counts as written when the journal has it, not before.
+void WriteBack::failed(const Error& error, std::chrono::milliseconds pause_time) {
+  pause(pause_time);
+  if (services_.nvme_writes.failed(error.message)) {
+    fail_flushes(services_, {Code::kIo, "the NVMe tier is out of use: " + error.message});
+  }
 }
 
 std::uint32_t WriteBack::queued() const {
@@ -123,7 +138,7 @@ void WriteBack::run() {
 }
 
 void WriteBack::serve(const NamespacePtr& state) {
-  if (!services_.nvme_health.may_try()) {
+  if (!services_.nvme_writes.may_try()) {
     pause(std::chrono::milliseconds(500));
     mark_ready(state);
     services_.room_waiters.made();
@@ -241,7 +256,8 @@ void WriteBack::end(Write& write) {
   NamespaceState& state = *write.state;
   const auto [block, group] = write.block;
   if (write.status) {
-    services_.nvme_health.succeeded();
+    // Its record may have to wait for a parent that is still in the queue.
+    if (services_.nvme_writes.progressed()) resume();
     state.metrics.written_back_bytes.add(state.stored_bytes[group]);
   } else if (write.status.error().code == Code::kNoSpace) {
     static std::atomic<std::int64_t> last_said{0};
@@ -252,11 +268,7 @@ void WriteBack::end(Write& write) {
     }
     pause(kPauseWhenFull);
   } else {
-    pause(kPauseAfterError);
-    if (services_.nvme_health.failed(write.status.error().message)) {
-      fail_flushes(services_,
-                   {Code::kIo, "the NVMe tier is out of use: " + write.status.error().message});
-    }
+    failed(write.status.error(), kPauseAfterError);
   }
   {
     const MutexLock lock(mutex_);
@@ -338,9 +350,11 @@ void WriteBack::submit(NamespaceState& state, BlockId block) {
 
 void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks,
                           const Status& status) {
-  if (!status) {
+  if (status) {
+    services_.nvme_writes.succeeded();
+  } else {
     spdlog::error("write-back: {}", status.error().message);
-    pause(std::chrono::milliseconds(1000));
+    failed(status.error(), kPauseAfterJournalError);
   }
   const auto now = Clock::now();
   Removal removal;

@@ -24,8 +24,8 @@ namespace kvfs::store {
 // Threads: all calls from any thread. A few threads of its own compute checksums and take slots.
 // Owns:    the list of namespaces with dirty blocks. Blocks under way are in their `writes`.
 // Blocks:  stop(), for writes at the device.
-// Errors:  a block whose write failed is dirty again and is tried again, later when the tier
-//          fails again and again.
+// Errors:  a block whose write or record failed is dirty again and is tried again, later when they
+//          fail again and again.
 class WriteBack {
  public:
   explicit WriteBack(Services& services);
@@ -70,6 +70,8 @@ class WriteBack {
   void submit(NamespaceState& state, BlockId block) REQUIRES(state.mutex);
   void journaled(NamespaceState& state, std::span<const BlockId> blocks, const Status& status);
   void pause(std::chrono::milliseconds time);
+  void resume();
+  void failed(const Error& error, std::chrono::milliseconds pause_time);
 
   Services& services_;
   Mutex order_mutex_;    // from taking blocks until they have slots; taken before all others
