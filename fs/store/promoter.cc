@@ -18,7 +18,9 @@ constexpr std::size_t kBatch = 16;
 
 }  // namespace
 
-Promoter::Promoter(Services& services) : services_(services) {
+Promoter::Promoter(Services& services)
+    : services_(services),
+      last_good_(std::max<std::size_t>(services.options.nvme.directories.size(), 1)) {
   for (std::size_t i = 0; i < kThreads; ++i) threads_.emplace_back([this] { run(); });
 }
 
@@ -170,7 +172,9 @@ void Promoter::begin(std::vector<Request> requests) {
     }
   }
   KVFS_SYNC_POINT("promoter:reading");
+  const auto now = Clock::now();
   for (Read& read : reads) {
+    read.begun = now;
     services_.slab_registry->ensure(read.dram.slab);
     const std::span memory(services_.dram->address(read.dram), state.slot_bytes[group]);
     services_.nvme->read(read.nvme, memory, [this, read](Status status) mutable {
@@ -204,13 +208,14 @@ void Promoter::end(Read& read) {
   } else {
     services_.nvme_reads.failed(read.status.error().message);
   }
+  const bool is_lost = lost(read);
   Removal removal;
   {
     const MutexLock lock(state.mutex);
     if (read.status) {
       publish(state, read.block, removal);
     } else {
-      drop(state, read.block, read.status.error(), removal);
+      give_up(state, read.block, read.status.error(), is_lost, removal);
     }
   }
   KVFS_SYNC_POINT("promoter:published");
@@ -226,15 +231,33 @@ void Promoter::publish(NamespaceState& state, BlockOf block, Removal& removal) {
   finish(state, block, {}, removal);
 }
 
-// A block that cannot be read is of no use, nor is what follows it. While the whole tier fails,
-// though, its blocks may well come back with it.
-void Promoter::drop(NamespaceState& state, BlockOf block, const Error& error, Removal& removal) {
+// A block whose bytes are bad is of no use, nor is what follows it. One that only cannot be read
+// may well come back with its disk: it is lost when it fails again though its disk has given others
+// since.
+bool Promoter::lost(const Read& read) {
+  const bool corrupt = !read.status && read.status.error().code == Code::kCorrupt;
+  const std::uint64_t slot = std::uint64_t{read.nvme.segment} << 32 | read.nvme.slot;
+  const MutexLock lock(mutex_);
+  Clock::time_point& last_good = last_good_[read.nvme.segment % last_good_.size()];
+  if (read.status || corrupt) {
+    last_good = std::max(last_good, read.begun);
+    if (!failed_.empty()) failed_.erase(slot);
+    return corrupt;
+  }
+  if (read.status.error().code != Code::kIo) return false;
+  const auto [at, first] = failed_.try_emplace(slot, Clock::now());
+  if (first || last_good <= at->second) return false;
+  failed_.erase(at);
+  return true;
+}
+
+void Promoter::give_up(NamespaceState& state, BlockOf block, const Error& error, bool is_lost,
+                       Removal& removal) {
   const std::string what = state.describe(block.id);
   removal.dram.push_back(state.clear_dram(block.id, block.group));
-  const bool corrupt = error.code == Code::kCorrupt;
-  const bool lost = corrupt || (error.code == Code::kIo && services_.nvme_health.in_use());
-  if (lost && state.live(block.id)) {
+  if (is_lost && state.live(block.id)) {
     const std::uint64_t dropped = state.remove_with_followers({&block.id, 1}, removal);
+    const bool corrupt = error.code == Code::kCorrupt;
     (corrupt ? state.metrics.evicted_corrupt : state.metrics.evicted_io_error).add(dropped);
     spdlog::error("{}: {}; dropped with the {} blocks that follow it", what, error.message,
                   dropped - 1);

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "fs/mutex.h"
@@ -15,9 +16,10 @@ namespace kvfs::store {
 // A promotion: requested (in the namespace's `promotions`, holding its block) -> a DRAM slot is
 // taken, evicting if need be -> the block is marked kPromoting and read straight into the slot ->
 // its checksum is compared -> it is published and its waiters are called. A request for a block
-// that is under way joins it. A block whose bytes are bad is dropped with all that follows it. In
-// the order of the requests; at most `promote_depth` blocks at the device at once, and as many read
-// and not yet compared: where processors are busy the disk does not wait for them.
+// that is under way joins it. A block whose bytes are bad, or again cannot be read though its disk
+// can, is dropped with all that follows it. In the order of the requests; at most `promote_depth`
+// blocks at the device at once, and as many read and not yet compared: where processors are busy
+// the disk does not wait for them.
 //
 // Threads: all calls from any thread. A few threads of its own; one of them at a time takes slots,
 //          which may wait for room, so that another is there for what has been read.
@@ -51,6 +53,7 @@ class Promoter {
     tiers::TierSlot nvme;
     tiers::DramSlot dram;
     std::uint64_t checksum = 0;
+    Clock::time_point begun;
     Status status;
   };
 
@@ -62,8 +65,9 @@ class Promoter {
   void fail_reads(std::span<const Read> reads, const Error& error);
   void end(Read& read);
   void publish(NamespaceState& state, BlockOf block, Removal& removal) REQUIRES(state.mutex);
-  void drop(NamespaceState& state, BlockOf block, const Error& error, Removal& removal)
-      REQUIRES(state.mutex);
+  [[nodiscard]] bool lost(const Read& read);
+  void give_up(NamespaceState& state, BlockOf block, const Error& error, bool is_lost,
+               Removal& removal) REQUIRES(state.mutex);
   void finish(NamespaceState& state, BlockOf block, const Status& status, Removal& removal)
       REQUIRES(state.mutex);
   void came_back(Read read);
@@ -77,6 +81,10 @@ class Promoter {
   std::size_t at_device_ GUARDED_BY(mutex_) = 0;  // or about to go there
   std::size_t in_flight_ GUARDED_BY(mutex_) = 0;  // begun and not done with
   bool beginning_ GUARDED_BY(mutex_) = false;     // a thread takes slots
+  // By directory (nvme_tier.h): when the last read that ended well began.
+  std::vector<Clock::time_point> last_good_ GUARDED_BY(mutex_);
+  // When a slot could not be read for the first time since it last could.
+  std::unordered_map<std::uint64_t, Clock::time_point> failed_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
