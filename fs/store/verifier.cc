@@ -152,8 +152,7 @@ void Verifier::repair(const Copy& copy, Removal& removal) {
   const std::string what = state_.describe(id);
   const Placement& placement = state_.catalog->placement(id, group);
   const bool good_dram = copy.dram.valid() && !copy.dram_bad;
-  const bool good_nvme =
-      copy.nvme.valid() && copy.nvme_read && !copy.nvme_bad && placement.nvme == copy.nvme;
+  const bool nvme_stays = copy.nvme.valid() && !copy.nvme_bad && placement.nvme == copy.nvme;
   if (good_dram && copy.nvme_bad) {
     if (placement.nvme != copy.nvme) return;
     state_.give_up_nvme(id, group);
@@ -163,11 +162,13 @@ void Verifier::repair(const Copy& copy, Removal& removal) {
     return;
   }
   // Our own I/O pin is the only one, and nobody has been given the slot.
-  if (good_nvme && placement.dram == copy.dram && placement.io_pins == 1 &&
+  if (nvme_stays && placement.dram == copy.dram && placement.io_pins == 1 &&
       state_.held_by_others(id) == 0) {
     removal.dram.push_back(state_.clear_dram(id, group));
+    state_.clear_gpu(id, group, removal);  // it came from there
     state_.metrics.evicted_demoted.add();
-    spdlog::error("{}: its bytes in DRAM are bad; the copy on NVMe is good and is used", what);
+    spdlog::error("{}: its bytes in DRAM are bad; the copy on NVMe {}", what,
+                  copy.nvme_read ? "is good and is used" : "could not be read and stays");
     return;
   }
   const std::uint64_t dropped = state_.remove_with_followers({&id, 1}, removal);

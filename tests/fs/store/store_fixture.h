@@ -146,6 +146,17 @@ inline Status check_prefix(Namespace& space, std::span<const Token> tokens) {
   return check_blocks(space, **lease, keys);
 }
 
+// One bit of a block's bytes in DRAM, behind the store's back.
+inline void spoil_in_dram(Namespace& space, const Key& prefix, std::uint32_t block) {
+  auto lease = space.lease(prefix, true);
+  ASSERT_TRUE(lease.has_value());
+  ReadPlan plan;
+  Lease::Missing missing;
+  const std::uint64_t at = (*lease)->layout().kv[0] + block * space.geometry().block_bytes(0);
+  ASSERT_TRUE((*lease)->read(at, 1, plan, missing).has_value());
+  *static_cast<char*>(plan.pieces[0].iov_base) ^= 1;
+}
+
 inline bool cached(Namespace& space, std::span<const Token> tokens) {
   return space.contains(keys_of(space.geometry(), tokens).back());
 }

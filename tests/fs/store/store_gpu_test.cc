@@ -123,6 +123,21 @@ TEST_F(StoreGpuTest, WhatLeavesDramStaysThere) {
   EXPECT_OK(check_prefix(*ns, hot));
 }
 
+TEST_F(StoreGpuTest, ABadBlockThatWasCopiedThereLeaves) {
+  open_with_gpu(4);
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  spoil_in_dram(*ns, keys_of(ns->geometry(), tokens).back(), 2);
+  use(*ns, tokens, 2);
+  ASSERT_TRUE(eventually([&] { return on_gpu(*ns, tokens) == 6; }));
+  const auto verified = ns->verify(0, 100);
+  ASSERT_OK(verified);
+  ASSERT_EQ(verified->bad.size(), 1U);
+  EXPECT_EQ(right_blocks(ns, tokens), 5U);
+}
+
 TEST_F(StoreGpuTest, HotterBlocksTakeThePlaceOfOthers) {
   open_with_gpu(2);
   const auto ns = space();
