@@ -189,23 +189,27 @@ Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
 
 void StoreImpl::flush(Deadline deadline, Done done) {
   struct Together {
-    std::atomic<std::size_t> left;
     Mutex mutex;
     Status first_error GUARDED_BY(mutex);
     Done done;
   };
   const auto spaces = registry_.all();
+    std::size_t left GUARDED_BY(mutex);
   const auto together = std::make_shared<Together>();
-  together->left = spaces.size() + 1;
+  {
+    const MutexLock lock(together->mutex);
+    together->left = spaces.size() + 1;
+  }
   together->done = std::move(done);
   const auto one_less = [together](Status status) {
     Status result;
     {
       const MutexLock lock(together->mutex);
       if (!status && together->first_error) together->first_error = std::move(status);
-      result = together->first_error;
+      if (--together->left != 0) return;
+      result = std::move(together->first_error);
     }
-    if (together->left.fetch_sub(1) == 1) together->done(std::move(result));
+    together->done(std::move(result));
   };
   for (const auto& space : spaces) space->flush(deadline, one_less);
   one_less({});
