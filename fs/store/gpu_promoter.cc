@@ -74,7 +74,7 @@ void GpuPromoter::run() {
     }
     remove_retired();
     if (lost_) continue;
-    relieve();
+    relieve_if_due();
     const NamespacePtr state = next ? next->state.lock() : nullptr;
     if (state != nullptr) promote(*state, next->tip);
   }
@@ -104,6 +104,7 @@ void GpuPromoter::promote(NamespaceState& state, const Key& tip) {
         state.end_io(block, g, removal);
       }
       dispose(state, std::move(removal));
+      relieve_if_due();
     }
   }
   Removal removal;
@@ -282,6 +283,13 @@ void GpuPromoter::retire_all(const NamespaceState& state) {
 }
 
 // -- the device
+
+void GpuPromoter::relieve_if_due() {
+  const auto now = Clock::now();
+  if (now < next_look_) return;
+  next_look_ = now + kLook;
+  relieve();
+}
 
 // Others come first: what they miss of the reserve is given back, the least valuable slabs first.
 void GpuPromoter::relieve() {

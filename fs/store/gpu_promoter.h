@@ -58,6 +58,7 @@ class GpuPromoter {
   bool evict_below(NamespaceState& state, std::uint32_t group, double value);
   bool retire_below(const NamespaceState& needy, std::uint32_t group, double value);
   void retire(const tiers::GpuSlabView& slab);
+  void relieve_if_due();
   void relieve();
   void give_up(const Error& error);
   [[nodiscard]] bool stopping() const;
@@ -65,6 +66,7 @@ class GpuPromoter {
   Services& services_;
   // Of the thread.
   bool lost_ = false;  // the device failed
+  Clock::time_point next_look_;
   Clock::time_point content_until_;
   mutable Mutex mutex_;
   CondVar changed_;

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include "gpu/shared_memory.h"
@@ -20,6 +22,7 @@ class FaultPool final : public gpu::SharedMemoryPool {
   struct Device {
     std::atomic<std::uint64_t> spare{std::uint64_t{1} << 40};  // what nobody has
     std::atomic<std::uint64_t> pieces{0};                      // that are there
+    std::atomic<std::uint32_t> write_ms{0};                    // that a write takes
     std::atomic<bool> lost{false};
   };
   explicit FaultPool(std::shared_ptr<Device> device) : device_(std::move(device)) {}
@@ -53,6 +56,7 @@ class FaultPool final : public gpu::SharedMemoryPool {
     [[nodiscard]] const gpu::SharedHandle& handle() const override { return inner_->handle(); }
     Status write(std::uint64_t offset, std::span<const std::byte> bytes) override {
       if (device_->lost) return fail(Code::kIo, "the device is lost");
+      std::this_thread::sleep_for(std::chrono::milliseconds(device_->write_ms));
       return inner_->write(offset, bytes);
     }
 

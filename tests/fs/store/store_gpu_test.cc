@@ -257,6 +257,25 @@ TEST_F(StoreGpuTest, ADeviceThatRunsShortGetsItsMemoryBackAtOnce) {
   }));
 }
 
+TEST_F(StoreGpuTest, ADeviceThatRunsShortDoesNotWaitForALongPrefix) {
+  StoreOptions with = options(16 * kSlab);
+  with.gpu = {.capacity = 8 * kSlab, .slab_bytes = 8 * kSlab, .reserve = 8 * kSlab};
+  device_->spare = 16 * kSlab;
+  device_->write_ms = 4;
+  auto store = Store::open(with, nullptr, nullptr, std::make_unique<test::FaultPool>(device_));
+  ASSERT_OK(store);
+  store_ = *std::move(store);
+  const auto ns = space();
+  const auto hot = prompt(1, 256);
+  ASSERT_OK(put(*ns, hot));
+  use(*ns, hot, 2);
+  ASSERT_TRUE(eventually([&] { return on_gpu(*ns, hot) > 0; }));
+  device_->spare = 0;
+  ASSERT_TRUE(eventually([&] { return device_->pieces == 0; }));
+  EXPECT_LT(store_->stats().gpu.bytes_in, 256U * 65536);
+  EXPECT_OK(check_prefix(*ns, hot));
+}
+
 TEST_F(StoreGpuTest, MemoryThatIsMappedStaysUntilItIsClosed) {
   open_with_gpu(1);
   const auto ns = space();
