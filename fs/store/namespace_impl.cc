@@ -304,6 +304,7 @@ Status NamespaceImpl::set_pinned(const Key& key, bool pinned) {
     const auto write = state_->writes.find(id);
     const bool submitted =
         write != state_->writes.end() && write->second.state == BlockWrite::State::kSubmitted;
+    if (submitted) write->second.changed_after = true;
     if (state_->journaled(id) || submitted) {
       durable = journal({state_->journal_record(id, submitted ? &write->second : nullptr)}, lock,
                         submitted);

@@ -276,7 +276,7 @@ void NamespaceState::remove(BlockId block, Removal& removal) {
   const Key key = catalog->key(block);
   const auto write = writes.find(block);
   const bool known_to_journal =
-      journaled(block) ||
+      journaled(block) || stale_slots.contains(block) ||
       (write != writes.end() && write->second.state == BlockWrite::State::kSubmitted);
   if (known_to_journal) {
     removal.ops.push_back({JournalTable::kBlocks, block_key(id, block), std::nullopt});

@@ -52,6 +52,7 @@ struct BlockWrite {
   std::uint32_t writes_left = 0;
   bool failed = false;
   bool held = false;  // by itself, as there is nothing to write: else by the I/O of its groups
+  bool changed_after = false;  // a change was submitted behind its record, with the same slots
   std::array<tiers::TierSlot, kMaxGroups> slots{};  // invalid: not written in this round
   Clock::time_point since;
 };
@@ -103,7 +104,8 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   std::unordered_multimap<BlockId, BlockId> waiting_for_parent GUARDED_BY(mutex);
   std::unordered_multimap<BlockId, WaiterPtr> flush_waiters GUARDED_BY(mutex);
   std::unordered_map<BlockOf, Promotion, BlockOfHash> promotions GUARDED_BY(mutex);
-  // NVMe slots that a block's record names still, though their bytes proved bad.
+  // NVMe slots that a block's record names still, though their bytes proved bad, or may name,
+  // though the write of its own failed.
   std::unordered_multimap<BlockId, tiers::TierSlot> stale_slots GUARDED_BY(mutex);
   // How many of a block's leases do not use it: its place in DRAM may be taken.
   std::unordered_map<BlockId, std::uint32_t> idle_holds GUARDED_BY(mutex);

@@ -319,7 +319,11 @@ void WriteBack::abandon(NamespaceState& state, BlockId block, Removal& removal) 
   if (live) add(state, block);
   for (std::uint32_t g = 0; g < state.groups; ++g) {
     if (!write.slots[g].valid()) continue;
-    removal.nvme_now.push_back(write.slots[g]);
+    if (live && write.changed_after) {
+      state.stale_slots.emplace(block, write.slots[g]);
+    } else {
+      removal.nvme_now.push_back(write.slots[g]);
+    }
     state.end_io(block, g, removal);
   }
   if (write.held) state.release({&block, 1}, removal);

@@ -54,6 +54,11 @@ class FaultTier final : public tiers::BlockTier {
     const std::lock_guard lock(mutex_);
     fail_sync_ = code;
   }
+  // The next sync is this instead.
+  void at_next_sync(std::function<Status()> instead) {
+    const std::lock_guard lock(mutex_);
+    next_sync_ = std::move(instead);
+  }
   void no_space(bool full) {
     const std::lock_guard lock(mutex_);
     full_ = full;
@@ -111,11 +116,13 @@ class FaultTier final : public tiers::BlockTier {
     });
   }
   Status sync() override {
+    std::function<Status()> instead;
     {
       const std::lock_guard lock(mutex_);
       if (fail_sync_) return injected(*fail_sync_, "sync");
+      instead = std::exchange(next_sync_, nullptr);
     }
-    return inner_->sync();
+    return instead ? instead() : inner_->sync();
   }
   void register_memory(std::span<std::byte> memory) override { inner_->register_memory(memory); }
   void unregister_memory(std::span<std::byte> memory) override {
@@ -188,6 +195,7 @@ class FaultTier final : public tiers::BlockTier {
   std::condition_variable changed_;
   Operations reads_, writes_;
   std::optional<Code> fail_all_, fail_sync_;
+  std::function<Status()> next_sync_;
   std::chrono::milliseconds delay_{0};
   bool full_ = false, frozen_ = false, stopping_ = false;
   std::deque<Held> held_;
