@@ -41,13 +41,17 @@ void Maintenance::run() {
 }
 
 // Losing the last half minute's hits in a crash costs nothing but a little judgement in eviction.
+// What the journal has not written yet, as its disk hangs, is waited for: its queue has no end.
 void Maintenance::persist_hits() {
+  if (!last_round_.expired()) return;
+  const auto round = std::make_shared<char>();
+  last_round_ = round;
   const std::uint32_t since = hits_persisted_at_;
   hits_persisted_at_ = wall_seconds();
   for (const NamespacePtr& state : services_.registry->states()) {
     BlockId high = kNoBlock;
     for (BlockId begin = 0; begin < high; begin += kChunk) {
-      JournalBatch batch;
+      JournalBatch batch{.done = [round](const Status&) {}};
       const MutexLock lock(state->mutex);
       high = state->catalog->high();
       for (BlockId id = begin; id < std::min(high, begin + kChunk); ++id) {

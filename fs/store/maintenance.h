@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <thread>
 
 #include "fs/mutex.h"
@@ -30,6 +31,7 @@ class Maintenance {
 
   Services& services_;
   std::uint32_t hits_persisted_at_;  // seconds since the epoch
+  std::weak_ptr<void> last_round_;   // of hits, until the journal has written them
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ GUARDED_BY(mutex_) = false;
