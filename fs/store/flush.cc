@@ -1,11 +1,24 @@
 #include "fs/store/flush.h"
 
+#include <iterator>
 #include <tuple>
 #include <vector>
 
 #include "fs/store/namespace_registry.h"
 
 namespace kvfs::store {
+
+namespace {
+
+// In the place of those who do not wait any more: while nothing is written, many come and go.
+void add_waiter(NamespaceState& state, BlockId block, const WaiterPtr& waiter)
+    REQUIRES(state.mutex) {
+  auto [at, end] = state.flush_waiters.equal_range(block);
+  while (at != end) at = at->second->finished() ? state.flush_waiters.erase(at) : std::next(at);
+  state.flush_waiters.emplace(block, waiter);
+}
+
+}  // namespace
 
 void flush_blocks(NamespaceState& state, std::span<const BlockId> blocks, Deadline deadline,
                   Done done) {
@@ -21,7 +34,7 @@ void flush_blocks(NamespaceState& state, std::span<const BlockId> blocks, Deadli
       const bool waits = block < state.catalog->high() && state.live(block) &&
                          (state.dirty_anywhere(block) || state.writes.contains(block));
       if (waits) {
-        state.flush_waiters.emplace(block, waiter);
+        add_waiter(state, block, waiter);
         any = true;
       } else {
         std::ignore = waiter->count_down();  // not the last: one more is counted below
