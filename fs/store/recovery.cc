@@ -57,8 +57,8 @@ Result<std::vector<NamespacePtr>> Recovery::recover() {
     if (!state) return pass(std::move(state));
     const MutexLock lock((*state)->mutex);
     Status loaded = load_blocks(**state);
-    if (loaded) loaded = load_names(**state);
     if (loaded) loaded = merge_dram(**state);
+    if (loaded) loaded = load_names(**state);
     if (!loaded) return pass(std::move(loaded));
     states.push_back(*std::move(state));
   }
@@ -173,6 +173,7 @@ bool Recovery::load_block(NamespaceState& state, BlockId id, const BlockRecord& 
   return true;
 }
 
+// When all blocks are there: the label of one that did not survive goes with it.
 Status Recovery::load_names(NamespaceState& state) {
   const std::string prefix = name_key(state.id, {});
   Status names = services_.journal->database().for_each(
@@ -191,9 +192,12 @@ Status Recovery::load_names(NamespaceState& state) {
       JournalTable::kLabels, prefix,
       [&](std::string_view key, std::span<const std::byte> value) NO_THREAD_SAFETY_ANALYSIS {
         if (!key.starts_with(prefix)) return false;
-        if (const auto target = prefix_of_label_key(key)) {
+        const auto target = prefix_of_label_key(key);
+        if (target && state.catalog->find(*target) != kNoBlock) {
           state.names.set_label(*target,
                                 {reinterpret_cast<const char*>(value.data()), value.size()});
+        } else {
+          dropped_.push_back({JournalTable::kLabels, std::string(key), std::nullopt});
         }
         return true;
       });

@@ -45,6 +45,27 @@ TEST_F(StoreTest, WhatIsOnNvmeIsThereAfterARestart) {
   EXPECT_EQ(again->evict(pinned)->blocks, 6U);
 }
 
+TEST_F(StoreTest, ALabelGoesWithABlockThatIsLost) {
+  const auto with = options(4 * kSlab);
+  open(with);
+  const auto tokens = prompt(1, 2);
+  const Key key = keys_of(small_geometry(), tokens).back();
+  {
+    const auto ns = space();
+    ASSERT_OK(put(*ns, tokens));
+    ASSERT_OK(ns->set_label(key, "of what was there"));
+  }
+  ASSERT_OK(store_->close(in_seconds(20), false));
+  for (int restart = 0; restart < 2; ++restart) {
+    open(with);
+    const auto ns = store_->find_namespace("ns");
+    ASSERT_FALSE(cached(*ns, tokens));
+    ASSERT_OK(put(*ns, tokens));
+    EXPECT_EQ(ns->find(key)->label, "");
+    ASSERT_OK(store_->close(in_seconds(20), false));
+  }
+}
+
 TEST_F(StoreTest, DramIsThereAfterARestartThatKeepsIt) {
   const auto with = options(4 * kSlab, 64 << 20);
   open(with);
