@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 
 #include "fs/store/recovery.h"
@@ -106,7 +105,12 @@ Result<std::pair<std::shared_ptr<Namespace>, bool>> StoreImpl::create_namespace(
   Status durable = services_.journal->commit(
       {{JournalTable::kNamespaces, namespace_key(*id), encode_namespace(record)},
        {JournalTable::kMeta, std::string(kNextNamespace), std::to_string(*id + 1)}});
-  if (undone(durable)) return pass(std::move(durable));
+  if (undone(durable)) {
+    state->reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(Recovery::catalog_directory(services_.options, *id), ignored);
+    return pass(std::move(durable));
+  }
   auto space = std::make_shared<NamespaceImpl>(*std::move(state));
   registry_.add(space);
   if (!durable) return pass(std::move(durable));
@@ -190,11 +194,11 @@ Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
 void StoreImpl::flush(Deadline deadline, Done done) {
   struct Together {
     Mutex mutex;
+    std::size_t left GUARDED_BY(mutex);
     Status first_error GUARDED_BY(mutex);
     Done done;
   };
   const auto spaces = registry_.all();
-    std::size_t left GUARDED_BY(mutex);
   const auto together = std::make_shared<Together>();
   {
     const MutexLock lock(together->mutex);
