@@ -1,6 +1,11 @@
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
+#include "fs/store/namespace_impl.h"
+#include "tests/fs/store/failing_journal.h"
 #include "tests/fs/store/store_fixture.h"
 
 namespace kvfs::store {
@@ -39,6 +44,52 @@ TEST_F(StoreTest, ABlockWithBadBytesIsDroppedWithWhatFollowsIt) {
   ASSERT_OK(flush(*ns));
   EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
   EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+// Reads the prefix block by block; the last Status.
+Status read_in_order(Namespace& space, std::span<const Token> tokens) {
+  auto lease = space.lease(keys_of(space.geometry(), tokens).back(), true);
+  if (!lease) return pass(std::move(lease));
+  Status resident;
+  for (std::uint32_t block = 0; block < (*lease)->blocks() && resident; ++block) {
+    resident = wait_done(
+        [&](Done done) { (*lease)->when_resident(0, block, 1, in_seconds(20), std::move(done)); });
+  }
+  return resident;
+}
+
+TEST_F(StoreTest, ADiskThatIsAwayForAMomentCostsNoBlock) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_all(Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, tokens).error().code, Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, tokens).error().code, Code::kIo);
+  faults().fail_all({});
+  EXPECT_EQ(ns->stats().blocks, 6U);
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, ABlockThatAloneCannotBeReadIsDropped) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  const auto other = prompt(2, 1);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(put(*ns, other));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_read(3, Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, tokens).error().code, Code::kIo);
+  EXPECT_EQ(ns->stats().blocks, 7U);
+  EXPECT_OK(check_prefix(*ns, other));
+  faults().fail_read(1, Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, tokens).error().code, Code::kIo);
+  EXPECT_EQ(ns->match(keys_of(ns->geometry(), tokens)), 2U);
+  EXPECT_EQ(ns->stats().evictions.io_error, 4U);
 }
 
 TEST_F(StoreTest, BytesThatChangedOnTheDiskAreNotServed) {
@@ -100,13 +151,7 @@ TEST_F(StoreTest, VerifyFindsBadCopiesAndUsesTheGoodOnes) {
 
   // And one in DRAM.
   const Key third = keys_of(ns->geometry(), tokens)[2];
-  {
-    auto lease = ns->lease(third, true);
-    ReadPlan plan;
-    Lease::Missing missing;
-    ASSERT_OK((*lease)->read((*lease)->layout().kv[0] + 2 * 65536, 1, plan, missing));
-    *static_cast<char*>(plan.pieces[0].iov_base) ^= 1;
-  }
+  spoil_in_dram(*ns, third, 2);
   verified = ns->verify(0, 100);
   ASSERT_EQ(verified->bad.size(), 1U);
   EXPECT_EQ(verified->bad[0].tier, "dram");
@@ -133,6 +178,24 @@ TEST_F(StoreTest, VerifyLeavesWhatItCannotRead) {
   EXPECT_NE(verified->unread[0].why.find("read failed"), std::string::npos);
 
   EXPECT_TRUE(ns->verify(0, 100)->unread.empty());
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
+TEST_F(StoreTest, VerifyKeepsTheCopyThatItCannotReadAndNotTheBadOne) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto tokens = prompt(1, 6);
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  spoil_in_dram(*ns, keys_of(ns->geometry(), tokens).back(), 2);
+  faults().fail_read(3, Code::kIo);
+  const auto verified = ns->verify(0, 100);
+  ASSERT_OK(verified);
+  ASSERT_EQ(verified->bad.size(), 1U);
+  EXPECT_EQ(verified->bad[0].tier, "dram");
+  EXPECT_EQ(verified->unread.size(), 1U);
+  EXPECT_EQ(ns->stats().dram_blocks, 5U);
+  EXPECT_EQ(ns->stats().nvme_blocks, 6U);
   EXPECT_OK(check_prefix(*ns, tokens));
 }
 
@@ -203,10 +266,78 @@ TEST_F(StoreTest, ATierThatFailsIsTakenOutOfUseAndNothingHangs) {
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
   EXPECT_TRUE(cached(*ns, safe));  // the tier may come back
   faults().fail_all({});
-  std::this_thread::sleep_for(std::chrono::milliseconds(5600));  // TierHealth::kRetryAfter
+  std::this_thread::sleep_for(std::chrono::milliseconds(6000));  // TierHealth::kRetryAfter
   ASSERT_OK(flush(*ns));
   EXPECT_OK(check_prefix(*ns, safe));
   EXPECT_EQ(ns->stats().nvme_blocks, 18U);
+}
+
+TEST_F(StoreTest, ADiskThatOnlyReadsIsNotWrittenTo) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto safe = prompt(1, 6);
+  ASSERT_OK(put(*ns, safe));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_sync(Code::kIo);
+  ASSERT_OK(put(*ns, prompt(2, 12)));
+  const Status flushed = flush(*ns);
+  EXPECT_EQ(flushed.error().code, Code::kIo) << flushed.error().message;
+  EXPECT_OK(check_prefix(*ns, safe));
+  EXPECT_EQ(flush(*ns).error().code, Code::kIo);  // at once
+}
+
+TEST_F(StoreTest, WhoWaitsInVainLeavesNothingBehind) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  faults().fail_all(Code::kIo);
+  ASSERT_OK(put(*ns, prompt(1, 12)));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(flush(*ns).error().code, Code::kIo);
+  NamespaceState& state = *static_cast<NamespaceImpl&>(*ns).state();
+  const MutexLock lock(state.mutex);
+  EXPECT_LE(state.flush_waiters.size(), 12U);
+}
+
+// The pin's own record is written, though it names slots of a write whose record, before it,
+// failed.
+TEST_F(StoreTest, APinBehindARecordThatFailsLeavesNothingBehind) {
+  const auto with = options(2 * kSlab, 64 << 20);
+  open_with_faults(with);
+  const auto ns = space();
+  const auto tokens = prompt(1, 1);
+  const Key key = keys_of(ns->geometry(), tokens).back();
+  std::promise<void> syncing;
+  std::promise<void> pinned;
+  faults().at_next_sync([&]() -> Status {
+    syncing.set_value();
+    pinned.get_future().wait();
+    return fail(Code::kIo, "sync failed (injected)");
+  });
+  ASSERT_OK(put(*ns, tokens));
+  syncing.get_future().wait();
+  std::thread pinning([&] { EXPECT_OK(ns->set_pinned(key, true)); });
+  while (!ns->find(key)->pinned) std::this_thread::yield();
+  pinned.set_value();
+  pinning.join();
+  ASSERT_EQ(ns->stats().nvme_blocks, 0U);  // write-back rests after the error
+  ASSERT_OK(ns->set_pinned(key, false));
+  ASSERT_OK(ns->evict(key));
+  EXPECT_EQ(store_->stats().nvme.used, 0U);
+  ASSERT_OK(store_->close(in_seconds(20), false));
+  open(with);
+  EXPECT_EQ(store_->find_namespace("ns")->stats().blocks, 0U);
+}
+
+TEST_F(StoreTest, ANamespaceThatCannotBeRecordedLeavesNoFiles) {
+  open(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  const FailingJournal failing(*ns);
+  EXPECT_EQ(store_->create_namespace("more", small_geometry(), {}).error().code, Code::kIo);
+  EXPECT_EQ(store_->find_namespace("more"), nullptr);
+  const std::filesystem::directory_iterator files(memory_.file("run") + "/namespaces");
+  EXPECT_EQ(std::ranges::count_if(begin(files), end(files),
+                                  [](const auto& entry) { return entry.is_directory(); }),
+            1);
 }
 
 TEST_F(StoreTest, ASlowTierIsATimeoutNotAHang) {
