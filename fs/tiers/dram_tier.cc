@@ -27,6 +27,8 @@ constexpr std::uint64_t kMaxSlabBytes = std::uint64_t{1} << 30;
 // So long its owner may use a slab again whose last slot was freed: clients let go of slabs, and
 // ask again for room that was not there yet, about once a second.
 constexpr std::chrono::seconds kKept{5};
+// Where there was no memory for a slab, until it is tried again; at once when a slab has gone.
+constexpr std::chrono::seconds kGrowAgain{10};
 
 // A slab with an owner.
 struct Slab {
@@ -99,6 +101,7 @@ struct DramTier::Impl {
   SlotAddresses addresses;
   std::optional<SlabToucher> toucher;
 
+  Mutex grow_mutex;  // held while a slab is made; taken before `mutex`
   mutable Mutex mutex;
   std::map<SlabId, Slab> slabs GUARDED_BY(mutex);
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<Slab*>> by_owner GUARDED_BY(mutex);
@@ -106,6 +109,8 @@ struct DramTier::Impl {
   SlabId next_id GUARDED_BY(mutex) = 0;            // ids are never used again
   std::uint64_t budgeted GUARDED_BY(mutex) = 0;    // bytes of all slabs that exist
   std::uint64_t used GUARDED_BY(mutex) = 0;        // bytes of slots handed out
+  bool growing GUARDED_BY(mutex) = false;          // a slab is being made: in the budget already
+  Clock::time_point grow_again GUARDED_BY(mutex);  // there was no memory: not before then
 
   static std::pair<std::uint32_t, std::uint32_t> key(SlabOwner owner) {
     return {owner.namespace_id, owner.group};
@@ -138,39 +143,21 @@ struct DramTier::Impl {
     addresses.clear(slab.id);
   }
 
-  Result<PooledSlab> make_slab() REQUIRES(mutex) {
-    auto file = SlabFile::create(directory.fd(), slab_file_name(next_id), slab_bytes);
-    if (!file) return pass(std::move(file));
-    budgeted += slab_bytes;
-    return PooledSlab{next_id++, *std::move(file)};
+  [[nodiscard]] bool budget_left() const REQUIRES(mutex) {
+    return budgeted + slab_bytes <= options.capacity && next_id < SlotAddresses::kMaxSlabs;
   }
 
-  Result<PooledSlab> take_from_pool() REQUIRES(mutex) {
-    if (!pool.empty()) {
-      PooledSlab slab = std::move(pool.back());
-      pool.pop_back();
-      return slab;
-    }
-    if (budgeted + slab_bytes > options.capacity || next_id >= SlotAddresses::kMaxSlabs) {
-      return fail(Code::kNoSpace,
-                  fmt::format("all {} bytes of DRAM are in slabs with an owner", options.capacity));
-    }
-    auto slab = make_slab();
-    if (slab && toucher) toucher->add(slab->file);
-    return slab;
-  }
-
-  Result<Slab*> own_new(SlabOwner owner, std::uint64_t slot_bytes) REQUIRES(mutex) {
-    auto fresh = take_from_pool();
-    if (!fresh) return pass(std::move(fresh));
+  // nullptr: the pool is empty.
+  Result<Slab*> own_pooled(SlabOwner owner, std::uint64_t slot_bytes) REQUIRES(mutex) {
+    if (pool.empty()) return nullptr;
+    PooledSlab& slab = pool.back();
     auto written = write_slab_record(
-        directory.fd(), fresh->id,
-        {.owner = owner, .slot_bytes = slot_bytes, .slab_bytes = fresh->file->bytes()});
-    if (!written) {
-      pool.push_back(*std::move(fresh));
-      return pass(std::move(written));
-    }
-    return &adopt(fresh->id, std::move(fresh->file), owner, slot_bytes);
+        directory.fd(), slab.id,
+        {.owner = owner, .slot_bytes = slot_bytes, .slab_bytes = slab.file->bytes()});
+    if (!written) return pass(std::move(written));
+    Slab* owned = &adopt(slab.id, std::move(slab.file), owner, slot_bytes);
+    pool.pop_back();
+    return owned;
   }
 
   std::size_t hand_out(const Slab& slab, SlotRun run, std::span<DramSlot> out) REQUIRES(mutex) {
@@ -199,6 +186,32 @@ struct DramTier::Impl {
     return filled;
   }
 
+  // From the owner's slabs and the pool.
+  Result<std::size_t> take(SlabOwner owner, std::uint64_t slot_bytes, std::span<DramSlot> out)
+      REQUIRES(mutex);
+  // `enough` takes from what there is, under the lock, and says whether that was all it needs;
+  // again with each slab that is made.
+  template <typename Enough>
+  Status grow_until(Enough enough) EXCLUDES(mutex, grow_mutex) {
+    Result<bool> done = enough();
+    if (!done || *done) return done ? Status{} : pass(std::move(done));
+    {
+      const MutexLock lock(mutex);
+      if (!growing && !budget_left()) return tl::unexpected(no_budget());
+    }
+    const MutexLock grow_lock(grow_mutex);
+    while (true) {
+      done = enough();
+      if (!done || *done) return done ? Status{} : pass(std::move(done));
+      if (Status grown = grow(); !grown) return grown;
+    }
+  }
+  // One slab more in the pool.
+  Status grow() REQUIRES(grow_mutex) EXCLUDES(mutex);
+  [[nodiscard]] Error no_budget() const {
+    return {Code::kNoSpace,
+            fmt::format("all {} bytes of DRAM are in slabs with an owner", options.capacity)};
+  }
   void take_survivors(std::vector<FoundSlab> found) EXCLUDES(mutex);
   Status fill_pool() EXCLUDES(mutex);
   Status discard(SlabId id) EXCLUDES(mutex);
@@ -238,15 +251,66 @@ Status DramTier::Impl::fill_pool() {
   std::vector<std::shared_ptr<SlabFile>> files;
   {
     const MutexLock lock(mutex);
-    while (budgeted + slab_bytes <= options.capacity) {
-      auto slab = make_slab();
-      if (!slab) return pass(std::move(slab));
-      pool.push_back(*std::move(slab));
+    while (budget_left()) {
+      auto file = SlabFile::create(directory.fd(), slab_file_name(next_id), slab_bytes);
+      if (!file) return pass(std::move(file));
+      budgeted += slab_bytes;
+      pool.push_back({next_id++, *std::move(file)});
     }
     std::ranges::sort(pool, std::ranges::greater{}, &PooledSlab::id);
     for (const PooledSlab& slab : pool) files.push_back(slab.file);
   }
   return touch_all(files, options.progress);
+}
+
+// Its memory is taken while nobody else waits: that is a quarter of a second a GiB.
+Status DramTier::Impl::grow() {
+  SlabId id = 0;
+  {
+    const MutexLock lock(mutex);
+    if (!budget_left()) return tl::unexpected(no_budget());
+    if (Clock::now() < grow_again) {
+      return fail(Code::kNoSpace, "there was no memory for another DRAM slab a moment ago");
+    }
+    id = next_id++;
+    budgeted += slab_bytes;
+    growing = true;
+  }
+  auto file = SlabFile::create(directory.fd(), slab_file_name(id), slab_bytes);
+  Status made = file ? (*file)->reserve() : Status(tl::unexpected(file.error()));
+  if (file && !made) ignore_error((*file)->discard(), "it is removed at the next start");
+  const MutexLock lock(mutex);
+  growing = false;
+  if (!made) {
+    spdlog::warn("{}", made.error().message);
+    budgeted -= slab_bytes;
+    grow_again = Clock::now() + kGrowAgain;
+    return made;
+  }
+  if (toucher) toucher->add(*file);
+  pool.push_back({id, *std::move(file)});
+  return {};
+}
+
+Result<std::size_t> DramTier::Impl::take(SlabOwner owner, std::uint64_t slot_bytes,
+                                         std::span<DramSlot> out) {
+  std::size_t filled = 0;
+  if (const auto owned = by_owner.find(key(owner)); owned != by_owner.end()) {
+    const std::uint64_t has = owned->second.front()->slot_bytes;
+    if (has != slot_bytes) {
+      return fail(Code::kInvalid, fmt::format("namespace {} group {} has slots of {} bytes, not {}",
+                                              owner.namespace_id, owner.group, has, slot_bytes));
+    }
+    filled = allocate_owned(owned->second, out);
+  }
+  while (filled < out.size()) {
+    const auto slab = own_pooled(owner, slot_bytes);
+    if (!slab && filled == 0) return tl::unexpected(slab.error());
+    if (!slab || *slab == nullptr) break;
+    const auto want = static_cast<std::uint32_t>(out.size() - filled);
+    filled += hand_out(**slab, (*slab)->slots.take_some(want), out.subspan(filled));
+  }
+  return filled;
 }
 
 // Of a slab marked `going`; without the lock: freeing a slab's pages takes a while.
@@ -264,6 +328,7 @@ Status DramTier::Impl::discard(SlabId id) {
   disown(slabs.at(id));
   slabs.erase(id);
   budgeted -= bytes;
+  grow_again = {};
   return discarded;
 }
 
@@ -332,25 +397,16 @@ Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes
                                        std::span<DramSlot> out) {
   if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
   if (out.empty()) return std::size_t{0};
-  const MutexLock lock(impl_->mutex);
   std::size_t filled = 0;
-  if (const auto owned = impl_->by_owner.find(Impl::key(owner)); owned != impl_->by_owner.end()) {
-    if (owned->second.front()->slot_bytes != slot_bytes) {
-      return fail(Code::kInvalid, fmt::format("namespace {} group {} has slots of {} bytes, not {}",
-                                              owner.namespace_id, owner.group,
-                                              owned->second.front()->slot_bytes, slot_bytes));
-    }
-    filled = impl_->allocate_owned(owned->second, out);
-  }
-  while (filled < out.size()) {
-    auto slab = impl_->own_new(owner, slot_bytes);
-    if (!slab) {
-      if (filled != 0) break;
-      return pass(std::move(slab));
-    }
-    const auto want = static_cast<std::uint32_t>(out.size() - filled);
-    filled += impl_->hand_out(**slab, (*slab)->slots.take_some(want), out.subspan(filled));
-  }
+  Status all = impl_->grow_until([&]() -> Result<bool> {
+    const MutexLock lock(impl_->mutex);
+    auto taken = impl_->take(owner, slot_bytes, out.subspan(filled));
+    if (!taken) return pass(std::move(taken));
+    filled += *taken;
+    // A slab in the pool that could not be had would not be joined by a better one.
+    return filled == out.size() || !impl_->pool.empty();
+  });
+  if (!all && filled == 0) return pass(std::move(all));
   return filled;
 }
 
@@ -368,19 +424,25 @@ void DramTier::free(DramSlot slot) {
 Result<std::uint64_t> DramTier::provide(SlabOwner owner, std::uint64_t slot_bytes,
                                         std::uint64_t bytes) {
   if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
-  for (;;) {
-    const MutexLock lock(impl_->mutex);  // for each anew: records are written under it
-    std::uint64_t has = 0;
-    if (const auto owned = impl_->by_owner.find(Impl::key(owner)); owned != impl_->by_owner.end()) {
-      for (const Slab* slab : owned->second) {
-        if (!slab->retiring) has += slab->file->bytes();
+  std::uint64_t has = 0;
+  Status all = impl_->grow_until([&]() -> Result<bool> {
+    while (true) {
+      const MutexLock lock(impl_->mutex);  // for each anew: records are written under it
+      has = 0;
+      const auto owned = impl_->by_owner.find(Impl::key(owner));
+      if (owned != impl_->by_owner.end()) {
+        for (const Slab* slab : owned->second) {
+          if (!slab->retiring) has += slab->file->bytes();
+        }
       }
+      if (has >= bytes) return true;
+      const auto slab = impl_->own_pooled(owner, slot_bytes);
+      if (!slab) return tl::unexpected(slab.error());
+      if (*slab == nullptr) return false;
     }
-    if (has >= bytes) return has;
-    const auto slab = impl_->own_new(owner, slot_bytes);
-    if (!slab && slab.error().code == Code::kNoSpace) return has;
-    if (!slab) return tl::unexpected(slab.error());
-  }
+  });
+  if (!all && all.error().code != Code::kNoSpace) return pass(std::move(all));
+  return has;
 }
 
 std::byte* DramTier::address(DramSlot slot) const { return impl_->addresses.of(slot); }

@@ -57,18 +57,20 @@ struct SlabView {
 };
 
 // States of a slab and the call that moves each:
-//   pooled    touched, no owner                 -> owned     by allocate(), provide()
+//   pooled    has its memory, no owner          -> owned     by allocate(), provide()
 //   owned     slots are handed out              -> retiring  by retire()
 //   retiring  no new slots; blocks are leaving  -> gone      by remove() when used == 0 and closed
 // A slab never changes its owner, and none goes by itself, empty or not: whoever registered its
 // memory or told clients of it hears first. Its bytes count against the capacity until it is gone.
 //
-// Threads: all calls from any thread; one mutex inside, never held across I/O or page faults.
+// Threads: all calls from any thread; the mutex that all need is never held across page faults or
+//          while a slab gets its memory.
 // Owns:    slab files, their descriptors and mappings.
-// Blocks:  open() touches memory; remove() and forget_survivors() free it; the others do not block.
+// Blocks:  open() touches memory; remove() and forget_survivors() free it. allocate() and provide()
+//          when a slab has to be made: only callers that need one wait. The others do not block.
 // Errors:  kBusy from open() when another daemon has the directory, kNoSpace when it or the machine
-//          has too little memory. kNoSpace from allocate() when the budget is used up: the caller
-//          retires or evicts.
+//          has too little memory. kNoSpace from allocate() when the budget is used up, or the file
+//          system has no memory for another slab: the caller retires or evicts.
 class DramTier {
  public:
   static Result<std::unique_ptr<DramTier>> open(const DramOptions& options);

@@ -87,17 +87,30 @@ Result<std::shared_ptr<SlabFile>> SlabFile::open(int directory, const std::strin
   return map(directory, name, std::move(fd), static_cast<std::uint64_t>(info.st_size));
 }
 
+tl::unexpected<Error> SlabFile::no_memory() const {
+  return fail(Code::kNoSpace, fmt::format("no memory for slab {}: its file system is full; lower "
+                                          "the DRAM capacity",
+                                          name_));
+}
+
+Status SlabFile::reserve() {
+  const auto bytes = static_cast<off_t>(memory_.size());
+  int reserved = 0;
+  do {
+    reserved = ::fallocate(fd_.get(), 0, 0, bytes);
+  } while (reserved != 0 && errno == EINTR);
+  if (reserved == 0 || errno == EOPNOTSUPP) return {};
+  if (errno == ENOSPC || errno == ENOMEM) return no_memory();
+  return fail_errno(errno, fmt::format("reserving the memory of slab {}", name_));
+}
+
 Status SlabFile::touch(std::uint64_t offset, std::uint64_t bytes) {
   const std::shared_lock lock(mutex_);
   if (discarded_) return {};
   std::byte* memory = memory_.data() + offset;
   if (::madvise(memory, bytes, kMadvPopulateWrite) != 0) {
     // EFAULT: a plain access would get SIGBUS, that is, the file system is full.
-    if (errno == EFAULT || errno == ENOMEM) {
-      return fail(Code::kNoSpace, fmt::format("no memory for slab {}: its file system is full; "
-                                              "lower the DRAM capacity",
-                                              name_));
-    }
+    if (errno == EFAULT || errno == ENOMEM) return no_memory();
     if (errno != EINVAL) return fail_errno(errno, fmt::format("touching slab {}", name_));
     touch_each_page(memory, bytes);
   }

@@ -17,7 +17,7 @@ inline constexpr std::uint64_t kHugePage = std::uint64_t{2} << 20;
 
 // Threads: any; touches run together, discard() waits for those under way.
 // Owns:    descriptor and mapping, not the name: the file stays when this goes, unless discarded.
-// Blocks:  touch() faults pages in; discard() frees them.
+// Blocks:  reserve() takes pages, touch() faults them in, discard() frees them.
 // Errors:  kIo, kNoSpace (the tmpfs is full).
 class SlabFile {
  public:
@@ -31,6 +31,9 @@ class SlabFile {
   SlabFile(const SlabFile&) = delete;
   SlabFile& operator=(const SlabFile&) = delete;
 
+  // Takes the memory of the whole file from the file system, so that no access can fail for want of
+  // it (SIGBUS). It is not filled yet: that is touch().
+  Status reserve();
   // Faults [offset, offset + bytes) in, on huge pages where the system lets us. Contents stay.
   Status touch(std::uint64_t offset, std::uint64_t bytes);
   // Gives the memory back to the system even where a client still maps it, and removes the name.
@@ -43,6 +46,7 @@ class SlabFile {
  private:
   static Result<std::shared_ptr<SlabFile>> map(int directory, const std::string& name, UniqueFd fd,
                                                std::uint64_t bytes);
+  [[nodiscard]] tl::unexpected<Error> no_memory() const;
 
   int directory_;
   std::string name_;

@@ -26,8 +26,9 @@ Status touch_all(std::span<const std::shared_ptr<SlabFile>> slabs, const TouchPr
 // Threads: add() from any; one thread of its own.
 // Owns:    a share of each slab that waits.
 // Blocks:  only the destructor, for the piece being touched.
-// Errors:  a slab that cannot be touched is logged: its users will find out (SIGBUS is ruled out by
-//          DramTier::open, which checks the room on the file system).
+// Errors:  a slab that cannot be touched is logged: its users fault by themselves, which cannot
+// fail,
+//          as its memory is reserved.
 class SlabToucher {
  public:
   SlabToucher();

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <thread>
 
+#include "fs/tiers/tmpfs.h"
 #include "tests/support/temp_directory.h"
 
 namespace kvfs::tiers {
@@ -178,6 +179,40 @@ TEST_F(DramTierTest, RefusesMoreThanTheMachineHas) {
   auto tier = DramTier::open(huge);
   ASSERT_FALSE(tier);
   EXPECT_EQ(tier.error().code, Code::kNoSpace);
+}
+
+// What others have put into its file system meanwhile is not there for slabs; nobody gets SIGBUS.
+TEST_F(DramTierTest, ASlabThatIsMadeHasItsMemory) {
+  const auto tmpfs = prepare_private_tmpfs({.mount_point = directory_.file("memory"),
+                                            .fallback = directory_.file("fallback"),
+                                            .bytes = 4 * kSlab});
+  ASSERT_TRUE(tmpfs) << tmpfs.error().message;
+  if (!tmpfs->mounted) GTEST_SKIP() << "needs the right to mount";
+  {
+    auto with = options();
+    with.directory = tmpfs->path + "/slabs";
+    auto opened = DramTier::open(with);
+    ASSERT_TRUE(opened) << opened.error().message;
+    DramTier& tier = **opened;
+    std::ofstream(tmpfs->path + "/other") << std::string(kSlab + kSlab / 2, 'x');
+    const auto slots = take(tier, kOwner, 4 * kSlotsPerSlab);
+    EXPECT_EQ(slots.size(), 2 * kSlotsPerSlab);
+    for (const DramSlot slot : slots) std::memset(tier.address(slot), 1, kSlot);
+    EXPECT_EQ(tier.provide(kOther, kSlot, kSlab), 0U);
+    std::vector<DramSlot> one(1);
+    EXPECT_EQ(tier.allocate(kOther, kSlot, one).error().code, Code::kNoSpace);
+    EXPECT_EQ(tier.slabs().size(), 2U);
+
+    // There is memory for another when a slab has gone.
+    const SlabId id = slots.front().slab;
+    for (const DramSlot slot : slots) {
+      if (slot.slab == id) tier.free(slot);
+    }
+    ASSERT_TRUE(tier.retire(id));
+    ASSERT_TRUE(tier.remove(id));
+    EXPECT_EQ(take(tier, kOther, 1).size(), 1U);
+  }
+  EXPECT_TRUE(remove_private_tmpfs(*tmpfs));
 }
 
 TEST_F(DramTierTest, OneDaemonAtATime) {
