@@ -58,10 +58,6 @@ void FileSystem::on_prefix_removed(std::uint32_t namespace_id, const Key& key) {
   gone(inodes_.detach({InodeKind::kPrefix, namespace_id, key, {}}));
 }
 
-void FileSystem::on_index_replaced(std::uint32_t /*namespace_id*/) {
-  // Each generation is an inode of its own, and the entry is looked up each time.
-}
-
 void FileSystem::on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) {
   gone(inodes_.detach({InodeKind::kSlab, namespace_id, {slab, 0}, {}}));
 }

@@ -77,7 +77,6 @@ class FileSystem final : public store::StoreListener, public plain::PlainListene
   void ownership_changed(std::uint32_t namespace_id);
 
   void on_prefix_removed(std::uint32_t namespace_id, const Key& key) override;
-  void on_index_replaced(std::uint32_t namespace_id) override;
   void on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) override;
   void on_namespace_removed(std::uint32_t namespace_id) override;
   void on_gone(const plain::NodePtr& node) override;

@@ -139,8 +139,6 @@ HeldBack held_back(const NamespaceState& state, std::uint32_t group) {
       ++held.reading;
     } else if ((placement.flags & kDirty) != 0 || placement.io_pins != 0) {
       ++held.dirty;
-    } else {
-      ++held.other;
     }
   }
   return held;

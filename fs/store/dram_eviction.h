@@ -25,7 +25,7 @@ bool beyond_backlog(const Services& services);
 
 // What keeps the blocks of a group in DRAM, for the sentence of a kNoSpace.
 struct HeldBack {
-  std::uint64_t leased = 0, pinned = 0, dirty = 0, reading = 0, other = 0;
+  std::uint64_t leased = 0, pinned = 0, dirty = 0, reading = 0;
 };
 HeldBack held_back(const NamespaceState& state, std::uint32_t group) REQUIRES(state.mutex);
 

@@ -30,20 +30,14 @@ Result<Reservation::Committed> ReservationState::commit(std::uint32_t blocks) {
   }
   Removal removal;
   Status published;
-  bool index_replaced = false;
   {
     const MutexLock state_lock(state_->mutex);
-    const std::uint64_t generation = state_->catalog->generation();
     published = still_possible(blocks);
     if (published) published = publish(blocks, done, removal);
-    index_replaced = state_->catalog->generation() != generation;
   }
   KVFS_SYNC_POINT("reservation:committed");
   dispose(*state_, std::move(removal));
   state_->services.dram_space->free(done.lost);
-  if (index_replaced && state_->services.listener != nullptr) {
-    state_->services.listener->on_index_replaced(state_->id);
-  }
   if (!published) return pass(std::move(published));
   done.result.tip = chain_[blocks - 1].key;
   state_->metrics.commits_total.add();

@@ -261,7 +261,6 @@ class StoreListener {
  public:
   virtual ~StoreListener() = default;
   virtual void on_prefix_removed(std::uint32_t namespace_id, const Key& key) = 0;
-  virtual void on_index_replaced(std::uint32_t namespace_id) = 0;
   virtual void on_slab_removed(std::uint32_t namespace_id, std::uint32_t slab) = 0;
   virtual void on_namespace_removed(std::uint32_t namespace_id) = 0;
 };

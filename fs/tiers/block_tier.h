@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string_view>
 
 #include "lib/format/result.h"
 
@@ -41,8 +40,6 @@ struct TierUsage {
 class BlockTier {
  public:
   virtual ~BlockTier() = default;
-  [[nodiscard]] virtual std::string_view name() const = 0;
-
   virtual Result<TierSlot> allocate(std::uint64_t slot_bytes) = 0;
   virtual void free(TierSlot slot) = 0;
   // After a restart: this slot is in use. Must precede any allocate().

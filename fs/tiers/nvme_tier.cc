@@ -23,7 +23,6 @@ class NvmeTier final : public BlockTier {
  public:
   Status open(const NvmeOptions& options);
 
-  [[nodiscard]] std::string_view name() const override { return "nvme"; }
   Result<TierSlot> allocate(std::uint64_t slot_bytes) override {
     return segments_->allocate(slot_bytes);
   }

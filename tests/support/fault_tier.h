@@ -10,6 +10,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -88,7 +90,6 @@ class FaultTier final : public tiers::BlockTier {
   [[nodiscard]] std::uint64_t reads() const { return count(reads_); }
   [[nodiscard]] std::uint64_t writes() const { return count(writes_); }
 
-  [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   Result<tiers::TierSlot> allocate(std::uint64_t slot_bytes) override {
     {
       const std::lock_guard lock(mutex_);

@@ -272,7 +272,6 @@ TEST_F(StoreTest, ASlabMovesToTheNamespaceThatNeedsIt) {
 class SlabListener : public StoreListener {
  public:
   void on_prefix_removed(std::uint32_t, const Key&) override {}
-  void on_index_replaced(std::uint32_t) override {}
   void on_slab_removed(std::uint32_t, std::uint32_t) override { ++removed; }
   void on_namespace_removed(std::uint32_t) override {}
   std::atomic<int> removed{0};
