@@ -1,6 +1,17 @@
 #include "fs/mount/backing_table.h"
 
+#include <sys/ioctl.h>
+
+#include <cstdint>
+
 namespace kvfs::mount {
+namespace {
+
+// FUSE_DEV_IOC_BACKING_CLOSE, which older headers do not have. fuse_passthrough_close() wants a
+// request, and a reply that failed has freed it.
+constexpr unsigned long kBackingClose = _IOW(229, 2, std::uint32_t);
+
+}  // namespace
 
 Result<int> BackingTable::acquire(fuse_req_t req, fuse_ino_t nodeid, int fd) {
   const MutexLock lock(mutex_);
@@ -15,11 +26,12 @@ Result<int> BackingTable::acquire(fuse_req_t req, fuse_ino_t nodeid, int fd) {
   return id;
 }
 
-void BackingTable::release(fuse_req_t req, fuse_ino_t nodeid) {
+void BackingTable::release(fuse_ino_t nodeid) {
   const MutexLock lock(mutex_);
   const auto found = backings_.find(nodeid);
   if (found == backings_.end() || --found->second.opens != 0) return;
-  fuse_passthrough_close(req, found->second.id);
+  const auto id = static_cast<std::uint32_t>(found->second.id);
+  ::ioctl(fuse_session_fd(session_), kBackingClose, &id);
   backings_.erase(found);
 }
 

@@ -18,8 +18,10 @@ namespace kvfs::mount {
 // Errors:  acquire(): kUnavailable when the kernel refuses the file.
 class BackingTable {
  public:
+  // Once, before the first request.
+  void start(fuse_session* session) { session_ = session; }
   Result<int> acquire(fuse_req_t req, fuse_ino_t nodeid, int fd);
-  void release(fuse_req_t req, fuse_ino_t nodeid);
+  void release(fuse_ino_t nodeid);
   [[nodiscard]] std::size_t open() const;
 
  private:
@@ -27,6 +29,7 @@ class BackingTable {
     int id;
     std::uint32_t opens;
   };
+  fuse_session* session_ = nullptr;
   mutable Mutex mutex_;
   std::unordered_map<fuse_ino_t, Backing> backings_ GUARDED_BY(mutex_);
 };

@@ -70,7 +70,7 @@ void ControlHandle::read(FileSystem&, fuse_req_t req, std::uint64_t, std::size_t
   if (ended) finish();
 }
 
-void ControlHandle::released(FileSystem&, fuse_req_t) { finish(); }
+void ControlHandle::released(FileSystem&) { finish(); }
 
 void ControlHandle::finish() {
   std::function<void()> after;

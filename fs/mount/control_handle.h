@@ -30,7 +30,7 @@ class ControlHandle final : public Handle {
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
   void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset,
              std::span<const char> bytes) override;
-  void released(FileSystem& fs, fuse_req_t req) override;
+  void released(FileSystem& fs) override;
 
  private:
   void answered(const nlohmann::json& answer, std::function<void()> after);

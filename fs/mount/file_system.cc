@@ -22,6 +22,7 @@ FileSystem::FileSystem(const Config& config, std::function<void(ShutdownRequest)
 void FileSystem::serve(store::Store& store, plain::PlainStore* plain, fuse_session* session) {
   store_ = &store;
   plain_ = plain;
+  backings_.start(session);
   notifier_.start(session);
 }
 

@@ -13,6 +13,6 @@ void Handle::sync(FileSystem&, fuse_req_t req) { reply_ok(req); }
 void Handle::allocate(FileSystem&, fuse_req_t req, int, std::uint64_t, std::uint64_t) {
   reply(req, Refusal::kNotSupported);
 }
-void Handle::released(FileSystem&, fuse_req_t) {}
+void Handle::released(FileSystem&) {}
 
 }  // namespace kvfs::mount

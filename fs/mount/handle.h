@@ -38,8 +38,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
   virtual void sync(FileSystem& fs, fuse_req_t req);
   virtual void allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset,
                         std::uint64_t length);
-  // The last descriptor was closed. The reply is the caller's.
-  virtual void released(FileSystem& fs, fuse_req_t req);
+  // The last descriptor was closed, or nobody got one: the caller was gone when it was opened.
+  virtual void released(FileSystem& fs);
 
  private:
   const InodePtr inode_;

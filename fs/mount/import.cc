@@ -105,6 +105,18 @@ bool Import::stored() const {
   return key_.has_value() && stored_changes_ == changes_;
 }
 
+bool Import::begin_writing() {
+  const MutexLock lock(mutex_);
+  if (writers_ == 0 && !writer_) return false;
+  ++writers_;
+  return true;
+}
+
+bool Import::end_writing() {
+  const MutexLock lock(mutex_);
+  return --writers_ == 0 && !writer_;
+}
+
 void Import::settle(pid_t writer) {
   const MutexLock lock(mutex_);
   writer_ = writer;

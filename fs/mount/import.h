@@ -53,6 +53,12 @@ class Import {
   Result<std::optional<Key>> finish(store::Namespace& ns, std::chrono::milliseconds room_time);
   [[nodiscard]] bool stored() const;
 
+  // A file open for writing, besides the one it was created with. False: its last writer has closed
+  // it before it was settled, and nobody can complete it any more.
+  [[nodiscard]] bool begin_writing();
+  // True: this was the last writer, and what it leaves is not settled.
+  [[nodiscard]] bool end_writing();
+
   void settle(pid_t writer);
   [[nodiscard]] bool settled() const;
   [[nodiscard]] bool seen_as_file(pid_t caller) const;
@@ -70,6 +76,7 @@ class Import {
   std::uint64_t changes_ GUARDED_BY(mutex_) = 0;
   std::uint64_t stored_changes_ GUARDED_BY(mutex_) = 0;
   std::optional<Key> key_ GUARDED_BY(mutex_);
+  std::uint32_t writers_ GUARDED_BY(mutex_) = 1;    // files open for writing
   std::optional<pid_t> writer_ GUARDED_BY(mutex_);  // settled
   std::chrono::steady_clock::time_point seen_until_ GUARDED_BY(mutex_);
 };

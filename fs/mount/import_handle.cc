@@ -51,13 +51,13 @@ Status ImportHandle::finish(FileSystem& fs, pid_t writer) {
   store::Namespace& ns = *inode()->ns;
   Import& import = *inode()->import;
   const std::string name = fs.imports().name_of(ns.id(), import);
-  if (name.empty() && !named_) return {};  // unlinked meanwhile: nothing to store
-  const bool again = import.stored();
+  if (name.empty() && !import.settled()) return {};  // unlinked meanwhile: nothing to store
+  const bool again = import.stored() && import.settled();
   auto key = import.finish(ns, fs.config().store_timeout);
   Status status;
   if (!key) {
     status = tl::unexpected(as_import_error(key.error()));
-  } else if (*key && !(again && named_)) {
+  } else if (*key && !again) {
     status = give_name(ns, name, **key);
     if (status) settle(fs, name, writer);
   }
@@ -67,34 +67,40 @@ Status ImportHandle::finish(FileSystem& fs, pid_t writer) {
 
 // A key's own file is there by itself; another name stays in the table for its writer.
 void ImportHandle::settle(FileSystem& fs, const std::string& name, pid_t writer) {
-  named_ = true;
   inode()->import->settle(writer);
   if (key_from_file_name(name)) fs.imports().remove(inode()->id.namespace_id, *inode()->import);
 }
 
 void ImportHandle::flush(FileSystem& fs, fuse_req_t req) {
+  if (!writes_) return reply_ok(req);
+  const pid_t writer = fuse_req_ctx(req)->pid;  // a parked request may be gone
   fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
                   pending = fs.parked().park(req),
-                  writer = fuse_req_ctx(req)->pid] { pending.finish(self->finish(fs, writer)); });
+                  writer] { pending.finish(self->finish(fs, writer)); });
 }
 
 void ImportHandle::sync(FileSystem& fs, fuse_req_t req) {
   // Before the file is complete there is nothing that could be made durable; its close will tell.
+  const pid_t writer = fuse_req_ctx(req)->pid;  // a parked request may be gone
   fs.jobs().post([&fs, self = std::static_pointer_cast<ImportHandle>(shared_from_this()),
-                  pending = fs.parked().park(req), writer = fuse_req_ctx(req)->pid] {
-    if (auto status = self->finish(fs, writer); !status && status.error().code != Code::kInvalid) {
-      pending.refuse(status.error());
+                  pending = fs.parked().park(req), writer] {
+    const Status finished = self->writes_ ? self->finish(fs, writer) : Status();
+    if (!finished && finished.error().code != Code::kInvalid) {
+      pending.refuse(finished.error());
       return;
     }
     self->inode()->ns->flush(store::Clock::now() + fs.config().flush_timeout,
-                             [pending](const Status& status) { pending.finish(status); });
+                             [&fs, pending](const Status& status) {
+                               fs.completions().post([pending, status] { pending.finish(status); });
+                             });
   });
 }
 
-void ImportHandle::released(FileSystem& fs, fuse_req_t) {
-  const Import& import = *inode()->import;
+void ImportHandle::released(FileSystem& fs) {
+  Import& import = *inode()->import;
+  if (!writes_ || !import.end_writing()) return;
   const std::string name = fs.imports().name_of(inode()->id.namespace_id, import);
-  if (name.empty() || import.settled()) return;
+  if (name.empty()) return;
   spdlog::warn(
       "import of {}/{}: dropped: it was closed with {} bytes that are no prefix file of that name",
       inode()->ns->name(), name, import.facts().bytes);

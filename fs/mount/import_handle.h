@@ -1,7 +1,6 @@
 // ImportHandle: an open file that is being copied into a namespace.
 #pragma once
 
-#include <atomic>
 #include <string>
 
 #include "fs/mount/handle.h"
@@ -10,12 +9,14 @@
 namespace kvfs::mount {
 
 // Threads: as Handle.
-// Owns:    a share of the import. What is not stored at the last close is dropped.
+// Owns:    a share of the import. What is not stored at its last writer's close is dropped; a
+//          reader's close says nothing about it.
 // Blocks:  never: checking and storing run as a job.
 // Errors:  flush(): what is wrong with the file, as EINVAL; the sentence goes to the log.
 class ImportHandle final : public Handle {
  public:
-  explicit ImportHandle(InodePtr inode) : Handle(std::move(inode)) {}
+  // `writes`: the import counts this handle among its writers.
+  ImportHandle(InodePtr inode, bool writes) : Handle(std::move(inode)), writes_(writes) {}
 
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
   void write(FileSystem& fs, fuse_req_t req, std::uint64_t offset,
@@ -24,15 +25,14 @@ class ImportHandle final : public Handle {
   void sync(FileSystem& fs, fuse_req_t req) override;
   void allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset,
                 std::uint64_t length) override;
-  void released(FileSystem& fs, fuse_req_t req) override;
+  void released(FileSystem& fs) override;
 
  private:
   // Checks, stores and names it.
   Status finish(FileSystem& fs, pid_t writer);
   void settle(FileSystem& fs, const std::string& name, pid_t writer);
 
-  std::atomic<bool> named_{
-      false};  // what was stored has its name; jobs of one handle may run side by side
+  const bool writes_;
 };
 
 }  // namespace kvfs::mount

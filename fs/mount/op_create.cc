@@ -39,10 +39,9 @@ void op_create(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const char* na
   const auto attr = attributes(fs, **inode);
   if (!attr) return reply(req, attr.error());
   const fuse_entry_param entry = entry_param(fs, **inode, *attr);
-  fi->fh = fs.handles().add(std::make_shared<ImportHandle>(*inode));
+  fi->fh = fs.handles().add(std::make_shared<ImportHandle>(*inode, /*writes=*/true));
   if (fuse_reply_create(req, &entry, fi) == 0) return;
-  fs.handles().take(fi->fh);  // the caller is gone
-  fs.imports().take(directory->ns->id(), name);
+  if (const HandlePtr taken = fs.handles().take(fi->fh)) taken->released(fs);  // the caller is gone
   fs.inodes().forget((*inode)->nodeid, 1);
 }
 

@@ -23,7 +23,8 @@ bool wants_to_write(const fuse_file_info& fi) {
 
 void give(FileSystem& fs, fuse_req_t req, fuse_file_info fi, HandlePtr handle) {
   fi.fh = fs.handles().add(std::move(handle));
-  if (fuse_reply_open(req, &fi) != 0) fs.handles().take(fi.fh);  // the caller is gone
+  if (fuse_reply_open(req, &fi) == 0) return;
+  if (const HandlePtr taken = fs.handles().take(fi.fh)) taken->released(fs);  // the caller is gone
 }
 
 void open_prefix(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_info fi) {
@@ -78,7 +79,9 @@ void open_import(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_fil
   if ((fi.flags & O_TRUNC) != 0) {
     if (auto status = inode->import->truncate(0); !status) return reply(req, status.error());
   }
-  give(fs, req, fi, std::make_shared<ImportHandle>(inode));
+  const bool writes = wants_to_write(fi);
+  if (writes && !inode->import->begin_writing()) return reply(req, Refusal::kStale);
+  give(fs, req, fi, std::make_shared<ImportHandle>(inode, writes));
 }
 
 }  // namespace

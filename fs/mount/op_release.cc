@@ -4,7 +4,7 @@
 namespace kvfs::mount {
 
 void op_release(FileSystem& fs, fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  if (const HandlePtr handle = fs.handles().take(fi->fh)) handle->released(fs, req);
+  if (const HandlePtr handle = fs.handles().take(fi->fh)) handle->released(fs);
   reply_ok(req);
 }
 

@@ -11,13 +11,12 @@ namespace {
 
 void give(FileSystem& fs, fuse_req_t req, const std::shared_ptr<PassthroughHandle>& handle,
           fuse_file_info fi, int backing) {
-  const fuse_ino_t nodeid = handle->inode()->nodeid;
   fi.backing_id = backing;
   fi.noflush = 1;
   fi.fh = fs.handles().add(handle);
   if (fuse_reply_open(req, &fi) == 0) return;
-  fs.handles().take(fi.fh);  // the caller is gone
-  fs.backings().release(req, nodeid);
+  fs.handles().take(fi.fh);  // the caller is gone, and so is the request
+  handle->released(fs);
 }
 
 void open_slab(FileSystem& fs, fuse_req_t req, const InodePtr& inode, const fuse_file_info& fi) {
@@ -42,7 +41,7 @@ void open_index(FileSystem& fs, fuse_req_t req, const InodePtr& inode, const fus
   const auto backing = fs.backings().acquire(req, inode->nodeid, file.fd);
   // The store closes the descriptor when the next generation comes: was it still this index?
   if (inode->ns->index_file().generation != generation) {
-    if (backing) fs.backings().release(req, inode->nodeid);
+    if (backing) fs.backings().release(inode->nodeid);
     return reply(req, Refusal::kStale);
   }
   if (!backing) return reply(req, backing.error());

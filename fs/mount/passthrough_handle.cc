@@ -10,8 +10,6 @@ PassthroughHandle::~PassthroughHandle() {
   }
 }
 
-void PassthroughHandle::released(FileSystem& fs, fuse_req_t req) {
-  fs.backings().release(req, inode()->nodeid);
-}
+void PassthroughHandle::released(FileSystem& fs) { fs.backings().release(inode()->nodeid); }
 
 }  // namespace kvfs::mount

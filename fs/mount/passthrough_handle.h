@@ -15,7 +15,7 @@ class PassthroughHandle final : public Handle {
  public:
   explicit PassthroughHandle(InodePtr inode) : Handle(std::move(inode)) {}
   ~PassthroughHandle() override;
-  void released(FileSystem& fs, fuse_req_t req) override;
+  void released(FileSystem& fs) override;
 };
 
 }  // namespace kvfs::mount

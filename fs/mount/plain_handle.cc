@@ -95,8 +95,8 @@ void PlainHandle::allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64
             });
 }
 
-void PlainHandle::released(FileSystem& fs, fuse_req_t req) {
-  if (passthrough_) fs.backings().release(req, inode()->nodeid);
+void PlainHandle::released(FileSystem& fs) {
+  if (passthrough_) fs.backings().release(inode()->nodeid);
   file_.finish();
 }
 

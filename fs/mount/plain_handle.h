@@ -28,7 +28,7 @@ class PlainHandle final : public Handle {
   void sync(FileSystem& fs, fuse_req_t req) override;
   void allocate(FileSystem& fs, fuse_req_t req, int mode, std::uint64_t offset,
                 std::uint64_t length) override;
-  void released(FileSystem& fs, fuse_req_t req) override;
+  void released(FileSystem& fs) override;
 
  private:
   plain::Opened file_;

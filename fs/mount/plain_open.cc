@@ -86,8 +86,8 @@ HandlePtr make_handle(FileSystem& fs, fuse_req_t req, const InodePtr& inode, pla
   return handle;
 }
 
-void give_back(FileSystem& fs, fuse_req_t req, const fuse_file_info& fi) {
-  if (const HandlePtr handle = fs.handles().take(fi.fh)) handle->released(fs, req);
+void give_back(FileSystem& fs, const fuse_file_info& fi) {
+  if (const HandlePtr handle = fs.handles().take(fi.fh)) handle->released(fs);
 }
 
 void fail_open(fuse_req_t req, int error) { fuse_reply_err(req, error); }
@@ -127,7 +127,7 @@ void open_now(FileSystem& fs, fuse_req_t req, const InodePtr& inode, fuse_file_i
     (*opened)->count();
   }
   make_handle(fs, req, inode, std::move(*opened), fi);
-  if (fuse_reply_open(req, &fi) != 0) give_back(fs, req, fi);  // the caller is gone
+  if (fuse_reply_open(req, &fi) != 0) give_back(fs, fi);  // the caller is gone
 }
 
 struct Created {
@@ -171,7 +171,7 @@ void create_now(FileSystem& fs, fuse_req_t req, fuse_ino_t parent, const std::st
   const fuse_entry_param entry = entry_param(fs, *created->inode, created->status);
   make_handle(fs, req, created->inode, std::move(created->file), fi);
   if (fuse_reply_create(req, &entry, &fi) == 0) return;
-  give_back(fs, req, fi);
+  give_back(fs, fi);
   fs.inodes().forget(created->inode->nodeid, 1);
 }
 

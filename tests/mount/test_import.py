@@ -206,6 +206,39 @@ def test_reading_back_while_it_is_written(ns, exported):
     assert os.listdir(ns.path) == []
 
 
+def test_others_may_look_while_it_is_written(ns, exported):
+    path, prefix = exported
+    content = path.read_bytes()
+    fd = os.open(prefix.path, os.O_WRONLY | os.O_CREAT, 0o644)
+    os.write(fd, content[:5000])
+    run("cmp", "-n", "5000", path, prefix.path)
+    reader = os.open(prefix.path, os.O_RDONLY)
+    os.fsync(reader)
+    second = os.open(prefix.path, os.O_WRONLY)
+    with expect_errno(errno.EINVAL):
+        os.close(second)  # not whole yet, but the first may still complete it
+    assert os.listdir(ns.path) == [path.name]
+    os.pwrite(fd, content[5000:], 5000)
+    os.close(reader)
+    os.close(fd)
+    assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
+    assert Path(prefix.path).read_bytes() == content
+
+
+def test_a_reader_does_not_keep_what_its_writer_left(ns, exported):
+    path, _ = exported
+    fd = os.open(f"{ns.path}/half", os.O_WRONLY | os.O_CREAT, 0o644)
+    os.write(fd, path.read_bytes()[:5000])
+    with open(f"{ns.path}/half", "rb") as reader:
+        with expect_errno(errno.EINVAL):
+            os.close(fd)
+        deadline = time.monotonic() + 5
+        while os.listdir(ns.path):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(reader.read()) == 5000
+
+
 def test_unlinked_while_it_is_written(ns, exported):
     path, _ = exported
     fd = os.open(f"{ns.path}/gone", os.O_WRONLY | os.O_CREAT, 0o600)
