@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "fs/mount/control_json.h"
 #include "fs/mount/file_system.h"
@@ -14,7 +15,8 @@ namespace kvfs::mount {
 
 void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
                           std::span<const char> bytes) {
-  nlohmann::json request;
+  bool whole = false;
+  PendingReply replaced;
   {
     const MutexLock lock(mutex_);
     if (!answer_.empty()) {  // the next request drops what was not read of the last answer
@@ -23,29 +25,44 @@ void ControlHandle::write(FileSystem& fs, fuse_req_t req, std::uint64_t,
       answered_ = 0;
     }
     if (request_.size() + bytes.size() > kMaxControlRequest) return reply(req, Refusal::kTooLarge);
+    ++writes_;
     request_.append(bytes.data(), bytes.size());
-    request = nlohmann::json::parse(request_, nullptr, /*allow_exceptions=*/false);
-    // Whose write is interrupted, while this is under way, writes it once more from the beginning.
-    if (!request.is_discarded()) request_.clear();
+    whole = nlohmann::json::accept(request_);
+    if (whole) {
+      // Whose write is interrupted, while this is under way, writes it once more from the
+      // beginning.
+      const bool posted = next_.has_value();
+      if (posted) replaced = std::move(next_->pending);
+      next_ = Call{std::exchange(request_, {}), bytes.size(), writes_, fs.parked().park(req)};
+      if (!posted) fs.jobs().post([&fs, self = self()] { self->begin(fs); });
+    }
   }
-  if (request.is_discarded()) {  // the rest is still to come, or a read will say what is wrong
-    fuse_reply_write(req, bytes.size());
-    return;
-  }
-  fs.jobs().post([&fs, self = std::static_pointer_cast<ControlHandle>(shared_from_this()),
-                  request = std::move(request), size = bytes.size(),
-                  pending = fs.parked().park(req)] {
-    self->run_(fs, *self->inode(), request,
-               [self, size, pending](const nlohmann::json& answer, std::function<void()> after) {
-                 self->answered(answer, std::move(after));
-                 pending.answer([size](fuse_req_t waiting) { fuse_reply_write(waiting, size); });
-               });
-  });
+  // The rest is still to come, or a read will say what is wrong.
+  if (!whole) fuse_reply_write(req, bytes.size());
+  replaced.refuse(Refusal::kInterrupted);
 }
 
-void ControlHandle::answered(const nlohmann::json& answer, std::function<void()> after) {
+void ControlHandle::begin(FileSystem& fs) {
+  Call call;
+  {
+    const MutexLock lock(mutex_);
+    call = *std::exchange(next_, std::nullopt);
+  }
+  if (call.pending.answered()) return;  // the caller is gone, or about to ask again
+  const auto request = nlohmann::json::parse(call.text, nullptr, /*allow_exceptions=*/false);
+  run_(fs, *inode(), request,
+       [self = self(), number = call.number, written = call.written, pending = call.pending](
+           const nlohmann::json& answer, std::function<void()> after) {
+         self->answered(number, answer, std::move(after));
+         pending.answer([written](fuse_req_t waiting) { fuse_reply_write(waiting, written); });
+       });
+}
+
+void ControlHandle::answered(std::uint64_t number, const nlohmann::json& answer,
+                             std::function<void()> after) {
   if (!answer.value("ok", false)) spdlog::debug("control: {}", json_text(answer));
   const MutexLock lock(mutex_);
+  if (number != writes_) return;
   answer_ = json_text(answer) + "\n";
   answered_ = 0;
   after_ = std::move(after);

@@ -27,6 +27,11 @@ json as_answer(Answer&& answer) {
   return out;
 }
 
+bool is_op(const json& request, const char* op) {
+  const auto field = request.find("op");
+  return field != request.end() && *field == op;
+}
+
 Result<std::string> text_field(const json& request, const char* name) {
   const auto field = request.find(name);
   if (field == request.end() || !field->is_string()) {

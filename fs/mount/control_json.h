@@ -16,6 +16,9 @@ nlohmann::json failure(const Error& error);
 nlohmann::json not_an_object();  // the request
 nlohmann::json as_answer(Answer&& answer);
 
+// Whether the request is for `op`. Like all that looks at a request it copies no value of it: a
+// copy recurses, and whoever wrote the request chose how deep.
+bool is_op(const nlohmann::json& request, const char* op);
 // A field of the request: kInvalid, naming it, when it is missing or of another type.
 Result<std::string> text_field(const nlohmann::json& request, const char* name);
 Result<std::uint64_t> number_field(const nlohmann::json& request, const char* name);

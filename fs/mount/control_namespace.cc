@@ -247,7 +247,7 @@ void control_namespace(FileSystem& fs, const Inode& inode, const json& request,
                        const ControlRespond& respond) {
   if (!request.is_object()) return respond(not_an_object(), nullptr);
   const Call call{fs, *inode.ns, request};
-  if (request.value("op", json()) == "flush") return flush(call, respond);
+  if (is_op(request, "flush")) return flush(call, respond);
   respond(as_answer(run(call)), nullptr);
 }
 

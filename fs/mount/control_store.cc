@@ -129,7 +129,7 @@ Answer run(FileSystem& fs, const json& request, std::function<void()>& after) {
 void control_store(FileSystem& fs, const Inode&, const json& request,
                    const ControlRespond& respond) {
   if (!request.is_object()) return respond(not_an_object(), nullptr);
-  if (request.value("op", json()) == "flush") return flush(fs, request, respond);
+  if (is_op(request, "flush")) return flush(fs, request, respond);
   std::function<void()> after;
   json answer = as_answer(run(fs, request, after));
   respond(std::move(answer), std::move(after));

@@ -105,7 +105,7 @@ Result<json> parse_metadata(std::string_view text) {
                 "the safetensors header has no __metadata__ object: only files copied out of a "
                 "kvfs mount can be imported");
   }
-  return json(*found);
+  return json(std::move(*found));  // a copy recurses as deep as whoever wrote it nested
 }
 
 Status check_format(const json& metadata) {

@@ -75,6 +75,16 @@ def test_requests_that_are_no_json(daemon):
     os.close(fd)
 
 
+@pytest.mark.parametrize("request_", [b'{"op":%s}', b'{"op":"stat","key":%s}', b"%s"])
+def test_deeply_nested_requests(daemon, ns, request_):
+    nested = request_ % (b"[" * 500_000 + b"]" * 500_000)
+    for path in (f"{daemon.mount}/.kvfs/control", f"{ns.path}/.kvfs/control"):
+        fd = os.open(path, os.O_RDWR)
+        os.write(fd, nested)
+        assert json.loads(os.read(fd, 65536))["code"] == "invalid"
+        os.close(fd)
+
+
 def test_config(daemon):
     config = store(daemon, op="config")["config"]
     assert config["mountpoint"] == str(daemon.mount)

@@ -128,6 +128,14 @@ def test_wrong_files_are_refused_at_close(daemon, ns, exported, kind):
     assert f"import of {os.path.basename(ns.path)}/{path.name}: " in log
 
 
+def test_a_deeply_nested_header_is_refused(ns):
+    depth = 400_000
+    header = b'{"__metadata__":{"a":' + b"[" * depth + b"]" * depth + b"}}"
+    header += b" " * (-(len(header) + 8) % 4096)
+    with expect_errno(errno.EINVAL):
+        write_file(f"{ns.path}/deep", len(header).to_bytes(8, "little") + header)
+
+
 def test_cp_reports_the_refusal(ns, exported, tmp_path):
     path, _ = exported
     bad = tmp_path / "bad.safetensors"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -57,6 +58,32 @@ def stuck(own):
     yield ns, disk, warm, cold
     disk.go_on()
     ns.close()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted  # or Python would call again
+
+
+def test_a_late_answer_does_not_replace_a_newer_one(stuck):
+    ns, *_ = stuck
+    store_prefix(ns, 8, seed=3)  # stays to be written
+    before = signal.signal(signal.SIGALRM, interrupt)
+    fd = os.open(f"{ns.path}/.kvfs/control", os.O_RDWR)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Interrupted):
+            os.write(fd, b'{"op": "flush", "timeout_s": 1}')
+        os.write(fd, b'{"op": "list"}')
+        assert b"prefixes" in os.read(fd, 65536)
+        time.sleep(1.5)
+        assert os.read(fd, 65536) == b""
+    finally:
+        os.close(fd)
+        signal.signal(signal.SIGALRM, before)
 
 
 def data_of(prefix) -> list[bytes]:
