@@ -181,9 +181,8 @@ void Daemon::last_steps() {
   std::promise<Status> flushed;
   store->flush(end_by, [&](Status status) { flushed.set_value(std::move(status)); });
   if (auto status = flushed.get_future().get(); !status) {
-    spdlog::warn("{} were not written to NVMe ({}); {}", size_text(store->stats().dirty_bytes),
-                 status.error().message,
-                 keeps_dram() ? "they stay in DRAM for the next start" : "they are lost");
+    spdlog::warn("{} were not written to NVMe ({}); they stay in DRAM for the next start",
+                 size_text(store->stats().dirty_bytes), status.error().message);
   }
   fs->stop_notifying();
   session->end();
@@ -191,12 +190,12 @@ void Daemon::last_steps() {
 
 void Daemon::close_store() {
   const bool keep = keeps_dram();
-  ignore_error(store->close(end_by, keep), "close() has logged it");
+  const Status closed = store->close(end_by, keep);  // logs what it could not write
   if (plain != nullptr) plain->stop(end_by);  // which may sync a disk: all the time that is left
   store.reset();
   fs.reset();  // knows namespaces, which have files there, and files of plain directories
   plain.reset();
-  if (!keep) remove_tmpfs();
+  if (!keep && closed) remove_tmpfs();
 }
 
 // After a start that failed. What an earlier daemon left stays for the next.
@@ -236,8 +235,9 @@ Status serve(Daemon& daemon, Background& background) {
   daemon.shutdown.finish();
   daemon.begin_end();  // where somebody unmounted it
   daemon.fs->stop_notifying();
-  daemon.session->unmount();
   daemon.fs->drain();
+  daemon.session->unmount();
+  daemon.fs->drop_handles();
   // With the connection the kernel lets go of the files it read and mapped for clients: until then
   // the tmpfs is in use.
   daemon.session.reset();

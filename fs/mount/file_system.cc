@@ -31,6 +31,10 @@ void FileSystem::drain() {
   jobs_.stop();
   completions_.stop();
   parked_.fail_all(Refusal::kShuttingDown);  // what the last jobs parked
+  parked_.stop();
+}
+
+void FileSystem::drop_handles() {
   handles_.clear();
   imports_.clear();
 }

@@ -31,7 +31,7 @@ struct ShutdownRequest {
 
 // Threads: everything from any thread.
 // Owns:    tables and workers; the stores are the daemon's and outlive it.
-// Blocks:  drain().
+// Blocks:  drain(), for jobs that have begun.
 // Errors:  none of its own.
 class FileSystem final : public store::StoreListener, public plain::PlainListener {
  public:
@@ -41,8 +41,11 @@ class FileSystem final : public store::StoreListener, public plain::PlainListene
   void serve(store::Store& store, plain::PlainStore* plain, fuse_session* session);
   // No notification is sent any more.
   void stop_notifying() { notifier_.stop(); }
-  // After the last request: answers what waits, ends the workers, drops all handles.
+  // After the last request, while the session still has its descriptor: answers what waits and ends
+  // whatever could answer, because the next file that is opened may get the descriptor's number.
   void drain();
+  // After the mount is gone: until then clients may use what is open.
+  void drop_handles();
 
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] store::Store& store() { return *store_; }

@@ -50,13 +50,15 @@ class PendingReply {
 
 // Threads: all calls from any thread.
 // Owns:    the list of what waits.
-// Blocks:  fail_all() writes to the kernel.
+// Blocks:  fail_all() and stop() write to the kernel.
 // Errors:  none.
 class ParkedRequests {
  public:
   PendingReply park(fuse_req_t req);
   // Answers everything that waits; for the end, when no new request can come.
   void fail_all(Refusal refusal);
+  // No interrupt is answered any more.
+  void stop() { interrupts_.stop(); }
   [[nodiscard]] std::size_t waiting() const;
   [[nodiscard]] HistogramSnapshot wait_times() const { return wait_times_.snapshot(); }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from populate import create_namespace, run, store_prefix
-from raw_client import ControlError, Lease, Namespace, hex_of
+from raw_client import ControlError, Lease, Namespace, expect_errno, hex_of
 from support.daemon import Daemon
 from support.disk import Disk
 
@@ -172,6 +172,24 @@ def test_waiting_for_the_disk_holds_up_nobody_else(stuck):
         for each in waiting:
             each.result()
     assert within_bound(begin)
+
+
+def test_what_waits_at_the_end_is_answered(own):
+    daemon, disk = own
+    ns = create_namespace(daemon, "a")
+    disk.stop()
+    store_prefix(ns, 8, seed=1)
+    fd = os.open(f"{ns.path}/.kvfs/control", os.O_RDWR)
+    ns.close()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(os.write, fd, b'{"op": "flush", "timeout_s": 100}')
+        time.sleep(0.3)
+        daemon.process.terminate()
+        with expect_errno(errno.ENODEV):  # before the connection goes: ECONNABORTED
+            waiting.result()
+    os.close(fd)
+    daemon.process.wait(60)
+    daemon.process = None
 
 
 def test_sigterm_ends_and_says_what_was_not_written(own):
