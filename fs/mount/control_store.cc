@@ -93,7 +93,7 @@ Answer plain_verify(FileSystem& fs, const json& request) {
   const auto directory = fs.plain() == nullptr ? nullptr : fs.plain()->find(*name);
   if (directory == nullptr)
     return fail(Code::kNotFound, fmt::format("no plain directory is named '{}'", *name));
-  const plain::Verification verified = fs.plain()->verify(directory);
+  const plain::Verification verified = fs.plain()->verify(directory, fs.ending());
   json unread = json::array();
   for (const auto& [path, why] : verified.unread) unread.push_back({{"path", path}, {"why", why}});
   return json{{"checked", verified.files},

@@ -27,6 +27,8 @@ void FileSystem::serve(store::Store& store, plain::PlainStore* plain, fuse_sessi
 }
 
 void FileSystem::drain() {
+  ending_ = true;
+  if (plain_ != nullptr) plain_->evictor().stop();  // nobody waits for room any more
   parked_.fail_all(Refusal::kShuttingDown);
   jobs_.stop();
   completions_.stop();

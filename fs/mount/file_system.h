@@ -70,6 +70,9 @@ class FileSystem final : public store::StoreListener, public plain::PlainListene
   [[nodiscard]] bool passthrough() const { return passthrough_.load(std::memory_order_relaxed); }
   void set_passthrough(bool on) { passthrough_.store(on, std::memory_order_relaxed); }
 
+  // True once drain() has begun: what reads much ends.
+  [[nodiscard]] const std::atomic<bool>& ending() const { return ending_; }
+
   [[nodiscard]] const store::Ownership& owner() const { return owner_; }  // of the root directory
   [[nodiscard]] std::time_t started_at() const { return started_at_; }
   void shut_down(ShutdownRequest request) { shut_down_(request); }
@@ -96,6 +99,7 @@ class FileSystem final : public store::StoreListener, public plain::PlainListene
   store::Ownership owner_;
   std::time_t started_at_;
   std::atomic<bool> passthrough_{false};
+  std::atomic<bool> ending_{false};
 
   InodeTable inodes_;
   HandleTable handles_;

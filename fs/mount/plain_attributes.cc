@@ -91,13 +91,14 @@ plain::OsStatus set_times(FileSystem& fs, const plain::Node& node, const struct 
 }
 
 plain::OsStatus set_size(FileSystem& fs, const plain::Node& node, off_t size) {
-  const auto subject = subject_of(fs, node);
+  auto subject = subject_of(fs, node);
   if (!subject) return tl::unexpected(subject.error());
   if (!subject->place) return done(::ftruncate(subject->open->fd(), size));
   auto file = fs.plain()->files().open(*subject->place, plain::Access::kWrite, node.top);
+  subject->lock.unlock();
   if (!file) return tl::unexpected(file.error());
   auto outcome = done(::ftruncate((*file)->fd(), size));
-  file->finish();
+  file->finish();  // which may read all of it
   return outcome;
 }
 

@@ -32,6 +32,7 @@ plain::OsResult<plain::Opened> open_plain_for_reading(FileSystem& fs, const Inod
 
 void compare_plain(FileSystem& fs, const InodePtr& inode, const PendingReply& pending,
                    const std::function<void(fuse_req_t)>& then) {
+  if (pending.answered()) return;  // interrupted while others had their turn, or at the end
   bool recorded = false;
   std::uint64_t number = 0;
   {
@@ -42,7 +43,7 @@ void compare_plain(FileSystem& fs, const InodePtr& inode, const PendingReply& pe
     }
     number = (*opened)->inode();
     recorded = plain::read_record((*opened)->fd()).has_value();
-    const auto comparison = (*opened)->read_and_compare();
+    const auto comparison = (*opened)->read_and_compare(fs.ending());
     if (comparison == plain::OpenFile::Comparison::kNoChecksum)
       fs.plain()->files().want_checksum(opened->file());
     if (comparison == plain::OpenFile::Comparison::kUnread) {

@@ -8,14 +8,18 @@ namespace {
 constexpr std::size_t kMostQueued = 1024;  // descriptors
 constexpr int kTries = 3;                  // for a file whose times are set meanwhile
 
-void compute(const Opened& file) {
-  for (int tries = 0; tries < kTries && !file->record_checksum(); ++tries) {
+}  // namespace
+
+void Checksums::compute(const Opened& file) {
+  for (int tries = 0; tries < kTries && !file->record_checksum(out_of_time_); ++tries) {
   }
 }
 
-}  // namespace
-
 void Checksums::start() {
+  {
+    const MutexLock lock(mutex_);
+    ended_ = false;
+  }
   thread_ = std::thread([this] { run(); });
 }
 
@@ -25,7 +29,7 @@ void Checksums::post(Opened file) {
     if (stopping_) return;
     if (files_.size() < kMostQueued) {
       files_.push_back(std::move(file));
-      changed_.notify_one();
+      changed_.notify_all();
       return;
     }
   }
@@ -36,7 +40,7 @@ void Checksums::run() {
   MutexLock lock(mutex_);
   for (;;) {
     while (files_.empty() && !stopping_) changed_.wait(lock);
-    if (files_.empty() || (stopping_ && std::chrono::steady_clock::now() >= stop_by_)) return;
+    if (files_.empty() || out_of_time_) break;
     {
       const Opened file = std::move(files_.front());  // its place stays, and counts as queued
       lock.unlock();
@@ -45,14 +49,18 @@ void Checksums::run() {
     lock.lock();
     files_.pop_front();
   }
+  ended_ = true;
+  changed_.notify_all();
 }
 
 std::deque<Opened> Checksums::stop(std::chrono::steady_clock::time_point deadline) {
   {
-    const MutexLock lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
-    stop_by_ = deadline;
     changed_.notify_all();
+    while (!ended_ && std::chrono::steady_clock::now() < deadline)
+      changed_.wait_until(lock, deadline);
+    out_of_time_ = true;
   }
   if (thread_.joinable()) thread_.join();
   std::deque<Opened> left;

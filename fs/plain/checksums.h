@@ -1,6 +1,7 @@
 // Checksums: computes the checksums of files that were closed, behind the close.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <thread>
@@ -12,7 +13,8 @@ namespace kvfs::plain {
 
 // Threads: all calls from any thread.
 // Owns:    one thread, the files that wait, with one descriptor each.
-// Blocks:  post() when very many wait: it then does one itself. stop(), until the deadline.
+// Blocks:  post() when very many wait: it then does one itself, which must hold no lock. stop(),
+//          until the deadline.
 // Errors:  a file that is being written again has none, and comes again with its close.
 class Checksums {
  public:
@@ -29,12 +31,14 @@ class Checksums {
 
  private:
   void run();
+  void compute(const Opened& file);
 
   mutable Mutex mutex_;
   CondVar changed_;
   std::deque<Opened> files_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
-  std::chrono::steady_clock::time_point stop_by_ GUARDED_BY(mutex_);
+  bool ended_ GUARDED_BY(mutex_) = true;
+  std::atomic<bool> out_of_time_{false};
   std::thread thread_;
 };
 

@@ -18,11 +18,11 @@ struct FreeState {
 
 }  // namespace
 
-std::optional<std::uint64_t> file_checksum(int fd) {
+std::optional<std::uint64_t> file_checksum(int fd, const std::atomic<bool>& stopping) {
   const std::unique_ptr<XXH3_state_t, FreeState> state(XXH3_createState());
   if (state == nullptr || XXH3_64bits_reset(state.get()) == XXH_ERROR) return std::nullopt;
   std::vector<char> piece(kPiece);
-  for (off_t offset = 0;;) {
+  for (off_t offset = 0; !stopping;) {
     const ssize_t got = ::pread(fd, piece.data(), piece.size(), offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return std::nullopt;
@@ -31,6 +31,7 @@ std::optional<std::uint64_t> file_checksum(int fd) {
       return std::nullopt;
     offset += got;
   }
+  return std::nullopt;
 }
 
 }  // namespace kvfs::plain

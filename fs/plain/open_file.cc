@@ -162,7 +162,7 @@ bool OpenFile::adoptable(const Record& record, const struct stat& file) const {
   return false;
 }
 
-OpenFile::Comparison OpenFile::read_and_compare() {
+OpenFile::Comparison OpenFile::read_and_compare(const std::atomic<bool>& stopping) {
   std::uint64_t generation = 0;
   std::optional<Record> record;
   {
@@ -176,7 +176,7 @@ OpenFile::Comparison OpenFile::read_and_compare() {
     if (record->state != Record::State::kSummed || !record->describes(file))
       return Comparison::kOther;
   }
-  const auto checksum = file_checksum(fd());
+  const auto checksum = file_checksum(fd(), stopping);
   struct stat now {};
   const MutexLock lock(mutex_);
   if (writers_ != 0 || generation_ != generation) return Comparison::kSame;
@@ -191,7 +191,7 @@ OpenFile::Comparison OpenFile::read_and_compare() {
   return Comparison::kSame;
 }
 
-bool OpenFile::record_checksum() {
+bool OpenFile::record_checksum(const std::atomic<bool>& stopping) {
   std::uint64_t generation = 0;
   struct stat before {};
   {
@@ -199,7 +199,7 @@ bool OpenFile::record_checksum() {
     if (writers_ != 0 || gone_ || ::fstat(fd(), &before) != 0) return false;
     generation = generation_;
   }
-  const auto checksum = file_checksum(fd());
+  const auto checksum = file_checksum(fd(), stopping);
   const MutexLock lock(mutex_);
   struct stat after {};
   if (!checksum || writers_ != 0 || gone_ || ::fstat(fd(), &after) != 0) return false;

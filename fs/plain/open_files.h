@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,6 +22,8 @@
 namespace kvfs::plain {
 
 class OpenFiles;
+
+inline const std::atomic<bool> kNeverStopping{false};
 
 // What this boot of the machine and this life of the daemon are called in records.
 struct Era {
@@ -67,12 +70,12 @@ class OpenFile {
   [[nodiscard]] Trust trust() const;
   // kSame: it is what the record is of, which then says so for this life. kNoChecksum: it is whole
   // as far as can be known, and wants a checksum. kOther: dropping it is right. kUnread: the disk
-  // did not give it.
+  // did not give it, or `stopping` became true.
   enum class Comparison : std::uint8_t { kSame, kNoChecksum, kOther, kUnread };
   // Blocks: while it is read.
-  Comparison read_and_compare();
+  Comparison read_and_compare(const std::atomic<bool>& stopping = kNeverStopping);
   // Reads it all and records the checksum, unless it is being written, or was meanwhile (false).
-  bool record_checksum();
+  bool record_checksum(const std::atomic<bool>& stopping);
 
  private:
   friend class OpenFiles;

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -133,10 +132,9 @@ void Leaving::gone() const {
   top->add(-static_cast<std::int64_t>(counted), -1);
 }
 
-Verification PlainStore::verify(const DirectoryPtr& directory) {
+Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic<bool>& stopping) {
   Verification out;
-  const std::atomic<bool> never{false};
-  const Status status = scan(root(), directory->name(), never, [&](const FoundFile& found) {
+  const Status status = scan(root(), directory->name(), stopping, [&](const FoundFile& found) {
     OpenFile::Comparison comparison{};
     std::uint64_t inode = 0;
     {
@@ -154,7 +152,7 @@ Verification PlainStore::verify(const DirectoryPtr& directory) {
       ++out.files;
       out.bytes += static_cast<std::uint64_t>(found.status.st_size);
       inode = (*file)->inode();
-      comparison = (*file)->read_and_compare();
+      comparison = (*file)->read_and_compare(stopping);
       if (comparison == OpenFile::Comparison::kNoChecksum) files_.want_checksum(file->file());
     }
     if (comparison == OpenFile::Comparison::kUnread)

@@ -102,7 +102,9 @@ class PlainStore final : private EvictionTarget {
   [[nodiscard]] Leaving leaving(const DirectoryPtr& top, const Place& place) const;
 
   // Reads every file of a directory and compares its checksum. What is being written is left out.
-  Verification verify(const DirectoryPtr& directory);
+  // Ends early when `stopping` becomes true.
+  Verification verify(const DirectoryPtr& directory,
+                      const std::atomic<bool>& stopping = kNeverStopping);
 
  private:
   PlainStore(UniqueFd lock, UniqueFd root, const PlainOptions& options);

@@ -64,6 +64,18 @@ TEST_F(PlainStoreTest, WhatAnEarlierLifeRecordedIsComparedOnce) {
   EXPECT_EQ((*file)->trust(), OpenFile::Trust::kWhole);
 }
 
+TEST_F(PlainStoreTest, WhatReadsMuchEndsWhenTheDaemonIsTo) {
+  write(make("top"), "file", std::string(100000, 'x'));
+  reopen(quota_);
+  const auto top = store_->find("top");
+  const std::atomic<bool> stopping{true};
+  EXPECT_EQ(store_->verify(top, stopping).files, 0U);
+  auto file = open_file(top, "file", Access::kRead);
+  ASSERT_TRUE(file);
+  EXPECT_EQ((*file)->read_and_compare(stopping), OpenFile::Comparison::kUnread);
+  EXPECT_EQ((*file)->trust(), OpenFile::Trust::kReadFirst);
+}
+
 TEST_F(PlainStoreTest, OtherBytesWithTheSameTimesAreFound) {
   write(make("top"), "file", std::string(100000, 'x'));
   reopen(quota_);
