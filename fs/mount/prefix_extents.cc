@@ -35,7 +35,7 @@ Status PrefixHandle::begin(const ExtentsMessage& message) {
     counted_ = true;
     lease_->count_hit();
   }
-  if (message.done_before != 0) lease_->done_before(message.done_before);
+  if (message.done_before != 0) done_before(message.done_before);
   if ((message.flags & kExtentsPromote) == 0 || message.first_block >= blocks_) return {};
   return lease_->promote(message.group, message.first_block, blocks_ - message.first_block);
 }

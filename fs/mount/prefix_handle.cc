@@ -1,5 +1,7 @@
 #include "fs/mount/prefix_handle.h"
 
+#include <algorithm>
+
 #include "fs/mount/file_system.h"
 #include "fs/mount/reply_pieces.h"
 
@@ -22,17 +24,34 @@ PrefixHandle::PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease, 
 
 Status PrefixHandle::plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
                           store::Lease::Missing& missing) {
-  plan.pieces.clear();
-  plan.scratch.clear();
   const MutexLock lock(mutex_);
-  return lease_->read(offset, size, plan, missing);
+  const Status status = lease_->read(offset, size, plan, missing);
+  if (status) replying_.push_back(plan.first_block);
+  return status;
+}
+
+void PrefixHandle::replied(const store::ReadPlan& plan) {
+  const MutexLock lock(mutex_);
+  const auto found = std::ranges::find(replying_, plan.first_block);
+  *found = replying_.back();
+  replying_.pop_back();
+}
+
+bool PrefixHandle::done_before(std::uint32_t block) {
+  std::uint32_t end = block;
+  for (const std::uint32_t first : replying_) end = std::min(end, first);
+  lease_->done_before(end);
+  return end == block;
 }
 
 void PrefixHandle::read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) {
   thread_local store::ReadPlan pieces;  // keeps its memory from one request to the next
   store::Lease::Missing missing;
   const Status status = plan(offset, size, pieces, missing);
-  if (status) return reply_pieces(req, pieces);
+  if (status) {
+    reply_pieces(req, pieces);
+    return replied(pieces);
+  }
   if (status.error().code != Code::kUnavailable) return reply(req, status.error());
   auto reading =
       std::make_shared<Reading>(Reading{fs.parked().park(req), offset, size,
@@ -59,10 +78,9 @@ void PrefixHandle::resume_read(FileSystem& fs, const ReadingPtr& reading, const 
       reading->reply.refuse(waited.error());
       return;
     }
-    reading->made_room = true;
     {
       const MutexLock lock(mutex_);
-      lease_->done_before(reading->missing.first);
+      reading->made_room = done_before(reading->missing.first);  // else a reply is soon over
     }
     return wait_to_read(fs, reading);
   }
@@ -70,6 +88,7 @@ void PrefixHandle::resume_read(FileSystem& fs, const ReadingPtr& reading, const 
   const Status status = plan(reading->offset, reading->size, pieces, reading->missing);
   if (status) {
     reading->reply.answer([&pieces](fuse_req_t req) { reply_pieces(req, pieces); });
+    replied(pieces);
   } else if (status.error().code == Code::kUnavailable) {
     wait_to_read(fs, reading);
   } else {

@@ -1,6 +1,8 @@
 // PrefixHandle: an open prefix file, which is a lease.
 #pragma once
 
+#include <vector>
+
 #include "fs/mount/handle.h"
 #include "fs/mount/pending_reply.h"
 #include "fs/mutex.h"
@@ -20,7 +22,7 @@ class PrefixHandle final : public Handle {
 
   void read(FileSystem& fs, fuse_req_t req, std::uint64_t offset, std::size_t size) override;
   void sync(FileSystem& fs, fuse_req_t req) override;
-  // EXTENTS with a checked message; `room` is how many extents the answer may carry.
+  // EXTENTS with a checked message.
   void extents(FileSystem& fs, fuse_req_t req, const ExtentsMessage& message);
 
  private:
@@ -30,8 +32,13 @@ class PrefixHandle final : public Handle {
   using AskingPtr = std::shared_ptr<Asking>;
 
   // Reading, by the steps it takes: plan; where something is missing wait for it, then plan again.
+  // What is planned stays in DRAM until replied() is called with it.
   Status plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
               store::Lease::Missing& missing);
+  void replied(const store::ReadPlan& plan);
+  // Lets go of blocks before `block`, but for those that a reply is being copied from. False: there
+  // were such.
+  bool done_before(std::uint32_t block) REQUIRES(mutex_);
   void wait_to_read(FileSystem& fs, const ReadingPtr& reading);
   void resume_read(FileSystem& fs, const ReadingPtr& reading, const Status& waited);
 
@@ -49,6 +56,7 @@ class PrefixHandle final : public Handle {
   Mutex mutex_;  // before any lock of the store
   std::unique_ptr<store::Lease> lease_ PT_GUARDED_BY(mutex_);
   bool counted_ GUARDED_BY(mutex_);
+  std::vector<std::uint32_t> replying_ GUARDED_BY(mutex_);  // first blocks of what is planned
 };
 
 }  // namespace kvfs::mount

@@ -125,6 +125,7 @@ class PlanBuilder {
     if (first >= last) return {};
     const auto first_block = static_cast<std::uint32_t>(layout.first_block[group] + first);
     const auto blocks = static_cast<std::uint32_t>(last - first);
+    plan_.first_block = std::min(plan_.first_block, first_block);
     std::vector<EncodedPart> encoded;
     {
       const MutexLock lock(state_.mutex);
@@ -184,6 +185,7 @@ const std::string& LeaseImpl::header() {
 Status LeaseImpl::read(std::uint64_t offset, std::uint64_t size, ReadPlan& plan, Missing& missing) {
   plan.pieces.clear();
   plan.scratch.clear();
+  plan.first_block = UINT32_MAX;
   if (offset >= layout_.file_bytes) return {};
   const std::uint64_t end = offset + std::min(size, layout_.file_bytes - offset);
   return PlanBuilder(*this, offset, end, plan).build(missing);

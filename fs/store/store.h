@@ -91,6 +91,7 @@ struct Evicted {
 struct ReadPlan {
   std::vector<iovec> pieces;
   std::vector<std::byte> scratch, decoded;
+  std::uint32_t first_block = UINT32_MAX;  // the first that it has memory of; UINT32_MAX: of none
 };
 
 // A held prefix: nothing of it moves or is freed until it is destroyed.

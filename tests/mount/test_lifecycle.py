@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,18 @@ def test_a_prefix_larger_than_dram_can_be_read(bin_dir, root):
                 while len(data) < len(block[0]):
                     data += file.read(len(block[0]) - len(data))
                 assert data == block[0], number
+        # Several at once on one descriptor: what one answers with another does not let go of.
+        content = b"".join(block[0] for block in blocks)
+        drop = os.open(ns.file(tip), os.O_RDONLY)
+        os.posix_fadvise(drop, 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def read_piece(at: int) -> None:
+            data = os.pread(drop, 1 << 20, header + at)
+            assert data == content[at : at + len(data)], at
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read_piece, range(0, len(content), 1 << 20)))
+        os.close(drop)
         ns.close()
     finally:
         daemon.remove()
