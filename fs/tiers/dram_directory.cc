@@ -69,7 +69,8 @@ Result<std::vector<FoundSlab>> DramDirectory::scan() const {
     }
     const auto id = id_in(name, ".slab");
     if (!id) continue;
-    auto file = SlabFile::open(fd(), name);
+    auto record = read_slab_record(fd(), *id);
+    auto file = SlabFile::open(fd(), name, record ? record->slab_bytes : UINT64_MAX);
     if (!file) {
       // A daemon killed between creating and sizing it leaves an empty file.
       spdlog::info("{}/{} is removed: {}", path_, name, file.error().message);
@@ -77,7 +78,6 @@ Result<std::vector<FoundSlab>> DramDirectory::scan() const {
       remove_slab_record(fd(), *id);
       continue;
     }
-    auto record = read_slab_record(fd(), *id);
     if (!record && record.error().code != Code::kNotFound) {
       // It may hold some namespace's bytes, so it cannot be pooled either.
       spdlog::warn("{}/{} is removed: {}", path_, name, record.error().message);

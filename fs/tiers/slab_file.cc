@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <mutex>
@@ -76,7 +77,8 @@ Result<std::shared_ptr<SlabFile>> SlabFile::create(int directory, const std::str
   return file;
 }
 
-Result<std::shared_ptr<SlabFile>> SlabFile::open(int directory, const std::string& name) {
+Result<std::shared_ptr<SlabFile>> SlabFile::open(int directory, const std::string& name,
+                                                 std::uint64_t most) {
   UniqueFd fd(::openat(directory, name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) return fail_errno(errno, fmt::format("opening slab {}", name));
   struct stat info {};
@@ -84,7 +86,10 @@ Result<std::shared_ptr<SlabFile>> SlabFile::open(int directory, const std::strin
   if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
     return fail(Code::kCorrupt, fmt::format("slab {} is not a file of a positive size", name));
   }
-  return map(directory, name, std::move(fd), static_cast<std::uint64_t>(info.st_size));
+  const auto bytes = static_cast<std::uint64_t>(info.st_size);
+  if (bytes > most && ::ftruncate(fd.get(), static_cast<off_t>(most)) != 0)
+    return fail_errno(errno, fmt::format("cutting slab {} to its size", name));
+  return map(directory, name, std::move(fd), std::min(bytes, most));
 }
 
 tl::unexpected<Error> SlabFile::no_memory() const {
@@ -124,8 +129,10 @@ Status SlabFile::discard() {
   const std::lock_guard lock(mutex_);
   discarded_ = true;
   const auto bytes = static_cast<off_t>(memory_.size());
+  // A client may have written behind its end.
+  const bool cut = ::ftruncate(fd_.get(), bytes) == 0;
   const bool punched =
-      ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) == 0;
+      cut && ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) == 0;
   const int punch_error = errno;
   if (::unlinkat(directory_, name_.c_str(), 0) != 0 && errno != ENOENT) {
     return fail_errno(errno, fmt::format("removing slab {}", name_));

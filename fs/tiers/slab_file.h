@@ -24,8 +24,10 @@ class SlabFile {
   // A new, empty file. `directory` is an open directory and must outlive this.
   static Result<std::shared_ptr<SlabFile>> create(int directory, const std::string& name,
                                                   std::uint64_t bytes);
-  // One that is there, with the size it has.
-  static Result<std::shared_ptr<SlabFile>> open(int directory, const std::string& name);
+  // One that is there, with the size it has, but for what is behind `most` bytes: clients that may
+  // write to it may have made it longer.
+  static Result<std::shared_ptr<SlabFile>> open(int directory, const std::string& name,
+                                                std::uint64_t most);
   SlabFile(int directory, std::string name, UniqueFd fd, std::span<std::byte> memory);
   ~SlabFile();
   SlabFile(const SlabFile&) = delete;

@@ -1,5 +1,6 @@
 #include "fs/tiers/dram_tier.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "fs/tiers/tmpfs.h"
+#include "fs/unique_fd.h"
 #include "tests/support/temp_directory.h"
 
 namespace kvfs::tiers {
@@ -277,6 +279,27 @@ TEST_F(DramTierTest, SurvivorsComeBackWithOwnerAndBytes) {
     ++got;
   }
   EXPECT_EQ(got, 4 * kSlotsPerSlab - 3);
+}
+
+TEST_F(DramTierTest, WhatAClientWroteBehindASlabsEndGoes) {
+  std::vector<DramSlot> slots;
+  const std::string path = directory_.file("slabs") + "/0.slab";
+  {
+    auto tier = open();
+    slots = take(*tier, kOwner, 1);
+    std::memset(tier->address(slots[0]), 0x41, kSlot);
+    std::filesystem::resize_file(path, kSlab + 4096);
+  }
+  auto tier = open();
+  EXPECT_EQ(std::filesystem::file_size(path), kSlab);
+  ASSERT_TRUE(tier->claim(slots[0]));
+  EXPECT_EQ(static_cast<int>(tier->address(slots[0])[kSlot - 1]), 0x41);
+  std::filesystem::resize_file(path, kSlab + 4096);
+  const UniqueFd client(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  tier->discard_all();
+  struct stat left {};
+  ASSERT_EQ(::fstat(client.get(), &left), 0);
+  EXPECT_EQ(left.st_blocks, 0);
 }
 
 TEST_F(DramTierTest, SurvivorsOutliveSigkill) {
