@@ -264,11 +264,20 @@ Result<std::unique_ptr<Reservation>> NamespaceImpl::join(std::uint64_t reservati
   return std::make_unique<ReservationImpl>(std::move(shared));
 }
 
-// Held until all of it is there: making room for one block must not take another.
+// Held until all of it is there: making room for one block must not take another. Once at a time:
+// whoever asks again and again must not pile up leases and waiters.
 Status NamespaceImpl::prefetch(const Key& key) {
   auto held = lease(key, true);
   if (!held) return pass(std::move(held));
-  const std::shared_ptr<Lease> lease = *std::move(held);
+  {
+    const MutexLock lock(prefetches_->mutex);
+    if (!prefetches_->tips.insert(key).second) return {};
+  }
+  const std::shared_ptr<Lease> lease(held->release(), [all = prefetches_, key](Lease* over) {
+    delete over;
+    const MutexLock lock(all->mutex);
+    all->tips.erase(key);
+  });
   const Deadline deadline = Clock::now() + kPrefetchTime;
   for (std::uint32_t g = 0; g < state_->groups; ++g) {
     const std::uint32_t first = lease->layout().first_block[g];

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "fs/store/layout_cache.h"
@@ -90,7 +91,14 @@ class NamespaceImpl final : public Namespace {
   Status journal(std::vector<JournalOp> ops, MutexLock& lock, bool after_sync = false)
       REQUIRES(state_->mutex);
 
+  // Tips whose blocks are on their way; outlives this with the last of them.
+  struct Prefetches {
+    Mutex mutex;  // a leaf
+    std::unordered_set<Key, KeyHash> tips GUARDED_BY(mutex);
+  };
+
   const NamespacePtr state_;
+  const std::shared_ptr<Prefetches> prefetches_ = std::make_shared<Prefetches>();
   mutable LayoutCache layouts_;
   Mutex reservations_mutex_;  // lock order: not held with any other
   std::unordered_map<std::uint64_t, std::weak_ptr<ReservationState>> reservations_

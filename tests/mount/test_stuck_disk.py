@@ -109,6 +109,13 @@ def test_what_is_in_memory_is_served(stuck):
     assert ns.control(op="stat", key=hex_of(new.key))["tiers"] == {"gpu": 0, "dram": 8, "nvme": 8}
 
 
+def test_prefetches_of_one_prefix_do_not_pile_up(stuck):
+    ns, _, _, cold = stuck
+    for _ in range(20):
+        ns.prefetch(cold.key)
+    assert ns.control(op="stat", key=hex_of(cold.key))["leases"] == 1
+
+
 def test_what_is_on_the_disk_ends_at_a_deadline(stuck):
     ns, disk, warm, cold = stuck
     begin = time.monotonic()
