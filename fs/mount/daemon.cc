@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "fs/exit_code.h"
+#include "fs/mount/descriptor_limit.h"
 #include "fs/mount/end_watch.h"
 #include "fs/mount/file_system.h"
 #include "fs/mount/instance_lock.h"
@@ -251,6 +252,7 @@ Status serve(Daemon& daemon, Background& background) {
 
 int run_daemon(Config config, Background background) {
   block_ending_signals();
+  raise_descriptor_limit();
   Daemon daemon;
   daemon.config = std::move(config);
   const Status status = serve(daemon, background);

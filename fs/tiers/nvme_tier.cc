@@ -56,23 +56,18 @@ std::uint64_t default_segment_bytes(const NvmeOptions& options) {
 }
 
 // Every segment is an open file.
-Status allow_files(const NvmeOptions& options, std::uint64_t segment_bytes) {
+Status check_files(const NvmeOptions& options, std::uint64_t segment_bytes) {
   std::uint64_t needed = kOtherFiles;
   for (const NvmeDirectory& directory : options.directories) {
     needed += directory.capacity / segment_bytes + 1;
   }
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return {};
-  if (limit.rlim_max < needed) {
-    return fail(
-        Code::kUnavailable,
-        fmt::format("{} files are needed for the NVMe tier's segments, the limit is {}; raise "
-                    "LimitNOFILE or the segment size",
-                    needed, limit.rlim_max));
-  }
-  limit.rlim_cur = needed;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  return {};
+  return fail(
+      Code::kUnavailable,
+      fmt::format("{} files are needed for the NVMe tier's segments, the limit is {}; raise "
+                  "LimitNOFILE or the segment size",
+                  needed, limit.rlim_cur));
 }
 
 Status NvmeTier::open(const NvmeOptions& options) {
@@ -84,7 +79,7 @@ Status NvmeTier::open(const NvmeOptions& options) {
     return fail(Code::kInvalid, fmt::format("NVMe segment size {} is not a multiple of {}",
                                             segment_bytes, kSlotAlignment));
   }
-  if (auto allowed = allow_files(options, segment_bytes); !allowed) return allowed;
+  if (auto allowed = check_files(options, segment_bytes); !allowed) return allowed;
   for (std::size_t i = 0; i < options.directories.size(); ++i) {
     auto queue = UringQueue::open({.name = fmt::format("kvfs-nvme-{}", i),
                                    .depth = options.queue_depth,
