@@ -20,7 +20,24 @@ std::string joined(std::string_view directory, std::string_view name) {
 
 }  // namespace
 
-Node::~Node() { tree.forget(*this); }
+// Parents may go with it, one after the other: a user chooses how many there are, and each within
+// the end of the last would be as deep a stack.
+Node::~Node() {
+  tree.forget(*this);
+  static thread_local NodePtr* next = nullptr;  // where one that ends in the loop leaves its parent
+  if (next != nullptr) {
+    *next = std::move(parent);
+    return;
+  }
+  NodePtr up = std::move(parent);
+  NodePtr above;
+  next = &above;
+  while (up != nullptr) {
+    up.reset();
+    up.swap(above);
+  }
+  next = nullptr;
+}
 
 void Node::ask() { asked = time_of_files(); }
 
@@ -92,7 +109,17 @@ NodePtr Tree::find(const Node& directory, std::string_view name) const {
 }
 
 std::string Tree::path(const Node& node) {
-  return node.parent == nullptr ? node.top->name() : joined(path(*node.parent), node.name);
+  std::string path = node.top->name();
+  std::size_t end = path.size();
+  for (const Node* at = &node; at->parent != nullptr; at = at->parent.get())
+    end += 1 + at->name.size();
+  path.resize(end);
+  for (const Node* at = &node; at->parent != nullptr; at = at->parent.get()) {
+    end -= at->name.size();
+    path.replace(end, at->name.size(), at->name);
+    path[--end] = '/';
+  }
+  return path;
 }
 
 std::string Tree::path(const Node& directory, std::string_view name) {

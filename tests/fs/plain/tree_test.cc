@@ -54,5 +54,15 @@ TEST(Tree, AParentLivesAsLongAsItsChildren) {
   EXPECT_EQ(path.size(), 3 + 100 * 2U);
 }
 
+// By renaming one chain of directories below another, again and again.
+TEST(Tree, NoDepthIsTooMuchForTheStack) {
+  constexpr int kDepth = 200000;
+  Tree tree;
+  NodePtr deep = tree.top(std::make_shared<Directory>(1, "top"));
+  for (int depth = 0; depth < kDepth; ++depth) deep = tree.child(deep, "d", true);
+  EXPECT_EQ(Tree::path(*deep).size(), 3 + kDepth * 2U);
+  deep.reset();
+}
+
 }  // namespace
 }  // namespace kvfs::plain
