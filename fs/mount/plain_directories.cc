@@ -58,7 +58,7 @@ void list(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, std::size_t size, off_
   for (;;) {
     errno = 0;
     const dirent* entry = ::readdir(stream.get());
-    if (entry == nullptr && errno != 0 && used == 0) {
+    if (entry == nullptr && errno != 0 && used == 0) {  // else the next request meets it
       fuse_reply_err(req, errno);
       return;
     }
