@@ -50,6 +50,8 @@ void rename_name(FileSystem& fs, fuse_req_t req, const Inode& directory, const s
 void rename_in_namespace(FileSystem& fs, fuse_req_t req, const Inode& directory,
                          const std::string& from, const std::string& to, unsigned int flags) {
   if (from == kMetaName || to == kMetaName) return reply(req, Refusal::kNotPermitted);
+  const Status named = key_from_file_name(to) ? Status() : check_prefix_name(to);
+  if (!named) return reply(req, named.error());
   if ((flags & RENAME_NOREPLACE) != 0 && taken(fs, *directory.ns, to))
     return reply(req, Refusal::kExists);
   const auto import = fs.imports().find(directory.ns->id(), from);

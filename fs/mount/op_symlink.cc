@@ -19,7 +19,10 @@ void op_symlink(FileSystem& fs, fuse_req_t req, const char* target, fuse_ino_t p
 
   const InodePtr inode = fs.inodes().look_up(name_inode(directory->ns, name, *key));
   const auto attr = attributes(fs, *inode);
-  if (!attr) return reply(req, attr.error());
+  if (!attr) {
+    fs.inodes().forget(inode->nodeid, 1);
+    return reply(req, attr.error());
+  }
   const fuse_entry_param entry = entry_param(fs, *inode, *attr);
   if (fuse_reply_entry(req, &entry) != 0) fs.inodes().forget(inode->nodeid, 1);
 }

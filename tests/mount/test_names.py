@@ -57,16 +57,22 @@ def test_names_that_cannot_be(ns, prefix):
         os.symlink(target(prefix), f"{ns.path}/once")
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff"])
-def test_names_are_utf8(daemon, ns, prefix, name):
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff", b"two\nlines"])
+def test_names_are_lines_of_utf8(daemon, ns, prefix, name):
     """Whoever lists them gets JSON."""
     path = os.path.join(os.fsencode(ns.path), name)
     with expect_errno(errno.EINVAL):
         os.symlink(target(prefix).encode(), path)
     with expect_errno(errno.EINVAL), open(path, "wb"):
         pass
-    with expect_errno(errno.EINVAL):
-        os.setxattr(prefix.path, "user.kvfs.label", name)
+    os.symlink(target(prefix), f"{ns.path}/good")
+    with open(f"{ns.path}/copying", "wb"):
+        for good in ("good", "copying"):
+            with expect_errno(errno.EINVAL):
+                os.rename(f"{ns.path}/{good}".encode(), path)
+    if b"\n" not in name:
+        with expect_errno(errno.EINVAL):
+            os.setxattr(prefix.path, "user.kvfs.label", name)
     with expect_errno(errno.EINVAL):
         os.rename(ns.path, os.path.join(os.fsencode(daemon.mount), name))
     assert ns.control(op="list")["prefixes"]
