@@ -111,7 +111,7 @@ Result<ParsedCommand> parse_command(int argc, const char* const* argv) {
   return command;
 }
 
-Status complete_config(Config& config) {
+void complete_config(Config& config) {
   config.mountpoint = absolute(config.mountpoint);
   config.state_dir = absolute(config.state_dir);
   config.run_dir = absolute(config.run_dir);
@@ -133,7 +133,6 @@ Status complete_config(Config& config) {
   }
   if (config.state_dir.empty()) config.state_dir = config.run_dir;
   if (config.background && config.log_file.empty()) config.log_file = config.run_dir + ".log";
-  return {};
 }
 
 }  // namespace kvfs::mount

@@ -84,7 +84,7 @@ Status check_config(const Config& config);
 // dram against the machine's memory, NVMe sizes against their file systems.
 Status check_machine(const Config& config);
 // Fills state_dir, run_dir and allow_other where they were left open; makes paths absolute.
-Status complete_config(Config& config);
+void complete_config(Config& config);
 
 // The effective configuration, for .kvfs/config.toml.
 std::string config_toml(const Config& config);

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     return command->early.status;
   }
   Config& config = command->config;
-  if (auto status = complete_config(config); !status) return refuse(status.error());
+  complete_config(config);
   if (auto status = check_config(config); !status) return refuse(status.error());
   if (config.check_only) {
     if (auto status = check_machine(config); !status) return refuse(status.error());
