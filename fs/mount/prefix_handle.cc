@@ -25,7 +25,7 @@ PrefixHandle::PrefixHandle(InodePtr inode, std::unique_ptr<store::Lease> lease, 
 Status PrefixHandle::plan(std::uint64_t offset, std::size_t size, store::ReadPlan& plan,
                           store::Lease::Missing& missing) {
   const MutexLock lock(mutex_);
-  const Status status = lease_->read(offset, size, plan, missing);
+  Status status = lease_->read(offset, size, plan, missing);
   if (status) replying_.push_back(plan.first_block);
   return status;
 }
