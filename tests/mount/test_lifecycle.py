@@ -143,26 +143,6 @@ def test_control_shutdown_overrides_the_configuration(bin_dir, root, drop):
     daemon.remove()
 
 
-def test_what_was_not_written_stays_in_dram(bin_dir, root):
-    flags = ["--keep-dram", "false", "--shutdown-timeout", "1ms"]
-    own = Daemon(bin_dir, root, dram="256MiB", nvme="512MiB", flags=flags)
-    try:
-        own.start()
-        ns = create_namespace(own, "a", {**GEOMETRY, "layers": 128, "kv_heads": 8})
-        prefix = store_prefix(ns, 48)  # 192 MiB
-        ns.close()
-        own.process.terminate()
-        own.process.wait(20)
-        own.process = None
-        assert "not written" in own.log.read_text()
-        own.start()
-        ns = Namespace(f"{own.mount}/a")
-        assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
-        ns.close()
-    finally:
-        own.remove()
-
-
 def test_shutdown_from_the_shell(own):
     own.start()
     run("sh", "-c", f'echo \'{{"op": "shutdown"}}\' > {own.mount}/.kvfs/control')

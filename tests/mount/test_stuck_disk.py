@@ -24,12 +24,13 @@ FLAGS = [
 
 
 @pytest.fixture
-def own(bin_dir):
-    """A daemon on such a disk: (daemon, disk)."""
+def own(bin_dir, request):
+    """A daemon on such a disk, with more flags as its parameter: (daemon, disk)."""
+    flags = [*FLAGS, *getattr(request, "param", [])]
     parent = os.environ.get("TMPDIR", "/var/tmp")
     with tempfile.TemporaryDirectory(prefix="kvfs-test.", dir=parent) as path:
         root = Path(path)
-        daemon = Daemon(bin_dir, root, dram="32MiB", nvme="256MiB", flags=FLAGS)
+        daemon = Daemon(bin_dir, root, dram="32MiB", nvme="256MiB", flags=flags)
         disk = Disk(bin_dir, root / "back", daemon.disk)
         try:
             yield daemon.start(), disk
@@ -197,6 +198,25 @@ def test_what_waits_at_the_end_is_answered(own):
     os.close(fd)
     daemon.process.wait(60)
     daemon.process = None
+
+
+@pytest.mark.parametrize("own", [["--keep-dram", "false"]], indirect=True)
+def test_what_was_not_written_stays_in_dram(own):
+    daemon, disk = own
+    ns = create_namespace(daemon, "a")
+    disk.stop()
+    dirty = store_prefix(ns, 8, seed=1)
+    ns.close()
+    daemon.process.terminate()
+    time.sleep(4)  # past shutdown_timeout, and before the daemon ends by force
+    disk.go_on()
+    daemon.process.wait(60)
+    daemon.process = None
+    daemon.start()
+    ns = Namespace(f"{daemon.mount}/a")
+    assert ns.control(op="stat", key=hex_of(dirty.key))["tiers"]["dram"] == 8
+    assert ns.load(dirty.key) == data_of(dirty)
+    ns.close()
 
 
 def test_sigterm_ends_and_says_what_was_not_written(own):
