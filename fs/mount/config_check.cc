@@ -64,15 +64,18 @@ Status check_nvme_space(const tiers::NvmeDirectory& directory) {
     probe = probe.parent_path();
   struct statvfs space {};
   if (::statvfs(probe.c_str(), &space) != 0) {
-    return refuse("nvme: {} cannot be looked at: create it or name another directory",
-                  directory.path);
+    return fail(Code::kUnavailable,
+                fmt::format("nvme: {} cannot be looked at: create it or name another directory",
+                            directory.path));
   }
   const std::uint64_t available =
       std::uint64_t{space.f_bavail} * space.f_frsize + segment_bytes(directory.path);
   if (directory.capacity > available) {
-    return refuse(
-        "nvme: {}:{} is more than the {} that are free there: give a smaller size or free space",
-        directory.path, size_text(directory.capacity), human(available));
+    // Perhaps for the moment: what is mounted there may not be there yet.
+    return fail(Code::kNoSpace,
+                fmt::format("nvme: {}:{} is more than the {} that are free there: give a smaller "
+                            "size or free space",
+                            directory.path, size_text(directory.capacity), human(available)));
   }
   return {};
 }

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "fs/exit_code.h"
+
 namespace kvfs::mount {
 
 void EndWatch::arm(store::Deadline deadline, std::function<void()> last_word) {
@@ -18,7 +20,7 @@ void EndWatch::arm(store::Deadline deadline, std::function<void()> last_word) {
       if (over_) return;
     }
     last_word();
-    ::_exit(1);
+    ::_exit(static_cast<int>(ExitCode::kTimeout));
   });
 }
 

@@ -28,8 +28,8 @@ void FileSystem::serve(store::Store& store, plain::PlainStore* plain, fuse_sessi
 
 void FileSystem::drain() {
   ending_ = true;
-  if (plain_ != nullptr) plain_->evictor().stop();  // nobody waits for room any more
   parked_.fail_all(Refusal::kShuttingDown);
+  if (plain_ != nullptr) plain_->evictor().stop();  // nobody waits for room any more
   jobs_.stop();
   completions_.stop();
   parked_.fail_all(Refusal::kShuttingDown);  // what the last jobs parked

@@ -57,7 +57,7 @@ Status ImportHandle::finish(FileSystem& fs, pid_t writer) {
   Status status;
   if (!key) {
     status = tl::unexpected(as_import_error(key.error()));
-  } else if (*key && !again) {
+  } else if (*key && !again && !name.empty()) {  // no name: another writer's close stored it
     status = give_name(ns, name, **key);
     if (status) settle(fs, name, writer);
   }

@@ -23,6 +23,11 @@ bool contains(const std::array<std::string_view, N>& keys, std::string_view key)
   return std::ranges::find(keys, key) != keys.end();
 }
 
+// For an error. Not what is nested: printing that recurses as deep as whoever wrote it went.
+std::string shown(const json& value) {
+  return value.is_primitive() ? json_text(value) : std::string("a list or an object");
+}
+
 // Reads members of one JSON object and keeps the first error.
 class Reader {
  public:
@@ -33,7 +38,7 @@ class Reader {
     if (member == nullptr) return;
     if (!member->is_number_unsigned() ||
         member->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max()) {
-      return set_error(where_ + name + " is " + json_text(*member) +
+      return set_error(where_ + name + " is " + shown(*member) +
                        ": give a whole number from 0 to 4294967295");
     }
     value = member->get<std::uint32_t>();
@@ -43,7 +48,7 @@ class Reader {
     const json* member = find(name, required);
     if (member == nullptr) return;
     if (!member->is_string()) {
-      return set_error(where_ + name + " is " + json_text(*member) + ": give a string");
+      return set_error(where_ + name + " is " + shown(*member) + ": give a string");
     }
     value = member->get<std::string>();
   }

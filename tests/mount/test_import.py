@@ -128,9 +128,15 @@ def test_wrong_files_are_refused_at_close(daemon, ns, exported, kind):
     assert f"import of {os.path.basename(ns.path)}/{path.name}: " in log
 
 
-def test_a_deeply_nested_header_is_refused(ns):
+@pytest.mark.parametrize("where", ["header", "geometry"])
+def test_what_is_deeply_nested_is_refused(ns, where):
     depth = 400_000
-    header = b'{"__metadata__":{"a":' + b"[" * depth + b"]" * depth + b"}}"
+    deep = b"[" * depth + b"]" * depth
+    if where == "header":
+        header = b'{"__metadata__":{"a":' + deep + b"}}"
+    else:
+        geometry = b'{\\"model\\":' + deep + b"}"
+        header = b'{"__metadata__":{"format":"kvfs.prefix.v1","geometry":"' + geometry + b'"}}'
     header += b" " * (-(len(header) + 8) % 4096)
     with expect_errno(errno.EINVAL):
         write_file(f"{ns.path}/deep", len(header).to_bytes(8, "little") + header)
@@ -142,6 +148,21 @@ def test_cp_reports_the_refusal(ns, exported, tmp_path):
     bad.write_bytes(path.read_bytes()[:-1])
     run("cp", bad, f"{ns.path}/x", status=1)
     assert os.listdir(ns.path) == []
+
+
+def test_two_may_copy_in_the_same_file(ns, exported):
+    path, prefix = exported
+    content = path.read_bytes()
+    half = len(content) // 2
+    target = f"{ns.path}/{path.name}"
+    first = os.open(target, os.O_CREAT | os.O_WRONLY)
+    second = os.open(target, os.O_WRONLY)
+    for descriptor, part in ((first, content), (second, content[:half])):
+        assert os.pwrite(descriptor, part, 0) == len(part)
+    os.close(first)  # stores it
+    assert os.pwrite(second, content[half:], half) == len(content) - half
+    os.close(second)
+    assert ns.load(prefix.key) == [b[0] for b in prefix.blocks]
 
 
 def test_a_key_name_must_be_the_keys(ns, exported):
