@@ -42,9 +42,14 @@ void Checksums::run() {
     while (files_.empty() && !stopping_) changed_.wait(lock);
     if (files_.empty() || out_of_time_) break;
     {
-      const Opened file = std::move(files_.front());  // its place stays, and counts as queued
+      Opened file = std::move(files_.front());  // its place stays, and counts as queued
       lock.unlock();
       compute(file);
+      if (out_of_time_) {
+        lock.lock();
+        files_.front() = std::move(file);  // it may have none
+        break;
+      }
     }
     lock.lock();
     files_.pop_front();

@@ -125,6 +125,21 @@ TEST_F(PlainStoreTest, WhatWaitsForItsChecksumAtTheEndIsSynced) {
   EXPECT_EQ((*two)->trust(), OpenFile::Trust::kWhole);
 }
 
+TEST_F(PlainStoreTest, SoIsTheOneWhoseChecksumIsBeingComputed) {
+  quota_ = std::uint64_t{1} << 40;
+  open_only();
+  const auto top = make("top");
+  write(top, "little", "bytes");
+  auto file = open_file(top, "takes long", Access::kWrite, O_CREAT | O_EXCL);
+  ASSERT_EQ(::ftruncate((*file)->fd(), off_t{1} << 38), 0);
+  file->finish();
+  ASSERT_EQ(store_->checksums_queued(), 2U);
+  store_->start(*this);
+  ASSERT_TRUE(until([&] { return store_->checksums_queued() == 1; }));
+  store_->stop(std::chrono::steady_clock::now());
+  EXPECT_EQ(state_of(**file), Record::State::kSynced);
+}
+
 TEST_F(PlainStoreTest, FsyncAfterTheCloseIsRecorded) {
   open_only();
   const auto top = make("top");
