@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fs/store/namespace_registry.h"
+#include "fs/store/write_back.h"
 
 namespace kvfs::store {
 
@@ -44,7 +45,7 @@ void flush_blocks(NamespaceState& state, std::span<const BlockId> blocks, Deadli
   }
   if (over) waiter->finish({});
   // Asked after the waiter is in the lists: a tier that is taken out of use later finds it there.
-  if (any && !state.services.nvme_writes.in_use()) {
+  if (any && !state.services.write_back->in_use()) {
     waiter->finish(fail(Code::kIo,
                         "the NVMe tier is out of use after repeated errors: what was "
                         "stored is in DRAM only"));

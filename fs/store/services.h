@@ -38,7 +38,11 @@ struct Services {
   // Removals that the journal has failed to write and tries again: they make no room until it has.
   std::atomic<std::uint32_t> unforgotten{0};
   TierHealth nvme_reads{"reading from NVMe", "what is there stays there"};
-  TierHealth nvme_writes{"writing to NVMe", "what is stored stays in DRAM"};  // journal included
+  // As long as write-back, which has many under way at once, takes for several attempts.
+  TierHealth nvme_writes{"writing to NVMe", "what is stored stays in DRAM",
+                         std::chrono::milliseconds(500)};
+  TierHealth nvme_records{"recording what is on NVMe", "what is stored stays in DRAM",
+                          std::chrono::milliseconds(5000)};  // syncs included
   DeadlineTimer timer;
   RoomWaiters room_waiters{timer};
   std::unique_ptr<Journal> journal;

@@ -39,19 +39,23 @@ void TierHealth::succeeded() {
 }
 
 bool TierHealth::failed(const std::string& why) {
+  const auto now = std::chrono::steady_clock::now();
   bool first = false;
+  std::uint32_t failures = 0;
   {
     const MutexLock lock(mutex_);
     attempting_ = false;
-    if (!out_ && ++failures_in_a_row_ < kFailuresInARow) return false;
+    failures = ++failures_in_a_row_;
+    if (failures == 1) failing_since_ = now;
+    if (!out_ && (failures < kFailuresInARow || now - failing_since_ < at_least_)) return false;
     first = !std::exchange(out_, true);
-    retry_at_ = std::chrono::steady_clock::now() + kRetryAfter;
+    retry_at_ = now + kRetryAfter;
   }
   if (!first) return false;
   spdlog::error(
       "{} failed {} times in a row ({}): it is out of use, {}, and tried again every {} s; "
       "check the device and its file system",
-      what_, kFailuresInARow, why, meanwhile_, kRetryAfter.count() / 1000);
+      what_, failures, why, meanwhile_, kRetryAfter.count() / 1000);
   return true;
 }
 

@@ -62,7 +62,11 @@ bool WriteBack::makes_room() const {
 // where a tier takes it.
 bool WriteBack::under_way() const {
   if (in_flight_ + journaling_ != 0) return true;
-  return services_.nvme_writes.in_use() && !nvme_full_ && (serving_ != 0 || !ready_.empty());
+  return in_use() && !nvme_full_ && (serving_ != 0 || !ready_.empty());
+}
+
+bool WriteBack::in_use() const {
+  return services_.nvme_writes.in_use() && services_.nvme_records.in_use();
 }
 
 // NO_THREAD_SAFETY_ANALYSIS: the analysis does not know that `lock` is of mutex_.
@@ -84,10 +88,10 @@ void WriteBack::resume() {
   changed_.notify_all();
 }
 
-// A block counts as written when the journal has it, not before.
-void WriteBack::failed(const Error& error, std::chrono::milliseconds pause_time) {
+void WriteBack::failed(TierHealth& health, const Error& error,
+                       std::chrono::milliseconds pause_time) {
   pause(pause_time);
-  if (services_.nvme_writes.failed(error.message)) {
+  if (health.failed(error.message)) {
     fail_flushes(services_, {Code::kIo, "the NVMe tier is out of use: " + error.message});
   }
 }
@@ -138,7 +142,7 @@ void WriteBack::run() {
 }
 
 void WriteBack::serve(const NamespacePtr& state) {
-  if (!services_.nvme_writes.may_try()) {
+  if (!services_.nvme_writes.may_try() || !services_.nvme_records.may_try()) {
     pause(std::chrono::milliseconds(500));
     mark_ready(state);
     services_.room_waiters.made();
@@ -256,8 +260,9 @@ void WriteBack::end(Write& write) {
   NamespaceState& state = *write.state;
   const auto [block, group] = write.block;
   if (write.status) {
+    services_.nvme_writes.succeeded();
     // Its record may have to wait for a parent that is still in the queue.
-    if (services_.nvme_writes.progressed()) resume();
+    if (services_.nvme_records.progressed()) resume();
     state.metrics.written_back_bytes.add(state.stored_bytes[group]);
   } else if (write.status.error().code == Code::kNoSpace) {
     static std::atomic<std::int64_t> last_said{0};
@@ -268,7 +273,7 @@ void WriteBack::end(Write& write) {
     }
     pause(kPauseWhenFull);
   } else {
-    failed(write.status.error(), kPauseAfterError);
+    failed(services_.nvme_writes, write.status.error(), kPauseAfterError);
   }
   {
     const MutexLock lock(mutex_);
@@ -355,10 +360,10 @@ void WriteBack::submit(NamespaceState& state, BlockId block) {
 void WriteBack::journaled(NamespaceState& state, std::span<const BlockId> blocks,
                           const Status& status) {
   if (status) {
-    services_.nvme_writes.succeeded();
+    services_.nvme_records.succeeded();
   } else {
     spdlog::error("write-back: {}", status.error().message);
-    failed(status.error(), kPauseAfterJournalError);
+    failed(services_.nvme_records, status.error(), kPauseAfterJournalError);
   }
   const auto now = Clock::now();
   Removal removal;

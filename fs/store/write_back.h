@@ -40,6 +40,8 @@ class WriteBack {
   // Some blocks are on their way to being clean, as far as is known: when they are, or it proves
   // that they will not be, the room waiters are called.
   [[nodiscard]] bool makes_room() const;
+  // False after errors again and again, until a try goes well.
+  [[nodiscard]] bool in_use() const;
   [[nodiscard]] std::uint32_t queued() const;  // writes at the device
   // What is dirty stays so; what is at the device ends. The journal must still run.
   void stop();
@@ -71,7 +73,7 @@ class WriteBack {
   void journaled(NamespaceState& state, std::span<const BlockId> blocks, const Status& status);
   void pause(std::chrono::milliseconds time);
   void resume();
-  void failed(const Error& error, std::chrono::milliseconds pause_time);
+  void failed(TierHealth& health, const Error& error, std::chrono::milliseconds pause_time);
 
   Services& services_;
   Mutex order_mutex_;    // from taking blocks until they have slots; taken before all others

@@ -246,6 +246,40 @@ TEST_F(StoreTest, AFailedSyncLeavesBlocksDirty) {
   EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
 }
 
+std::size_t submitted(Namespace& space) {
+  NamespaceState& state = *static_cast<NamespaceImpl&>(space).state();
+  const MutexLock lock(state.mutex);
+  return static_cast<std::size_t>(std::ranges::count_if(state.writes, [](const auto& write) {
+    return write.second.state == BlockWrite::State::kSubmitted;
+  }));
+}
+
+// However many blocks wait for it.
+TEST_F(StoreTest, OneSyncThatFailsIsOneFailure) {
+  open_with_faults(options(2 * kSlab, 64 << 20));
+  const auto ns = space();
+  faults().at_next_sync([&]() -> Status {
+    const auto give_up = in_seconds(20);
+    while (submitted(*ns) < 24 && Clock::now() < give_up) std::this_thread::yield();
+    faults().at_next_sync([]() -> Status { return fail(Code::kIo, "sync failed (injected)"); });
+    return {};
+  });
+  ASSERT_OK(put(*ns, prompt(1, 24)));
+  EXPECT_OK(flush(*ns));
+  EXPECT_EQ(ns->stats().nvme_blocks, 24U);
+}
+
+// As where one of several disks fails: though the first block, without which no record is written,
+// is among those that it gets.
+TEST_F(StoreTest, WritesThatFailAmongGoodOnesAreNotInARow) {
+  open_with_faults(options(3 * kSlab, 64 << 20));
+  const auto ns = space();
+  for (std::uint64_t nth = 1; nth <= 64; nth += 3) faults().fail_write(nth, Code::kIo);
+  ASSERT_OK(put(*ns, prompt(1, 64)));
+  EXPECT_OK(flush(*ns));
+  EXPECT_EQ(ns->stats().nvme_blocks, 64U);
+}
+
 TEST_F(StoreTest, ATierThatFailsIsTakenOutOfUseAndNothingHangs) {
   open_with_faults(options(2 * kSlab, 64 << 20));
   const auto ns = space();
