@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kThreads = 2;
 // Slots taken at once, so that they are adjacent where possible.
 constexpr std::size_t kBatch = 16;
+// Failures further apart tell of two times that the disk was away, not of the block.
+constexpr std::chrono::minutes kFailsAgain{5};
 
 }  // namespace
 
@@ -232,8 +234,8 @@ void Promoter::publish(NamespaceState& state, BlockOf block, Removal& removal) {
 }
 
 // A block whose bytes are bad is of no use, nor is what follows it. One that only cannot be read
-// may well come back with its disk: it is lost when it fails again though its disk has given others
-// since.
+// may well come back with its disk: it is lost when it soon fails again though its disk has given
+// others since.
 bool Promoter::lost(const Read& read) {
   const bool corrupt = !read.status && read.status.error().code == Code::kCorrupt;
   const std::uint64_t slot = std::uint64_t{read.nvme.segment} << 32 | read.nvme.slot;
@@ -245,8 +247,11 @@ bool Promoter::lost(const Read& read) {
     return corrupt;
   }
   if (read.status.error().code != Code::kIo) return false;
-  const auto [at, first] = failed_.try_emplace(slot, Clock::now());
-  if (first || last_good <= at->second) return false;
+  const Failure now{read.checksum, Clock::now()};
+  const auto [at, inserted] = failed_.try_emplace(slot, now);
+  Failure& first = at->second;
+  if (first.checksum != now.checksum || now.at - first.at > kFailsAgain) first = now;
+  if (inserted || last_good <= first.at) return false;
   failed_.erase(at);
   return true;
 }

@@ -83,8 +83,12 @@ class Promoter {
   bool beginning_ GUARDED_BY(mutex_) = false;     // a thread takes slots
   // By directory (nvme_tier.h): when the last read that ended well began.
   std::vector<Clock::time_point> last_good_ GUARDED_BY(mutex_);
-  // When a slot could not be read for the first time since it last could.
-  std::unordered_map<std::uint64_t, Clock::time_point> failed_ GUARDED_BY(mutex_);
+  // The first read of a slot that failed since one did not.
+  struct Failure {
+    std::uint64_t checksum = 0;  // which block was there
+    Clock::time_point at;
+  };
+  std::unordered_map<std::uint64_t, Failure> failed_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -92,6 +92,33 @@ TEST_F(StoreTest, ABlockThatAloneCannotBeReadIsDropped) {
   EXPECT_EQ(ns->stats().evictions.io_error, 4U);
 }
 
+TEST_F(StoreTest, ABlockWhereAnotherCouldNotBeReadIsNotDropped) {
+  open_with_faults(options(3 * kSlab, 64 << 20));
+  const auto ns = space();
+  const auto before = prompt(1, 1);
+  const auto other = prompt(2, 63);  // a segment is full
+  const auto tokens = prompt(3, 1);
+  ASSERT_OK(put(*ns, before));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(put(*ns, other));
+  ASSERT_OK(flush(*ns));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_read(1, Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, before).error().code, Code::kIo);
+  ASSERT_OK(ns->evict(keys_of(ns->geometry(), before).back()));
+  const auto give_up = in_seconds(20);
+  while (store_->stats().nvme.used != 63U * 65536 && Clock::now() < give_up)
+    std::this_thread::yield();
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(flush(*ns));
+  EXPECT_OK(check_prefix(*ns, other));
+  ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
+  faults().fail_read(1, Code::kIo);
+  EXPECT_EQ(read_in_order(*ns, tokens).error().code, Code::kIo);
+  EXPECT_TRUE(cached(*ns, tokens));
+  EXPECT_OK(check_prefix(*ns, tokens));
+}
+
 TEST_F(StoreTest, BytesThatChangedOnTheDiskAreNotServed) {
   const auto with = options(2 * kSlab, 64 << 20);
   open(with);
