@@ -68,10 +68,14 @@ OsStatus PlainStore::make(const std::string& name, mode_t mode, uid_t owner, gid
     ::unlinkat(root(), name.c_str(), AT_REMOVEDIR);
     return tl::unexpected(error);
   }
-  const MutexLock lock(mutex_);
-  auto directory = std::make_shared<Directory>(next_id_++, name, total_);
-  directory->set_usage(0, 0, 0);
-  directories_[name] = std::move(directory);
+  DirectoryPtr directory;
+  {
+    const MutexLock lock(mutex_);
+    directory = std::make_shared<Directory>(next_id_++, name, total_);
+    directory->set_usage(0, 0, 0);
+    directories_[name] = directory;
+  }
+  keep_bytes(directory);
   return {};
 }
 

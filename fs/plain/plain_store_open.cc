@@ -6,10 +6,12 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "fs/plain/plain_store.h"
 
@@ -98,6 +100,7 @@ Result<std::unique_ptr<PlainStore>> PlainStore::open(const PlainOptions& options
 
 void PlainStore::load_directories() {
   std::error_code error;
+  std::vector<DirectoryPtr> unknown;
   const MutexLock lock(mutex_);
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
     if (!entry.is_directory(error) || entry.is_symlink(error)) continue;
@@ -105,11 +108,20 @@ void PlainStore::load_directories() {
         std::make_shared<Directory>(next_id_++, entry.path().filename().string(), total_);
     directory->set_quota(stored_number(entry.path(), kQuotaAttribute).value_or(0));
     directory->set_unit(stored_unit(entry.path()));
-    // Until it is counted, one of which nothing is known is as full as one can be for long.
-    const auto bytes = stored_number(entry.path(), kBytesAttribute);
-    if (bytes) directory->keep(*bytes);
-    directory->assume(bytes.value_or(high_mark(evictor_.quota_of(*directory))));
+    if (const auto bytes = stored_number(entry.path(), kBytesAttribute)) {
+      directory->keep(*bytes);
+      directory->assume(*bytes);
+    } else {
+      unknown.push_back(directory);
+    }
     directories_[directory->name()] = std::move(directory);
+  }
+  // Until they are counted, those of which nothing is known are as full as they, and all together,
+  // can be for long.
+  for (const DirectoryPtr& directory : unknown) {
+    const std::uint64_t all = high_mark(evictor_.quota());
+    directory->assume(
+        std::min(high_mark(evictor_.quota_of(*directory)), all - std::min(all, evictor_.bytes())));
   }
 }
 

@@ -208,6 +208,24 @@ TEST_F(Uncounted, OfWhichNothingIsKnownIsNearlyFull) {
   expect_right_when_counted(top);
 }
 
+TEST_F(Uncounted, SeveralOfWhichNothingIsKnownAreTogetherNearlyFull) {
+  make("other");
+  make("third");
+  close();
+  for (const auto* const name : {"top", "other", "third"})
+    ASSERT_EQ(::removexattr((attribute() + "/../" + name).c_str(), kBytesAttribute), 0);
+  const auto top = open_only();
+  EXPECT_EQ(store_->evictor().bytes(), high_mark(kQuota));
+  EXPECT_TRUE(store_->evictor().has_room(*top, kQuota / 16));
+  EXPECT_TRUE(store_->evictor().has_room(*store_->find("other"), kQuota / 16));
+  expect_right_when_counted(top);
+}
+
+TEST_F(Uncounted, OneThatWasJustMadeIsKnownToBeEmpty) {
+  PlainFixture::open_only();
+  EXPECT_EQ(make("new")->kept(), 0U);
+}
+
 TEST_F(Uncounted, AfterACrashHasNearlyWhatItHad) {
   store_->evictor().watch_writers();
   ASSERT_TRUE(until([&] { return kept() == std::to_string(12 * kMib); }));
