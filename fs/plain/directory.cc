@@ -58,11 +58,12 @@ bool Directory::set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_
   return true;
 }
 
-void Directory::add_found(std::uint64_t bytes, std::uint64_t files) {
+void Directory::add_found(std::uint64_t bytes, std::uint64_t files, bool whole) {
   const MutexLock lock(mutex_);
-  change(static_cast<std::int64_t>(bytes) - std::exchange(assumed_, 0),
-         static_cast<std::int64_t>(files));
-  counted_ = true;
+  const std::int64_t assumed = std::exchange(assumed_, 0);
+  const std::int64_t more = static_cast<std::int64_t>(bytes) - assumed;
+  change(whole ? more : std::max<std::int64_t>(0, more), static_cast<std::int64_t>(files));
+  counted_ = whole;
 }
 
 std::uint64_t Directory::bytes() const {

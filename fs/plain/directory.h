@@ -73,8 +73,8 @@ class Directory {
   void renamed() { add(0, 0); }
   // A scan that nothing disturbed knows better; `changes` is changes() from before it.
   bool set_usage(std::uint64_t bytes, std::uint64_t files, std::uint64_t changes);
-  // One that was disturbed, in place of what was assumed.
-  void add_found(std::uint64_t bytes, std::uint64_t files);
+  // One that was disturbed, in place of what was assumed; where it did not see all, it has no less.
+  void add_found(std::uint64_t bytes, std::uint64_t files, bool whole);
   [[nodiscard]] std::uint64_t changes() const { return changes_; }
   [[nodiscard]] std::uint64_t bytes() const;
   [[nodiscard]] std::uint64_t files() const;

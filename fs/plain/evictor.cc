@@ -133,7 +133,7 @@ void Evictor::first_scan() {
     for (const auto& [path, inode] : incomplete)
       target_.lose(directory, path, inode, 0, Loss::kIncomplete);
     if (!found.whole || !directory->set_usage(found.bytes, found.files, found.changes))
-      directory->add_found(found.bytes, found.files);
+      directory->add_found(found.bytes, found.files, found.whole);
     const MutexLock lock(mutex_);
     changed_.notify_all();  // it may have more room than was assumed
   }

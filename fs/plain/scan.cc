@@ -19,15 +19,21 @@ struct CloseDirectory {
 };
 using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 
-OsResult<DirectoryStream> open_directory(int root, const std::string& path) {
+OsResult<UniqueFd> open_directory(int root, const std::string& path) {
   const auto place = Place::reach(root, path);
   if (!place) return tl::unexpected(place.error());
   UniqueFd fd(
       ::openat(place->directory(), place->name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return tl::unexpected(errno);
-  DirectoryStream stream(::fdopendir(fd.get()));
+  return fd;
+}
+
+OsResult<DirectoryStream> open_stream(int root, const std::string& path) {
+  auto fd = open_directory(root, path);
+  if (!fd) return tl::unexpected(fd.error());
+  DirectoryStream stream(::fdopendir(fd->get()));
   if (stream == nullptr) return tl::unexpected(errno);
-  static_cast<void>(fd.release());
+  static_cast<void>(fd->release());
   return stream;
 }
 
@@ -39,16 +45,17 @@ bool is_dot(const char* name) {
 
 Status walk(int root, const std::string& name, const std::atomic<bool>& stopping,
             const std::function<void(const FoundFile&)>& each) {
+  const auto top = open_directory(root, name);
+  if (!top) return fail_errno(top.error(), fmt::format("reading {}", name));
   Status outcome;
   std::vector<std::string> todo{""};  // directories, below `name`
   while (!todo.empty() && !stopping) {
     const std::string below = std::move(todo.back());
     todo.pop_back();
-    const std::string path_below = below.empty() ? name : fmt::format("{}/{}", name, below);
     const auto failed = [&](int error) {
-      if (!went(error)) outcome = fail_errno(error, fmt::format("reading {}", path_below));
+      if (!went(error)) outcome = fail_errno(error, fmt::format("reading {}/{}", name, below));
     };
-    const auto stream = open_directory(root, path_below);
+    const auto stream = open_stream(top->get(), below.empty() ? "." : below);
     if (!stream) {
       failed(stream.error());
       continue;

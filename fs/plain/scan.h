@@ -20,8 +20,9 @@ struct FoundFile {
 
 // Calls `each` for everything below `root`/`name`: for a directory before what is in it, and for
 // all that is below one subdirectory without another's in between. Symlinks are not followed. What
-// goes or comes meanwhile is seen or is not. Ends early when `stopping` becomes true. Errors: kIo
-// for what cannot be read; the rest was walked.
+// goes or comes meanwhile is seen or is not; a rename of `name` itself is no matter. Ends early
+// when `stopping` becomes true. Errors: kIo for what cannot be read, also `name` that is not there;
+// the rest was walked.
 Status walk(int root, const std::string& name, const std::atomic<bool>& stopping,
             const std::function<void(const FoundFile&)>& each);
 

@@ -242,9 +242,21 @@ TEST(Directory, AScanThatWasDisturbedTakesThePlaceOfWhatWasAssumed) {
   const std::uint64_t before = directory.changes();
   directory.add(10, 1);
   ASSERT_FALSE(directory.set_usage(500, 5, before));
-  directory.add_found(500, 5);
+  directory.add_found(500, 5, true);
   EXPECT_EQ(directory.bytes(), 510U);
   EXPECT_EQ(directory.files(), 6U);
+}
+
+TEST(Directory, AScanThatDidNotSeeAllFindsNoLessThanWhatWasAssumed) {
+  Directory less(1, "less");
+  less.assume(1000);
+  less.add_found(500, 5, false);
+  EXPECT_EQ(less.bytes(), 1000U);
+  EXPECT_FALSE(less.stats().counted);
+  Directory more(2, "more");
+  more.assume(1000);
+  more.add_found(1500, 15, false);
+  EXPECT_EQ(more.bytes(), 1500U);
 }
 
 TEST_F(PlainStoreTest, TheOldestGoFirstAndNothingThatIsOpen) {

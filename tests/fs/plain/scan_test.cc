@@ -52,6 +52,21 @@ TEST(Scan, SaysSoWhenItCouldNotSeeAll) {
   ASSERT_FALSE(status);
   EXPECT_NE(status.error().message.find("top/names only"), std::string::npos);
   EXPECT_EQ(found, std::set<std::string>{"seen/file"}) << "the rest was walked";
+  EXPECT_FALSE(scan(fd.get(), "not there", never, [](const FoundFile&) {}));
+}
+
+TEST(Scan, SeesAllOfADirectoryThatIsRenamedMeanwhile) {
+  const test::TempDirectory directory;
+  for (const auto* const name : {"top/one", "top/two"})
+    std::filesystem::create_directories(directory.file(name) + "/below");
+  const UniqueFd fd(::open(directory.file("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::atomic<bool> never{false};
+  std::set<std::string> found;
+  EXPECT_TRUE(walk(fd.get(), "top", never, [&](const FoundFile& file) {
+    if (found.empty()) std::filesystem::rename(directory.file("top"), directory.file("renamed"));
+    found.insert(file.path);
+  }));
+  EXPECT_EQ(found, (std::set<std::string>{"one", "one/below", "two", "two/below"}));
 }
 
 }  // namespace
