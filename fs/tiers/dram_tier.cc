@@ -206,6 +206,7 @@ struct DramTier::Impl {
       if (Status grown = grow(); !grown) return grown;
     }
   }
+  [[nodiscard]] Result<std::shared_ptr<SlabFile>> make_slab(SlabId id) const;
   // One slab more in the pool.
   Status grow() REQUIRES(grow_mutex) EXCLUDES(mutex);
   [[nodiscard]] Error no_budget() const {
@@ -263,6 +264,18 @@ Status DramTier::Impl::fill_pool() {
   return touch_all(files, options.progress);
 }
 
+// Its file system is asked before: taking more than there is leaves nothing to others for a while.
+Result<std::shared_ptr<SlabFile>> DramTier::Impl::make_slab(SlabId id) const {
+  if (Status room = directory.check_room(slab_bytes, false); !room) return pass(std::move(room));
+  auto file = SlabFile::create(directory.fd(), slab_file_name(id), slab_bytes);
+  if (!file) return file;
+  if (Status reserved = (*file)->reserve(); !reserved) {
+    ignore_error((*file)->discard(), "it is removed at the next start");
+    return pass(std::move(reserved));
+  }
+  return file;
+}
+
 // Its memory is taken while nobody else waits: that is a quarter of a second a GiB.
 Status DramTier::Impl::grow() {
   SlabId id = 0;
@@ -276,16 +289,14 @@ Status DramTier::Impl::grow() {
     budgeted += slab_bytes;
     growing = true;
   }
-  auto file = SlabFile::create(directory.fd(), slab_file_name(id), slab_bytes);
-  Status made = file ? (*file)->reserve() : Status(tl::unexpected(file.error()));
-  if (file && !made) ignore_error((*file)->discard(), "it is removed at the next start");
+  auto file = make_slab(id);
   const MutexLock lock(mutex);
   growing = false;
-  if (!made) {
-    spdlog::warn("{}", made.error().message);
+  if (!file) {
+    spdlog::warn("{}", file.error().message);
     budgeted -= slab_bytes;
     grow_again = Clock::now() + kGrowAgain;
-    return made;
+    return pass(std::move(file));
   }
   if (toucher) toucher->add(*file);
   pool.push_back({id, *std::move(file)});

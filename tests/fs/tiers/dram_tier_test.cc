@@ -187,7 +187,7 @@ TEST_F(DramTierTest, RefusesMoreThanTheMachineHas) {
 TEST_F(DramTierTest, ASlabThatIsMadeHasItsMemory) {
   const auto tmpfs = prepare_private_tmpfs({.mount_point = directory_.file("memory"),
                                             .fallback = directory_.file("fallback"),
-                                            .bytes = 4 * kSlab});
+                                            .bytes = 8 * kSlab});
   ASSERT_TRUE(tmpfs) << tmpfs.error().message;
   if (!tmpfs->mounted) GTEST_SKIP() << "needs the right to mount";
   {
@@ -196,9 +196,14 @@ TEST_F(DramTierTest, ASlabThatIsMadeHasItsMemory) {
     auto opened = DramTier::open(with);
     ASSERT_TRUE(opened) << opened.error().message;
     DramTier& tier = **opened;
-    std::ofstream(tmpfs->path + "/other") << std::string(kSlab + kSlab / 2, 'x');
-    const auto slots = take(tier, kOwner, 4 * kSlotsPerSlab);
-    EXPECT_EQ(slots.size(), 2 * kSlotsPerSlab);
+    const auto slots = take(tier, kOwner, 2 * kSlotsPerSlab);
+    const std::string other = tmpfs->path + "/other";
+    std::ofstream(other) << std::string(8 * kSlab, 'x');  // all there is
+    std::filesystem::resize_file(other, std::filesystem::file_size(other) - kSlab / 2);
+    const auto before = std::filesystem::last_write_time(with.directory);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // its clock is a coarse one
+    EXPECT_EQ(take(tier, kOwner, 1).size(), 0U);
+    EXPECT_EQ(std::filesystem::last_write_time(with.directory), before) << "none was begun";
     for (const DramSlot slot : slots) std::memset(tier.address(slot), 1, kSlot);
     EXPECT_EQ(tier.provide(kOther, kSlot, kSlab), 0U);
     std::vector<DramSlot> one(1);
