@@ -4,6 +4,7 @@
 #include <functional>
 #include <thread>
 
+#include "fs/store/namespace_impl.h"
 #include "gpu/device.h"
 #include "tests/fs/store/index_client.h"
 #include "tests/fs/store/store_fixture.h"
@@ -32,6 +33,13 @@ class StoreGpuTest : public StoreTest {
   static std::uint32_t on_gpu(const Namespace& space, std::span<const Token> tokens) {
     const auto info = space.find(keys_of(space.geometry(), tokens).back());
     return info ? info->gpu_blocks : 0;
+  }
+  // Nobody holds its blocks, not those who copied them either.
+  static bool let_go(Namespace& space, std::span<const Token> tokens) {
+    NamespaceState& state = *static_cast<NamespaceImpl&>(space).state();
+    const Key tip = keys_of(space.geometry(), tokens).back();
+    const MutexLock lock(state.mutex);
+    return state.catalog->node(state.catalog->find(tip)).leases == 0;
   }
   static bool eventually(const std::function<bool()>& condition) {
     const Deadline give_up = in_seconds(20);
@@ -131,7 +139,7 @@ TEST_F(StoreGpuTest, ABadBlockThatWasCopiedThereLeaves) {
   ASSERT_OK(flush(*ns));
   spoil_in_dram(*ns, keys_of(ns->geometry(), tokens).back(), 2);
   use(*ns, tokens, 2);
-  ASSERT_TRUE(eventually([&] { return on_gpu(*ns, tokens) == 6; }));
+  ASSERT_TRUE(eventually([&] { return on_gpu(*ns, tokens) == 6 && let_go(*ns, tokens); }));
   const auto verified = ns->verify(0, 100);
   ASSERT_OK(verified);
   ASSERT_EQ(verified->bad.size(), 1U);
