@@ -445,14 +445,15 @@ def test_after_a_block_that_does_not_pack_nothing_is_tried(make_namespace):
     engine.scheduler.close()
 
 
-def test_after_a_reset_nothing_old_is_found(make_engine):
-    engine = make_engine()
+@pytest.mark.parametrize("forgets", [True, False])
+def test_after_a_reset_nothing_old_is_found(make_engine, forgets):
+    engine = make_engine(forget_on_reset=forgets)
     tokens = kv_data.random_tokens(32, seed=13)
     request = make_request(tokens)
     engine.scheduler.match(request, 0)
     engine.run(engine.scheduler.build(first_step(request, [0, 1], 0, 32)))
     engine.scheduler.reset()
-    assert engine.scheduler.match(make_request(tokens, "after"), 0) == 0
+    assert engine.scheduler.match(make_request(tokens, "after"), 0) == (0 if forgets else 32)
 
 
 @pytest.mark.parametrize(

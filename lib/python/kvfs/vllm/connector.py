@@ -60,6 +60,7 @@ class KvfsConnector(base.KVConnectorBase_V1, versions.SupportsHMA):
         self._options = {
             "break_even": bool(options.pop("break_even", True)),
             "store_decode": bool(options.pop("store_decode", True)),
+            "forget_on_reset": bool(options.pop("forget_on_reset", True)),
             "images": versions.images_are_named_by_content(vllm_config),
         }
         self._provide = _dram_bytes(options.pop("dram_gib", None))

@@ -96,10 +96,12 @@ class Scheduler:
         break_even=True,
         store_decode=True,
         images=True,
+        forget_on_reset=True,
         null_page=0,
         events=None,
     ):
         self._namespace = namespace
+        self._forget_on_reset = forget_on_reset
         self._images = images  # their identifiers say what is in them
         self._block_tokens = namespace.block_tokens
         windows = [group.window for group in namespace.geometry.groups]
@@ -264,6 +266,8 @@ class Scheduler:
 
     def reset(self) -> None:
         """What this engine has stored so far is not found by it any more: weights have changed."""
+        if not self._forget_on_reset:
+            return
         self._epoch = uuid.uuid4().hex
         for state in self._requests.values():
             state.release()
