@@ -1,6 +1,5 @@
 // Directories of plain directories are listed, synced, and say how full they are.
 #include <dirent.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -25,12 +24,9 @@ plain::OsResult<UniqueFd> open_directory(FileSystem& fs, fuse_ino_t ino) {
   if (inode == nullptr) return tl::unexpected(to_errno(Refusal::kStale));
   const plain::SharedLock shared = fs.plain()->tree().shared();
   if (inode->plain->gone) return tl::unexpected(to_errno(Refusal::kStale));
-  const auto place = fs.plain()->place(plain::Tree::path(*inode->plain));
-  if (!place) return tl::unexpected(place.error());
-  UniqueFd fd(
-      ::openat(place->directory(), place->name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd.valid()) return tl::unexpected(errno);
-  return fd;
+  return fs.plain()
+      ->place(plain::Tree::path(*inode->plain))
+      .and_then(&plain::Place::open_directory);
 }
 
 struct CloseDirectory {

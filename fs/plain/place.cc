@@ -20,6 +20,12 @@ OsResult<Place> Place::reach(int root, std::string_view path) {
   return place;
 }
 
+OsResult<UniqueFd> Place::open_directory() const {
+  UniqueFd fd(::openat(directory_, name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) return tl::unexpected(errno);
+  return fd;
+}
+
 std::string Place::absolute() const {
   return fmt::format("/proc/self/fd/{}/{}", directory_, name_);
 }

@@ -28,6 +28,8 @@ class Place {
 
   [[nodiscard]] int directory() const { return directory_; }
   [[nodiscard]] const char* name() const { return name_.c_str(); }
+  // The directory of that name, for reading.
+  [[nodiscard]] OsResult<UniqueFd> open_directory() const;
   // For calls on attributes, which have no form with a directory. True while the Place is there.
   [[nodiscard]] std::string absolute() const;
 

@@ -20,12 +20,7 @@ struct CloseDirectory {
 using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 
 OsResult<UniqueFd> open_directory(int root, const std::string& path) {
-  const auto place = Place::reach(root, path);
-  if (!place) return tl::unexpected(place.error());
-  UniqueFd fd(
-      ::openat(place->directory(), place->name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd.valid()) return tl::unexpected(errno);
-  return fd;
+  return Place::reach(root, path).and_then(&Place::open_directory);
 }
 
 OsResult<DirectoryStream> open_stream(int root, const std::string& path) {
