@@ -95,25 +95,24 @@ class CudaDevice final : public Device {
     const CudaContextScope scope(driver_, context_->get());
     const CudaPlace place{
         .context = context_->get(), .ordinal = ordinal_, .reaches_host = context_->reaches_host()};
-    const auto lane = [&](LaneDirection direction, const char* move, const char* pack,
-                          const char* convert) -> Result<std::unique_ptr<CudaLane>> {
-      Result<CudaKernels> kernels = context_->kernels(move, pack, convert);
-      if (!kernels) return pass(std::move(kernels));
-      auto made = std::make_unique<CudaLane>(driver_, place, direction, *kernels, registrations_);
+    Result<CudaKernels> to_pages = context_->kernels("scatter", "unpack", "from");
+    if (!to_pages) return pass(std::move(to_pages));
+    Result<CudaKernels> to_blocks = context_->kernels("gather", "pack", "to");
+    if (!to_blocks) return pass(std::move(to_blocks));
+    const auto lane = [&](LaneDirection direction,
+                          const CudaKernels& kernels) -> Result<std::unique_ptr<CudaLane>> {
+      auto made = std::make_unique<CudaLane>(driver_, place, direction, kernels, registrations_);
       if (Status status = made->open(); !status) return pass(std::move(status));
       return made;
     };
-    Result<std::unique_ptr<CudaLane>> loads =
-        lane(LaneDirection::kLoad, "scatter", "unpack", "from");
+    Result<std::unique_ptr<CudaLane>> loads = lane(LaneDirection::kLoad, *to_pages);
     if (!loads) return pass(std::move(loads));
-    Result<CudaKernels> kernels = context_->kernels("scatter_local", "unpack", "from");
-    if (!kernels) return pass(std::move(kernels));
-    local_ = std::make_unique<CudaLocalLane>(driver_, place, *kernels, registrations_);
+    local_ = std::make_unique<CudaLocalLane>(driver_, place, *to_pages, registrations_);
     if (Status status = local_->open(); !status) return status;
     Result<DeviceId> id = cuda_device_id(driver_, context_->device());
     if (!id) return pass(std::move(id));
     id_ = *id;
-    Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, "gather", "pack", "to");
+    Result<std::unique_ptr<CudaLane>> stores = lane(LaneDirection::kStore, *to_blocks);
     if (!stores) return pass(std::move(stores));
     loads_ = std::move(*loads);
     stores_ = std::move(*stores);

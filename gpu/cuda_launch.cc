@@ -10,11 +10,12 @@
 namespace kvfs::gpu {
 namespace {
 
-// Blocks of 256 threads that a kernel gets at most: two for each multiprocessor of a large GPU, so
-// that the engine's kernels still find room.
+// Blocks of 256 threads that a kernel gets at most where the link limits it: two for each
+// multiprocessor of a large GPU, so that the engine's kernels still find room.
 constexpr std::uint32_t kGridBlocks = 256;
-// Local ones do more at a time. Two for each of an H100's 132 multiprocessors.
-constexpr std::uint32_t kLocalGridBlocks = 264;
+// Where nothing but the device's memory does, as many as find room, each of so many runs: a block's
+// start then costs little, and an engine's kernel finds room as soon as some have ended.
+constexpr std::uint32_t kLocalRuns = 4;
 constexpr std::uint32_t kBlockThreads = 256;
 // Layers' pointers that one launch names, so that at least as many bytes are left for tiles.
 constexpr std::uint32_t kMostPointers = kCudaTableBytes / 2 / sizeof(std::byte*);
@@ -28,10 +29,7 @@ class Launcher {
  public:
   Launcher(const CudaDriver& driver, CUfunction kernel, CUstream stream, const BlockShape& shape,
            const Pages& pages, const LanePiece& piece)
-      : driver_(driver),
-        kernel_(kernel),
-        stream_(stream),
-        most_blocks_(piece.local ? kLocalGridBlocks : kGridBlocks) {
+      : driver_(driver), kernel_(kernel), stream_(stream), local_(piece.local) {
     move_.kv_stride = pages.kv_stride;
     move_.token_stride = pages.token_stride;
     move_.head_stride = pages.head_stride;
@@ -62,7 +60,8 @@ class Launcher {
     if (move_.tile_count == 0) return;
     const std::uint64_t runs =
         std::uint64_t{move_.tile_count} * move_.heads * move_.layers * move_.kv_factor;
-    const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(runs, most_blocks_));
+    const std::uint64_t most = local_ ? (runs + kLocalRuns - 1) / kLocalRuns : kGridBlocks;
+    const auto grid = static_cast<std::uint32_t>(std::min(runs, most));
     void* arguments[] = {&move_};
     if (status_) {
       status_ = driver_.check(
@@ -78,7 +77,7 @@ class Launcher {
   const CudaDriver& driver_;
   const CUfunction kernel_;
   const CUstream stream_;
-  const std::uint32_t most_blocks_;
+  const bool local_;
   CudaMove move_{};
   std::size_t most_tiles_ = 0;
   Status status_;

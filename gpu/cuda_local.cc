@@ -17,6 +17,10 @@ namespace {
 // GPU's cache.
 constexpr std::uint64_t kPlaneBytes = std::uint64_t{16} << 20;
 
+// Moved in a transfer's last part: some hundred microseconds, longer than a thread takes to wake
+// and shorter than CudaCompletions polls.
+constexpr std::uint64_t kNearEndBytes = std::uint64_t{512} << 20;
+
 CUdeviceptr address(const std::byte* memory) { return reinterpret_cast<CUdeviceptr>(memory); }
 
 }  // namespace
@@ -46,40 +50,64 @@ CudaLocalLane::~CudaLocalLane() {
 }
 
 template <typename Queue>
-void CudaLocalLane::submit(const After& after, CopyDone done, const Queue& queue) {
-  const std::lock_guard turn(turn_);
-  const CudaContextScope scope(driver_, place_.context);
+Result<CudaCompletions::Part> CudaLocalLane::submit_part(std::span<const BlockAt> blocks,
+                                                         const Queue& queue) {
   CudaCompletions::Part part;
   part.stage = &ring_.acquire();
   part.event = part.stage->moved;
-  part.near_end = true;
-  Status status;
-  if (after) {
+  Status status = or_out_of_memory([&] { return queue(*part.stage, blocks); });
+  if (status)
+    status = driver_.check(driver_.event_record(part.event, stream_), "recording an event");
+  if (status) return part;
+  driver_.stream_synchronize(stream_);  // what was queued may still use the stage
+  completions_->release(part);
+  return pass(std::move(status));
+}
+
+template <typename Check, typename Queue>
+void CudaLocalLane::submit(std::span<const BlockAt> blocks, std::uint64_t bytes, const After& after,
+                           CopyDone done, const Check& check, const Queue& queue) {
+  const std::lock_guard turn(turn_);
+  const CudaContextScope scope(driver_, place_.context);
+  Status status = or_out_of_memory(check);
+  if (status && after) {
     status = driver_.check(driver_.stream_wait(stream_, CudaMarks::event(after), 0),
                            "waiting for the engine's stream");
   }
-  if (status) status = or_out_of_memory([&] { return queue(*part.stage); });
-  if (status)
-    status = driver_.check(driver_.event_record(part.event, stream_), "recording an event");
-  if (!status) {
-    driver_.stream_synchronize(stream_);  // what was queued may still use the stage
-    completions_->release(part);
-    part = {};
-    part.failed = std::move(status);
+  const auto last = std::clamp<std::size_t>(kNearEndBytes / bytes, 1, blocks.size());
+  if (status && last < blocks.size()) {
+    if (auto part = submit_part(blocks.first(blocks.size() - last), queue)) {
+      completions_->post(std::move(*part));
+    } else {
+      status = pass(std::move(part));
+    }
   }
-  part.done = std::move(done);
-  completions_->post(std::move(part));
+  CudaCompletions::Part end;
+  if (status) {
+    if (auto part = submit_part(blocks.last(last), queue)) {
+      end = std::move(*part);
+    } else {
+      status = pass(std::move(part));
+    }
+  }
+  end.near_end = true;
+  end.failed = std::move(status);
+  end.done = std::move(done);
+  completions_->post(std::move(end));
 }
 
 void CudaLocalLane::move_pages(const BlockShape& shape, std::span<const BlockAt> blocks,
                                const Pages& pages, const After& after, CopyDone done) {
   if (blocks.empty()) return done({});
-  submit(after, std::move(done), [&](CudaStage& stage) -> Status {
-    Status status = check_memory(driver_, place_.ordinal, shape, pages, blocks);
-    if (!status) return status;
-    return shape.encoding == Encoding::kRaw ? move_raw(shape, blocks, pages)
-                                            : move_encoded(shape, blocks, pages, stage);
-  });
+  const std::uint64_t bytes =
+      heads_wanted(shape, pages) * shape.head_bytes() / shape.layers * layers_wanted(shape, pages);
+  submit(
+      blocks, bytes, after, std::move(done),
+      [&] { return check_memory(driver_, place_.ordinal, shape, pages, blocks); },
+      [&](CudaStage& stage, std::span<const BlockAt> some) {
+        return shape.encoding == Encoding::kRaw ? move_raw(shape, some, pages)
+                                                : move_encoded(shape, some, pages, stage);
+      });
 }
 
 Status CudaLocalLane::move_raw(const BlockShape& shape, std::span<const BlockAt> blocks,
@@ -153,17 +181,22 @@ Status CudaLocalLane::decode(const BlockShape& shape, std::span<const BlockAt> b
 void CudaLocalLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
                                std::uint64_t bytes, const After& after, CopyDone done) {
   if (blocks.empty()) return done({});
-  submit(after, std::move(done), [&](CudaStage&) -> Status {
-    auto allocations = allocations_of(driver_, place_.ordinal, engine, bytes);
-    if (!allocations) return pass(std::move(allocations));
-    Status status;
-    for (std::size_t i = 0; status && i < blocks.size(); ++i) {
-      status = driver_.check(
-          driver_.copy_on_device(address(engine[i]), address(blocks[i].memory), bytes, stream_),
-          "copying within the GPU");
-    }
-    return status;
-  });
+  submit(
+      blocks, bytes, after, std::move(done),
+      [&]() -> Status {
+        auto allocations = allocations_of(driver_, place_.ordinal, engine, bytes);
+        return allocations ? Status{} : pass(std::move(allocations));
+      },
+      [&](CudaStage&, std::span<const BlockAt> some) {
+        const std::size_t first = some.data() - blocks.data();
+        Status status;
+        for (std::size_t i = 0; status && i < some.size(); ++i) {
+          status = driver_.check(driver_.copy_on_device(address(engine[first + i]),
+                                                        address(some[i].memory), bytes, stream_),
+                                 "copying within the GPU");
+        }
+        return status;
+      });
 }
 
 }  // namespace kvfs::gpu

@@ -16,14 +16,15 @@
 namespace kvfs::gpu {
 
 // One stream: raw blocks go to their pages by one kernel after the other, encoded ones by way of
-// their planes, some at a time. Beside it the lanes that use the link go on.
+// their planes, some at a time. Beside it the lanes that use the link go on. A transfer is two
+// parts where it is long, so that who waits for its end sleeps through the first and polls for the
+// second.
 // Threads: calls from any thread; one transfer is submitted at a time.
 // Owns:    stream, ring (for its events and planes), completion thread.
-// Blocks:  submitting waits where four transfers are under way.
+// Blocks:  submitting waits where four parts are under way.
 // Errors:  go to the transfer's `done`.
 class CudaLocalLane {
  public:
-  // `kernels`: of loads, those of local blocks.
   CudaLocalLane(const CudaDriver& driver, const CudaPlace& place, const CudaKernels& kernels,
                 CudaRegistrations& registrations);
   ~CudaLocalLane();
@@ -37,9 +38,13 @@ class CudaLocalLane {
                   std::uint64_t bytes, const After& after, CopyDone done);
 
  private:
-  // Submits what `queue` gives the stream, as one part of its own.
+  // Submits what queue(stage, blocks) gives the stream, in parts, where check() lets it; `bytes` of
+  // each block are moved.
+  template <typename Check, typename Queue>
+  void submit(std::span<const BlockAt> blocks, std::uint64_t bytes, const After& after,
+              CopyDone done, const Check& check, const Queue& queue);
   template <typename Queue>
-  void submit(const After& after, CopyDone done, const Queue& queue);
+  Result<CudaCompletions::Part> submit_part(std::span<const BlockAt> blocks, const Queue& queue);
   Status move_raw(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages);
   Status move_encoded(const BlockShape& shape, std::span<const BlockAt> blocks, const Pages& pages,
                       CudaStage& stage);

@@ -113,7 +113,7 @@ std::uint32_t Transfer::layers() const {
 }
 
 Status Transfer::wait_here() {
-  constexpr std::chrono::milliseconds kLook{2};
+  constexpr std::chrono::milliseconds kLook{3};
   const auto end = std::chrono::steady_clock::now() + kLook;
   while (!complete_.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < end) {
     _mm_pause();
