@@ -45,6 +45,12 @@ Status CudaDriver::check(CUresult result, std::string_view what) const {
   return fail(Code::kIo, std::string(what) + ": " + name);
 }
 
+void CudaDriver::finish(CUstream stream) const {
+  // The result changes nothing: a stream that cannot be waited for is one of a context that has
+  // failed, where nothing runs any more.
+  static_cast<void>(stream_synchronize(stream));
+}
+
 CudaContextScope::CudaContextScope(const CudaDriver& driver, CUcontext context) : driver_(driver) {
   driver_.context_push(context);
   driver_.capture_mode(&mode_);

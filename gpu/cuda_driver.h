@@ -52,7 +52,7 @@ namespace kvfs::gpu {
 
 // Threads: immutable once loaded.
 // Owns:    nothing; the driver stays loaded for good, as CUDA wants it.
-// Blocks:  get() at its first call.
+// Blocks:  get() at its first call; finish().
 // Errors:  kUnavailable where there is no driver or no device.
 struct CudaDriver {
 // NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name takes none.
@@ -64,6 +64,8 @@ struct CudaDriver {
 
   // What a call answered, as a Status: "<what>: CUDA_ERROR_...".
   [[nodiscard]] Status check(CUresult result, std::string_view what) const;
+  // Waits until nothing of what a stream of this library's was given is under way any more.
+  void finish(CUstream stream) const;
 };
 
 // Makes a context current while it lives. What this thread calls meanwhile is no matter to graphs

@@ -67,9 +67,7 @@ void CudaLane::submit(CopyDone done, const Next& next) {
     status = or_out_of_memory([&] { return next(part, last); });
     if (!status) {
       // What was queued of this part may still use the stage.
-      for (CUstream stream : {copy_stream_, kernel_stream_, direct_stream_}) {
-        driver_.stream_synchronize(stream);
-      }
+      for (CUstream stream : {copy_stream_, kernel_stream_, direct_stream_}) driver_.finish(stream);
       completions_->release(part);
       break;
     }
@@ -110,11 +108,15 @@ void CudaLane::move_whole(std::span<const BlockAt> blocks, std::span<std::byte* 
   const std::size_t most = std::max<std::uint64_t>(1, kMostPartBytes / bytes);
   std::size_t at = 0;
   std::vector<LaneSpan> spans;
-  submit(std::move(done), [&](Part& part, bool& last) {
+  submit(std::move(done), [&](Part& part, bool& last) -> Status {
     const std::size_t count = std::min(most, blocks.size() - at);
     Status status;
-    if (at == 0) status = whole_spans(blocks, engine, bytes, spans);
-    if (at == 0 && status) status = wait_for(after, copy_stream_);
+    if (at == 0) {
+      Result<std::vector<LaneSpan>> all = whole_spans(blocks, engine, bytes);
+      if (!all) return pass(std::move(all));
+      spans = std::move(*all);
+      status = wait_for(after, copy_stream_);
+    }
     if (status) status = move_spans(std::span(spans).subspan(at, count), part);
     at += count;
     part.near_end = (blocks.size() - at) * bytes <= kPolledBytes;
@@ -249,11 +251,13 @@ Status CudaLane::reserve_planes(const LaneMovement& movement, const LanePiece& p
   return {};
 }
 
-Status CudaLane::whole_spans(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
-                             std::uint64_t bytes, std::vector<LaneSpan>& spans) const {
+Result<std::vector<LaneSpan>> CudaLane::whole_spans(std::span<const BlockAt> blocks,
+                                                    std::span<std::byte* const> engine,
+                                                    std::uint64_t bytes) const {
   Result<std::vector<CUdeviceptr>> allocations =
       allocations_of(driver_, place_.ordinal, engine, bytes);
   if (!allocations) return pass(std::move(allocations));
+  std::vector<LaneSpan> spans;
   spans.reserve(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     spans.push_back({.host = blocks[i].memory,
@@ -262,7 +266,7 @@ Status CudaLane::whole_spans(std::span<const BlockAt> blocks, std::span<std::byt
                      .pinned = nullptr,
                      .allocation = (*allocations)[i]});
   }
-  return {};
+  return spans;
 }
 
 Status CudaLane::move_spans(std::span<LaneSpan> spans, Part& part) {

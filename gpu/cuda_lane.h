@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "gpu/cuda_completions.h"
 #include "gpu/cuda_launch.h"
@@ -52,8 +53,9 @@ class CudaLane {
                        std::span<const LaneSpan> spans, Part& part);
   Status launch(const LaneMovement& movement, const LanePiece& piece, CUstream stream,
                 std::span<const CUdeviceptr> at);
-  Status whole_spans(std::span<const BlockAt> blocks, std::span<std::byte* const> engine,
-                     std::uint64_t bytes, std::vector<LaneSpan>& spans) const;
+  Result<std::vector<LaneSpan>> whole_spans(std::span<const BlockAt> blocks,
+                                            std::span<std::byte* const> engine,
+                                            std::uint64_t bytes) const;
   Status move_spans(std::span<LaneSpan> spans, Part& part);
   Status copy_spans(std::span<LaneSpan> spans, Part& part);
   Status bounce_spans(std::span<LaneSpan> spans, Part& part);

@@ -59,7 +59,7 @@ Result<CudaCompletions::Part> CudaLocalLane::submit_part(std::span<const BlockAt
   if (status)
     status = driver_.check(driver_.event_record(part.event, stream_), "recording an event");
   if (status) return part;
-  driver_.stream_synchronize(stream_);  // what was queued may still use the stage
+  driver_.finish(stream_);  // what was queued may still use the stage
   completions_->release(part);
   return pass(std::move(status));
 }
