@@ -42,10 +42,9 @@ class CudaContext {
     const CudaContextScope scope(driver_, context_);
     status = driver_.check(driver_.module_load(&module_, cuda_code()), "loading the kernels");
     if (status) return {};
-    return fail(Code::kUnavailable,
-                status.error().message + ": they are made by CUDA " +
-                    std::to_string(CUDA_VERSION / 1000) + " for compute capability 8.0 and up: " +
-                    "install a driver at least as new, or build kvfs with an older CUDA");
+    return fail(Code::kUnavailable, status.error().message + ": " + driver_.versions() +
+                                        " for compute capability 8.0 and up: install a driver at "
+                                        "least as new, or build kvfs with an older CUDA");
   }
   [[nodiscard]] CUcontext get() const { return context_; }
   [[nodiscard]] CUdevice device() const { return device_; }

@@ -9,6 +9,16 @@ namespace {
 
 constexpr const char* kLibrary = "libcuda.so.1";
 
+// As cuda.h and the driver number them.
+std::string version_text(int version) {
+  return "CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Result<CudaDriver> too_old(const CudaDriver& driver, const std::string& lacks) {
+  return fail(Code::kUnavailable, "the CUDA driver has no " + lacks + ": " + driver.versions() +
+                                      ": install a newer driver");
+}
+
 Result<CudaDriver> load() {
   void* const library = ::dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
@@ -17,11 +27,9 @@ Result<CudaDriver> load() {
                 "install NVIDIA's driver");
   }
   CudaDriver driver;
-#define KVFS_CUDA_LOAD(name, symbol)                                                            \
-  driver.name = reinterpret_cast<decltype(driver.name)>(::dlsym(library, #symbol));             \
-  if (driver.name == nullptr) {                                                                 \
-    return fail(Code::kUnavailable, "the CUDA driver has no " #symbol ": install a newer one"); \
-  }
+#define KVFS_CUDA_LOAD(name, symbol)                                                \
+  driver.name = reinterpret_cast<decltype(driver.name)>(::dlsym(library, #symbol)); \
+  if (driver.name == nullptr) return too_old(driver, #symbol);
   KVFS_CUDA_FUNCTIONS(KVFS_CUDA_LOAD)
 #undef KVFS_CUDA_LOAD
   if (Status status = driver.check(driver.init(0), "starting CUDA"); !status) {
@@ -49,6 +57,13 @@ void CudaDriver::finish(CUstream stream) const {
   // The result changes nothing: a stream that cannot be waited for is one of a context that has
   // failed, where nothing runs any more.
   static_cast<void>(stream_synchronize(stream));
+}
+
+std::string CudaDriver::versions() const {
+  int of_driver = 0;
+  const bool known = version != nullptr && version(&of_driver) == CUDA_SUCCESS;
+  return "the driver is of " + (known ? version_text(of_driver) : "an unknown version of CUDA") +
+         ", kvfs was built with " + version_text(CUDA_VERSION);
 }
 
 CudaContextScope::CudaContextScope(const CudaDriver& driver, CUcontext context) : driver_(driver) {

@@ -3,14 +3,16 @@
 
 #include <cuda.h>
 
+#include <string>
 #include <string_view>
 
 #include "lib/format/result.h"
 
 namespace kvfs::gpu {
 
-// name, symbol of libcuda.so.1
+// name, symbol of libcuda.so.1. The version comes first: it is told with what is missing.
 #define KVFS_CUDA_FUNCTIONS(X)                       \
+  X(version, cuDriverGetVersion)                     \
   X(init, cuInit)                                    \
   X(error_name, cuGetErrorName)                      \
   X(device_get, cuDeviceGet)                         \
@@ -53,7 +55,7 @@ namespace kvfs::gpu {
 // Threads: immutable once loaded.
 // Owns:    nothing; the driver stays loaded for good, as CUDA wants it.
 // Blocks:  get() at its first call; finish().
-// Errors:  kUnavailable where there is no driver or no device.
+// Errors:  kUnavailable where there is no driver or no device, or a driver that is too old.
 struct CudaDriver {
 // NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name takes none.
 #define KVFS_CUDA_MEMBER(name, symbol) decltype(&::symbol) name = nullptr;
@@ -66,6 +68,8 @@ struct CudaDriver {
   [[nodiscard]] Status check(CUresult result, std::string_view what) const;
   // Waits until nothing of what a stream of this library's was given is under way any more.
   void finish(CUstream stream) const;
+  // What the driver is of, and what this library was built with: "the driver is of CUDA 12.4, ...".
+  [[nodiscard]] std::string versions() const;
 };
 
 // Makes a context current while it lives. What this thread calls meanwhile is no matter to graphs
