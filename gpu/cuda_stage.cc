@@ -6,24 +6,31 @@ namespace kvfs::gpu {
 
 Status CudaBuffer::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return {};
-  reset();
-  Status status = where_ == Where::kDevice
-                      ? driver_.check(driver_.allocate(&device_, bytes), "allocating device memory")
-                      : driver_.check(driver_.host_allocate(reinterpret_cast<void**>(&host_), bytes,
-                                                            CU_MEMHOSTALLOC_PORTABLE),
-                                      "allocating pinned memory");
-  if (status) bytes_ = bytes;
+  const std::size_t grown = std::max(bytes, 2 * bytes_);
+  pieces_.emplace_back();
+  Status status = allocate(grown, pieces_.back());
+  if (status) {
+    bytes_ = grown;
+  } else {
+    pieces_.pop_back();
+  }
   return status;
 }
 
-void CudaBuffer::reset() {
-  if (bytes_ == 0) return;
+Status CudaBuffer::allocate(std::size_t bytes, Piece& piece) const {
   if (where_ == Where::kDevice) {
-    driver_.free(device_);
-  } else {
-    driver_.host_free(host_);
+    return driver_.check(driver_.allocate(&piece.device, bytes), "allocating device memory");
   }
-  bytes_ = 0;
+  return driver_.check(
+      driver_.host_allocate(reinterpret_cast<void**>(&piece.host), bytes, CU_MEMHOSTALLOC_PORTABLE),
+      "allocating pinned memory");
+}
+
+CudaBuffer::~CudaBuffer() {
+  for (const Piece& piece : pieces_) {
+    if (piece.device != 0) driver_.free(piece.device);
+    if (piece.host != nullptr) driver_.host_free(piece.host);
+  }
 }
 
 CudaRing::~CudaRing() {

@@ -11,30 +11,37 @@
 
 namespace kvfs::gpu {
 
-// Memory that grows to what is asked for and stays: on the device, or pinned on the host.
+// Memory that grows to what is asked for and stays: on the device, or pinned on the host. What it
+// has outgrown stays, too: to free memory the driver waits for all that the device has been given,
+// the engine's forward pass as well. So it grows at least twofold: all that was outgrown is less
+// than what is in use.
 // Threads: one at a time; with the context current.
 // Owns:    the memory.
-// Blocks:  growing (it allocates).
-// Errors:  kIo when there is no such memory left.
+// Blocks:  growing (it allocates); the destructor, for the device.
+// Errors:  kIo when there is no such memory left; it is as it was then.
 class CudaBuffer {
  public:
   enum class Where : std::uint8_t { kDevice, kPinned };
   CudaBuffer(const CudaDriver& driver, Where where) : driver_(driver), where_(where) {}
-  ~CudaBuffer() { reset(); }
+  ~CudaBuffer();
   CudaBuffer(const CudaBuffer&) = delete;
   CudaBuffer& operator=(const CudaBuffer&) = delete;
 
   Status reserve(std::size_t bytes);
-  [[nodiscard]] CUdeviceptr device() const { return device_; }
-  [[nodiscard]] std::byte* host() const { return host_; }
+  [[nodiscard]] CUdeviceptr device() const { return pieces_.back().device; }
+  [[nodiscard]] std::byte* host() const { return pieces_.back().host; }
 
  private:
-  void reset();
+  struct Piece {  // device or host memory, or none
+    CUdeviceptr device = 0;
+    std::byte* host = nullptr;
+  };
+  Status allocate(std::size_t bytes, Piece& piece) const;
+
   const CudaDriver& driver_;
   const Where where_;
   std::size_t bytes_ = 0;
-  CUdeviceptr device_ = 0;
-  std::byte* host_ = nullptr;
+  std::vector<Piece> pieces_{1};  // the last one is in use
 };
 
 struct CudaStage {

@@ -125,16 +125,24 @@ EngineStream::EngineStream() {
   expect(driver().stream_create(&handle_, kNonBlocking));
 }
 
-void EngineStream::sleep(std::chrono::milliseconds time) {
-  auto* const argument = new std::chrono::milliseconds(time);
+void EngineStream::call(std::function<void()> function) {
+  using Function = std::function<void()>;
+  auto* const argument = new Function(std::move(function));
   expect(driver().call_host(
       handle_,
       [](void* given) {
-        const std::unique_ptr<std::chrono::milliseconds> wanted(
-            static_cast<std::chrono::milliseconds*>(given));
-        std::this_thread::sleep_for(*wanted);
+        const std::unique_ptr<Function> wanted(static_cast<Function*>(given));
+        (*wanted)();
       },
       argument));
+}
+
+void EngineStream::sleep(std::chrono::milliseconds time) {
+  call([time] { std::this_thread::sleep_for(time); });
+}
+
+void EngineStream::wait_for(std::shared_future<void> moment) {
+  call([moment = std::move(moment)] { moment.wait(); });
 }
 
 void EngineStream::copy(std::byte* to, const std::byte* from, std::size_t bytes) {

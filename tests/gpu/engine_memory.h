@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <future>
 #include <memory>
 #include <span>
 #include <vector>
@@ -28,6 +30,7 @@ class EngineStream {
   [[nodiscard]] void* handle() const { return handle_; }
   // What comes after waits as long.
   void sleep(std::chrono::milliseconds time);
+  void wait_for(std::shared_future<void> moment);                      // that never fails
   void copy(std::byte* to, const std::byte* from, std::size_t bytes);  // device to device
   void fill(std::byte* to, unsigned char value, std::size_t bytes);
   void wait();
@@ -37,6 +40,7 @@ class EngineStream {
   int end_capture();  // CUDA's result
 
  private:
+  void call(std::function<void()> function);  // by the host, when it is its turn
   void* handle_ = nullptr;
 };
 
