@@ -22,6 +22,7 @@ namespace kvfs::gpu {
   X(context_release, cuDevicePrimaryCtxRelease_v2)   \
   X(context_push, cuCtxPushCurrent_v2)               \
   X(context_pop, cuCtxPopCurrent_v2)                 \
+  X(context_device, cuCtxGetDevice)                  \
   X(capture_mode, cuThreadExchangeStreamCaptureMode) \
   X(module_load, cuModuleLoadData)                   \
   X(module_unload, cuModuleUnload)                   \
