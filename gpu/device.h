@@ -127,7 +127,8 @@ std::unique_ptr<Device> make_cpu_device(std::uint32_t threads);
 // code.
 Result<std::unique_ptr<Device>> make_cuda_device(int ordinal);
 // Which device a pointer belongs to: -1 host, else the CUDA ordinal. Host when no CUDA driver is
-// loaded in this process.
-int device_of(const void* pointer);
+// loaded in this process. kIo: the driver does not say, since a device is lost; to take its memory
+// for the host's would end the process.
+Result<int> device_of(const void* pointer);
 
 }  // namespace kvfs::gpu

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 
 #include "gpu/device.h"
 
@@ -17,6 +18,9 @@ constexpr int kMemoryType = 2;     // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
 constexpr int kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 constexpr unsigned kOnDevice = 2;  // CU_MEMORYTYPE_DEVICE
 constexpr int kSuccess = 0;        // CUDA_SUCCESS
+// CUDA_ERROR_ILLEGAL_ADDRESS and its like: a kernel has ended its context, and a driver may answer
+// this whatever it is asked from then on.
+constexpr bool is_of_lost_context(int result) { return result / 100 == 7; }
 
 // How many libraries this process has loaded so far.
 unsigned long long libraries_loaded() {
@@ -43,7 +47,7 @@ void* loaded_driver() {
 
 }  // namespace
 
-int device_of(const void* pointer) {
+Result<int> device_of(const void* pointer) {
   static std::atomic<PointerAttribute> known{nullptr};
   PointerAttribute attribute = known.load(std::memory_order_relaxed);
   if (attribute == nullptr) {
@@ -58,9 +62,12 @@ int device_of(const void* pointer) {
   int ordinal = -1;
   unsigned type = 0;
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  if (attribute(&type, kMemoryType, address) == kSuccess && type == kOnDevice) {
-    attribute(&ordinal, kDeviceOrdinal, address);
+  const int result = attribute(&type, kMemoryType, address);
+  if (is_of_lost_context(result)) {
+    return fail(Code::kIo, "the CUDA driver does not say whose memory the engine's is (error " +
+                               std::to_string(result) + "): a kernel has failed in this process");
   }
+  if (result == kSuccess && type == kOnDevice) attribute(&ordinal, kDeviceOrdinal, address);
   return ordinal;
 }
 

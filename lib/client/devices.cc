@@ -6,12 +6,13 @@
 namespace kvfs::client {
 
 Result<gpu::Device*> Devices::of(const void* pointer) {
-  const int ordinal = gpu::device_of(pointer);
-  if (ordinal < 0) return cpu_.get();
+  Result<int> ordinal = gpu::device_of(pointer);
+  if (!ordinal) return pass(std::move(ordinal));
+  if (*ordinal < 0) return cpu_.get();
   const std::lock_guard lock(mutex_);
-  std::unique_ptr<gpu::Device>& device = gpus_[ordinal];
+  std::unique_ptr<gpu::Device>& device = gpus_[*ordinal];
   if (!device) {
-    Result<std::unique_ptr<gpu::Device>> made = gpu::make_cuda_device(ordinal);
+    Result<std::unique_ptr<gpu::Device>> made = gpu::make_cuda_device(*ordinal);
     if (!made) return pass(std::move(made));
     device = std::move(*made);
     for (const Memory& memory : memory_) {

@@ -17,7 +17,7 @@ namespace kvfs::client {
 // Threads: calls from any thread; one mutex inside.
 // Owns:    the devices; all live until it is destroyed.
 // Blocks:  making a device (its first pointer), removing memory (for copies that use it).
-// Errors:  kUnavailable where a device cannot be made.
+// Errors:  kUnavailable where a device cannot be made, kIo where one is lost.
 class Devices {
  public:
   explicit Devices(std::uint32_t copy_threads) : cpu_(gpu::make_cpu_device(copy_threads)) {}

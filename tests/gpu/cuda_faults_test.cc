@@ -38,26 +38,6 @@ class AllMemory {
   std::vector<std::unique_ptr<EngineMemory>> taken_;
 };
 
-// An engine's kernel that ends the context it runs in, as a wrong address does.
-void begin_crash(const EngineStream& stream) {
-  constexpr const char* kCode =
-      ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry crash() { trap; }\n";
-  void* module = nullptr;
-  void* kernel = nullptr;
-  int result = cuda_function<int (*)(void**, const void*)>("cuModuleLoadData")(&module, kCode);
-  if (result == 0) {
-    result = cuda_function<int (*)(void**, void*, const char*)>("cuModuleGetFunction")(
-        &kernel, module, "crash");
-  }
-  if (result == 0) {
-    using Launch = int (*)(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                           unsigned, void*, void**, void**);
-    result = cuda_function<Launch>("cuLaunchKernel")(kernel, 1, 1, 1, 1, 1, 1, 0, stream.handle(),
-                                                     nullptr, nullptr);
-  }
-  if (result != 0) throw std::runtime_error("crashing: CUDA error " + std::to_string(result));
-}
-
 class CudaFaults : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -112,10 +92,10 @@ TEST_P(CudaFaults, MemoryThatCannotBePinnedGoesTheSlowerWay) {
     const Subject device = std::move(lost);
     Prefix prefix(device, 40);
     if (!prefix.begin_load().get()) fail("the device did not work before");
-    const EngineStream stream;
+    EngineStream stream;
     std::vector<std::future<Status>> under_way;
     for (int i = 0; i < 4; ++i) under_way.push_back(prefix.begin_load());
-    begin_crash(stream);
+    stream.crash();
     for (int i = 0; i < 4; ++i) under_way.push_back(prefix.begin_load());
     for (const std::future<Status>& load : under_way) {
       if (load.wait_for(20s) != std::future_status::ready) fail("a load hangs");

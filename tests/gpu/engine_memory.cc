@@ -46,6 +46,11 @@ struct Driver {
   int (*begin_capture)(void* stream, int mode);
   int (*end_capture)(void* stream, void** graph);
   int (*graph_destroy)(void* graph);
+  int (*module_load)(void** module, const void* code);
+  int (*module_function)(void** function, void* module, const char* name);
+  int (*launch)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream,
+                void** arguments, void** extra);
 };
 
 template <typename F>
@@ -72,6 +77,9 @@ const Driver& driver() {
     find(library, found.begin_capture, "cuStreamBeginCapture_v2");
     find(library, found.end_capture, "cuStreamEndCapture");
     find(library, found.graph_destroy, "cuGraphDestroy");
+    find(library, found.module_load, "cuModuleLoadData");
+    find(library, found.module_function, "cuModuleGetFunction");
+    find(library, found.launch, "cuLaunchKernel");
     return found;
   }();
   return instance;
@@ -158,6 +166,16 @@ void EngineStream::wait() { expect(driver().stream_synchronize(handle_)); }
 
 void EngineStream::destroy() {
   if (handle_ != nullptr) driver().stream_destroy(std::exchange(handle_, nullptr));
+}
+
+void EngineStream::crash() {
+  constexpr const char* kCode =
+      ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry crash() { trap; }\n";
+  void* module = nullptr;
+  void* kernel = nullptr;
+  expect(driver().module_load(&module, kCode));
+  expect(driver().module_function(&kernel, module, "crash"));
+  expect(driver().launch(kernel, 1, 1, 1, 1, 1, 1, 0, handle_, nullptr, nullptr));
 }
 
 void EngineStream::begin_capture() {

@@ -35,6 +35,9 @@ class EngineStream {
   void fill(std::byte* to, unsigned char value, std::size_t bytes);
   void wait();
   void destroy();
+  // Ends the context that the stream is in, as an engine's kernel with a wrong address does. No use
+  // of the GPU comes back to this process from it.
+  void crash();
   // What the stream is given in between becomes a graph, as by torch.cuda.graph.
   void begin_capture();
   int end_capture();  // CUDA's result

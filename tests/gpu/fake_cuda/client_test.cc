@@ -108,6 +108,19 @@ TEST_P(FailingGpu, StoresThatFailLeaveNoSlotsAndLaterOnesAreWhole) {
   EXPECT_TRUE(found.holds(seed, 0, kTokens));
 }
 
+// Device memory taken for the host's would end the process with a signal.
+TEST_P(FailingGpu, ADriverThatSaysNothingOfMemoryIsAnError) {
+  Client client = open("ns");
+  Engine cache(where(), kModel, {}, kTokens);
+  cache.fill(1);
+  store(client, cache, 1, kTokens);
+  const std::vector<std::int32_t> tokens = prompt(1, kTokens);
+  Lease lease = client.acquire(client.match({tokens}).key);
+  const CudaFailure failure({"cuPointerGetAttribute"}, CUDA_ERROR_LAUNCH_FAILED);
+  EXPECT_EQ(status_of([&] { lease.load({0, kBlocks}, cache.pages()); }), KVFS_IO);
+  EXPECT_THAT(kvfs_last_error(), AllOf(HasSubstr("CUDA driver"), HasSubstr("719")));
+}
+
 // Nothing of it is a matter to who has host memory.
 TEST_P(FailingGpu, ADriverThatIsTooOldIsSaidWhereDeviceMemoryComes) {
   Client client = open("ns");
