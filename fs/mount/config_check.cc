@@ -13,7 +13,7 @@
 
 #include "fs/mount/config.h"
 #include "fs/mount/privilege.h"
-#include "fs/mount/size_text.h"
+#include "fs/size_text.h"
 #include "lib/format/json_text.h"
 
 namespace kvfs::mount {

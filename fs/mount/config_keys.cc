@@ -6,7 +6,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "fs/mount/size_text.h"
+#include "fs/size_text.h"
 
 namespace kvfs::mount {
 namespace {

@@ -17,10 +17,10 @@
 #include "fs/mount/sd_notify.h"
 #include "fs/mount/session.h"
 #include "fs/mount/shutdown.h"
-#include "fs/mount/size_text.h"
 #include "fs/mount/stale_mount.h"
 #include "fs/mount/version.h"
 #include "fs/plain/plain_store.h"
+#include "fs/size_text.h"
 #include "fs/store/store.h"
 #include "fs/tiers/tmpfs.h"
 

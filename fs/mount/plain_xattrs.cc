@@ -13,8 +13,8 @@
 #include "fs/mount/plain_ops.h"
 #include "fs/mount/reply.h"
 #include "fs/mount/reply_xattr.h"
-#include "fs/mount/size_text.h"
 #include "fs/plain/plain_store.h"
+#include "fs/size_text.h"
 
 namespace kvfs::mount {
 namespace {

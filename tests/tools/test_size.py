@@ -186,7 +186,7 @@ def test_bad_options(kvfs, config, tmp_path):
     assert "not described" in kvfs.fails(2, "size")
     assert "cannot be opened" in kvfs.fails(3, "size", tmp_path / "none.json")
     assert "--layers" in kvfs.fails(2, "size", "--layers", "x")
-    assert "unit" in kvfs.fails(2, "size", config(LLAMA), "--fits", "3 parsecs")
+    assert "not a size" in kvfs.fails(2, "size", config(LLAMA), "--fits", "3 parsecs")
     broken = tmp_path / "broken.json"
     broken.write_text('{"a": ')
     assert "is not JSON" in kvfs.fails(2, "size", broken)

@@ -5,12 +5,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "fs/size_text.h"
 #include "tools/cli/command.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/doctor.h"
 #include "tools/cli/mount_point.h"
 #include "tools/cli/stats_file.h"
-#include "tools/cli/units.h"
 
 namespace kvfs::cli {
 namespace {
@@ -75,7 +75,7 @@ Result<ExitCode> run(const Options& options, const Context& context) {
   if (options.dram.empty()) {
     dram = mounted_dram(context);
   } else {
-    Result<std::uint64_t> given = parse_bytes(options.dram);
+    Result<std::uint64_t> given = parse_size(options.dram);
     if (!given) return pass(std::move(given));
     dram = *given;
   }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "fs/size_text.h"
 #include "tools/cli/command.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/mount_point.h"
@@ -63,7 +64,7 @@ Result<Call> call_for_namespace(const Options& options, const Context& context) 
   if (options.all) {
     request["all"] = true;
   } else {
-    Result<std::uint64_t> bytes = parse_bytes(options.bytes);
+    Result<std::uint64_t> bytes = parse_size(options.bytes);
     if (!bytes) return pass(std::move(bytes));
     request["tier"] = options.tier;
     request["bytes"] = *bytes;

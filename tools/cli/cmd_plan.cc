@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "fs/size_text.h"
 #include "tools/cli/bench_file.h"
 #include "tools/cli/command.h"
 #include "tools/cli/geometry_options.h"
@@ -131,7 +132,7 @@ Result<PrefillCost> resolve_prefill(const Options& options, const ModelShape& sh
 Result<Speed> given_speed(const std::string& text, const char* flag) {
   std::string bare = text;
   if (bare.ends_with("/s")) bare.resize(bare.size() - 2);
-  Result<std::uint64_t> bytes = parse_bytes(bare);
+  Result<std::uint64_t> bytes = parse_size(bare);
   if (!bytes) return pass(std::move(bytes));
   if (*bytes == 0) return fail(Code::kInvalid, fmt::format("{} must be above 0", flag));
   return Speed{static_cast<double>(*bytes), "given"};

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "fs/size_text.h"
 #include "tools/cli/command.h"
 #include "tools/cli/geometry_options.h"
 #include "tools/cli/kv_size.h"
@@ -35,7 +36,7 @@ Result<std::vector<Tier>> tiers_of(const Options& options, const std::string& mo
   for (const std::string& text : options.fits) {
     const std::size_t equals = text.find('=');
     Result<std::uint64_t> bytes =
-        parse_bytes(equals == std::string::npos ? text : text.substr(equals + 1));
+        parse_size(equals == std::string::npos ? text : text.substr(equals + 1));
     if (!bytes) return pass(std::move(bytes));
     tiers.push_back({equals == std::string::npos ? text : text.substr(0, equals), *bytes});
   }

@@ -4,86 +4,34 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
-#include <limits>
+#include <optional>
+
+#include "fs/size_text.h"
 
 namespace kvfs::cli {
 namespace {
 
-constexpr std::array<char, 6> kPrefixes{'k', 'm', 'g', 't', 'p', 'e'};
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-// Splits "1.5 GiB" into 1.5 and "gib".
-struct Quantity {
-  double value = 0;
-  std::string unit;
-};
-Result<Quantity> split_quantity(std::string_view text, std::string_view example) {
-  const auto bad = [&] {
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' is not a number with an optional unit: give one like {}", text, example));
-  };
-  Quantity out;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out.value);
-  if (error != std::errc() || !std::isfinite(out.value) || out.value < 0) return bad();
-  for (const char* at = end; at != text.data() + text.size(); ++at) {
-    if (*at != ' ') out.unit += lower(*at);
-  }
-  return out;
-}
-
-int prefix_power(char c) {
-  for (std::size_t i = 0; i < kPrefixes.size(); ++i) {
-    if (kPrefixes[i] == c) return static_cast<int>(i) + 1;
-  }
-  return 0;
+// "b": billions. Nothing: there is no such unit.
+std::optional<int> power_of_thousand(std::string_view unit) {
+  if (unit.empty()) return 0;
+  if (unit == "b") return 3;
+  const std::size_t prefix = std::string_view("kmgtpe").find(unit);
+  if (unit.size() != 1 || prefix == std::string_view::npos) return std::nullopt;
+  return static_cast<int>(prefix) + 1;
 }
 
 Result<double> parse_scaled(std::string_view text, double thousand) {
-  constexpr std::string_view kExample = "32768, 32k or 8B";
-  Result<Quantity> quantity = split_quantity(text, kExample);
-  if (!quantity) return pass(std::move(quantity));
-  const std::string& unit = quantity->unit;
-  if (unit.empty()) return quantity->value;
-  // "8B": billions.
-  const int power = unit == "b" ? 3 : (unit.size() == 1 ? prefix_power(unit.front()) : 0);
-  if (power == 0) {
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' has a unit that is not known: give a count like {}", text, kExample));
+  const std::optional<Quantity> quantity = parse_quantity(text);
+  const std::optional<int> power = quantity ? power_of_thousand(quantity->unit) : std::nullopt;
+  if (!power) {
+    return fail(Code::kInvalid,
+                fmt::format("'{}' is not a count: give one like 32768, 32k or 8B", text));
   }
-  return quantity->value * std::pow(thousand, power);
+  return quantity->number * std::pow(thousand, *power);
 }
 
 }  // namespace
-
-Result<std::uint64_t> parse_bytes(std::string_view text) {
-  constexpr std::string_view kExample = "4096, 512MiB or 10GiB";
-  Result<Quantity> quantity = split_quantity(text, kExample);
-  if (!quantity) return pass(std::move(quantity));
-  std::string_view unit = quantity->unit;
-  double factor = 1;
-  const int power = unit.empty() ? 0 : prefix_power(unit.front());
-  if (power > 0) {
-    unit.remove_prefix(1);
-    factor = std::pow(unit == "b" ? 1000.0 : 1024.0, power);
-    if (unit == "ib" || unit == "i") unit = "b";
-  }
-  if (!unit.empty() && unit != "b") {
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' has a unit that is not known: give a size like {}", text, kExample));
-  }
-  const double bytes = quantity->value * factor;
-  if (bytes >= static_cast<double>(std::numeric_limits<std::uint64_t>::max())) {
-    return fail(Code::kInvalid,
-                fmt::format("'{}' does not fit 64 bits: give a smaller size", text));
-  }
-  return static_cast<std::uint64_t>(std::llround(bytes));
-}
 
 Result<double> parse_count(std::string_view text) { return parse_scaled(text, 1000); }
 

@@ -1,4 +1,4 @@
-// Numbers as people write and read them.
+// Numbers as people write and read them; sizes they write are parse_size's (fs/size_text.h).
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,6 @@
 
 namespace kvfs::cli {
 
-// "4096", "10GiB", "10G", "1.5 TB": K, M, G, T, P with or without iB are powers of 1024, with B
-// alone powers of 1000 (as in coreutils).
-Result<std::uint64_t> parse_bytes(std::string_view text);
 // "900", "1.5k", "8B": powers of 1000, as parameters and FLOPs are written.
 Result<double> parse_count(std::string_view text);
 // "32768", "32k", "1M": powers of 1024, as context lengths are written.

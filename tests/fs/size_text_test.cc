@@ -1,8 +1,8 @@
-#include "fs/mount/size_text.h"
+#include "fs/size_text.h"
 
 #include <gtest/gtest.h>
 
-namespace kvfs::mount {
+namespace kvfs {
 namespace {
 
 using std::chrono::milliseconds;
@@ -11,7 +11,9 @@ TEST(SizeText, ReadsBinaryAndDecimalUnits) {
   EXPECT_EQ(parse_size("8GiB").value(), 8ULL << 30);
   EXPECT_EQ(parse_size("512 MiB").value(), 512ULL << 20);
   EXPECT_EQ(parse_size("1.5TiB").value(), 3ULL << 39);
+  EXPECT_EQ(parse_size("1.5 KiB").value(), 1536U);
   EXPECT_EQ(parse_size("64K").value(), 65536U);
+  EXPECT_EQ(parse_size("54.3GB").value(), 54'300'000'000U);
   EXPECT_EQ(parse_size("10GB").value(), 10'000'000'000U);
   EXPECT_EQ(parse_size("10gb").value(), 10'000'000'000U);
   EXPECT_EQ(parse_size("8gib").value(), 8ULL << 30);
@@ -22,7 +24,7 @@ TEST(SizeText, ReadsBinaryAndDecimalUnits) {
 
 TEST(SizeText, RefusesWhatIsNoSize) {
   for (const char* text :
-       {"", "GiB", "8 gigs", "-1", "1e400", "nan", "9000000TiB", "8GiB8", "inf"}) {
+       {"", "GiB", "8 gigs", "-1", "1e400", "nan", "9000000TiB", "8GiB8", "inf", "0x10"}) {
     const auto parsed = parse_size(text);
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().code, Code::kInvalid);
@@ -57,4 +59,4 @@ TEST(DurationText, WritesWhatItReads) {
 }
 
 }  // namespace
-}  // namespace kvfs::mount
+}  // namespace kvfs

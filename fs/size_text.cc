@@ -1,28 +1,24 @@
-#include "fs/mount/size_text.h"
+#include "fs/size_text.h"
 
 #include <fmt/format.h>
 
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <optional>
-#include <string>
 
-namespace kvfs::mount {
+namespace kvfs {
 namespace {
 
 using Factor = std::optional<double> (*)(std::string_view unit);
 
-// As `kvfs` reads them: in any case, K and KiB are 1024, KB is 1000.
+// K and KiB are 1024, KB is 1000.
 std::optional<double> size_factor(std::string_view unit) {
-  std::string name;
-  for (const char c : unit) name += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  if (name.empty() || name == "b") return 1;
-  const std::size_t power = std::string_view("kmgtpe").find(name.front());
+  if (unit.empty() || unit == "b") return 1;
+  const std::size_t power = std::string_view("kmgtpe").find(unit.front());
   if (power == std::string_view::npos) return std::nullopt;
-  name.erase(0, 1);
-  if (!name.empty() && name != "i" && name != "ib" && name != "b") return std::nullopt;
-  return std::pow(name == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  unit.remove_prefix(1);
+  if (!unit.empty() && unit != "i" && unit != "ib" && unit != "b") return std::nullopt;
+  return std::pow(unit == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
 }
 
 std::optional<double> duration_factor(std::string_view unit) {
@@ -36,19 +32,28 @@ std::optional<double> duration_factor(std::string_view unit) {
 // The value in the smallest unit, rounded to a whole number; nothing when the text is no such
 // number.
 std::optional<std::uint64_t> parse_with_unit(std::string_view text, Factor factor_of) {
-  double number = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || !(number >= 0)) return std::nullopt;
-  std::string_view unit(rest, static_cast<std::size_t>(text.data() + text.size() - rest));
-  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
-  const std::optional<double> factor = factor_of(unit);
+  const std::optional<Quantity> quantity = parse_quantity(text);
+  if (!quantity) return std::nullopt;
+  const std::optional<double> factor = factor_of(quantity->unit);
   if (!factor) return std::nullopt;
-  const double value = std::round(number * *factor);
+  const double value = std::round(quantity->number * *factor);
   if (!(value < 0x1p63)) return std::nullopt;
   return static_cast<std::uint64_t>(value);
 }
 
 }  // namespace
+
+std::optional<Quantity> parse_quantity(std::string_view text) {
+  Quantity quantity{};
+  const char* const end = text.data() + text.size();
+  const auto [unit, error] = std::from_chars(text.data(), end, quantity.number);
+  if (error != std::errc() || !std::isfinite(quantity.number) || quantity.number < 0)
+    return std::nullopt;
+  for (const char c : std::string_view(unit, static_cast<std::size_t>(end - unit))) {
+    if (c != ' ') quantity.unit += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  return quantity;
+}
 
 Result<std::uint64_t> parse_size(std::string_view text) {
   if (const auto bytes = parse_with_unit(text, size_factor)) return *bytes;
@@ -85,4 +90,4 @@ std::string duration_text(std::chrono::milliseconds duration) {
   return fmt::format("{}ms", ms);
 }
 
-}  // namespace kvfs::mount
+}  // namespace kvfs
