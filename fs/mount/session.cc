@@ -52,9 +52,9 @@ void raise_max_pages(const Config& config) {
 
 // INIT can only lower what the mount's readahead is, 128 KiB; root can raise it afterwards.
 void raise_readahead(const Config& config) {
-  const auto mounts = mounts_at(config.mountpoint);
-  if (mounts.empty() || ::geteuid() != 0) return;
-  const std::string path = "/sys/class/bdi/" + mounts.back().device + "/read_ahead_kb";
+  const auto mount = mount_at(config.mountpoint);
+  if (!mount || ::geteuid() != 0) return;
+  const std::string path = "/sys/class/bdi/" + mount->device + "/read_ahead_kb";
   if (!write_setting(path, config.readahead / 1024))
     spdlog::warn("readahead: {} cannot be set", path);
 }

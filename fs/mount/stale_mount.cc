@@ -86,7 +86,7 @@ Status clear_mountpoint(const std::string& mountpoint) {
       if (auto status = unmount(mountpoint); !status) return status;
       continue;
     }
-    const auto mounts = mounts_at(mountpoint);
+    const auto mount = mount_at(mountpoint);
     if (daemon == Daemon::kHangs) {
       return fail(
           Code::kTimeout,
@@ -95,12 +95,12 @@ Status clear_mountpoint(const std::string& mountpoint) {
               "-af kvfsd; kill -9 PID) and start again; where that is no longer possible, "
               "umount -l {0}{2}",
               mountpoint, kPatience.count(),
-              mounts.empty() ? ""
-                             : fmt::format("; processes that hang in it go on after echo 1 "
-                                           "> /sys/fs/fuse/connections/{}/abort",
-                                           connection_of(mounts.back()))));
+              mount ? fmt::format("; processes that hang in it go on after echo 1 "
+                                  "> /sys/fs/fuse/connections/{}/abort",
+                                  connection_of(*mount))
+                    : ""));
     }
-    if (mounts.empty() || mounts.back().type != "fuse.kvfs") return {};
+    if (!mount || !mount->is_kvfs()) return {};
     return fail(Code::kBusy, fmt::format("{}: a kvfs is mounted there: stop it first (umount {})",
                                          mountpoint, mountpoint));
   }

@@ -8,23 +8,14 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <optional>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "fs/mount_info.h"
 #include "fs/unique_fd.h"
 
 namespace kvfs::tiers {
 namespace {
-
-// What is mounted at exactly this path; the last one covers the others.
-std::optional<MountInfo> mount_at(const std::string& path) {
-  std::vector<MountInfo> mounts = mounts_at(path);
-  if (mounts.empty()) return std::nullopt;
-  return std::move(mounts.back());
-}
 
 bool is_huge(const MountInfo& mount) {
   return mount.options.find("huge=always") != std::string::npos;

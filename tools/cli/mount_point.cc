@@ -7,33 +7,15 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <system_error>
 
+#include "fs/mount_info.h"
 #include "lib/format/prefix_file.h"
 
 namespace kvfs::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::string_view kType = "fuse.kvfs";
-
-// mountinfo writes blanks, tabs, newlines and backslashes as \ooo.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      const auto digit = [&](std::size_t at) { return text[i + at] - '0'; };
-      out += static_cast<char>(digit(1) * 64 + digit(2) * 8 + digit(3));
-      i += 3;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
 
 Status check_alive(const std::string& mount) {
   std::error_code error;
@@ -57,30 +39,12 @@ Status check_alive(const std::string& mount) {
 
 }  // namespace
 
-std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo) {
-  std::vector<std::string> mounts;
-  std::istringstream lines{std::string(mountinfo)};
-  for (std::string line; std::getline(lines, line);) {
-    // "36 35 98:0 /root /mount/point options... - type source options"
-    const std::size_t dash = line.find(" - ");
-    if (dash == std::string::npos) continue;
-    std::istringstream after(line.substr(dash + 3));
-    std::string type;
-    after >> type;
-    if (type != kType) continue;
-    std::istringstream before(line.substr(0, dash));
-    std::string field;
-    for (int i = 0; i < 5; ++i) before >> field;
-    mounts.push_back(unescape(field));
-  }
-  return mounts;
-}
-
 std::vector<std::string> kvfs_mounts() {
-  std::ifstream file("/proc/self/mountinfo");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return kvfs_mounts_in(text.str());
+  std::vector<std::string> points;
+  for (MountInfo& mount : mounts()) {
+    if (mount.is_kvfs()) points.push_back(std::move(mount.point));
+  }
+  return points;
 }
 
 std::string spelled_as_mounted(const std::string& given) {

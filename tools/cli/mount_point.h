@@ -1,20 +1,19 @@
 // Where the file system is, and which namespace or prefix an argument means.
 #pragma once
 
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "lib/format/result.h"
 
 namespace kvfs::cli {
 
-// kvfs mounts of /proc/self/mountinfo, in mount order.
+// Where kvfs is mounted, in the order of mounting.
 std::vector<std::string> kvfs_mounts();
-std::vector<std::string> kvfs_mounts_in(std::string_view mountinfo);
 
-// A mount point as the kernel lists it: absolute, without symlinks and dots.
+// A mount point as the kernel lists it: absolute, without symlinks and dots. Of what does not
+// answer, as a dead mount does not, symlinks stay: only the working directory is put before it, and
+// dots are taken out.
 std::string spelled_as_mounted(const std::string& given);
 
 // Whether a call on a file of a mount failed because its daemon is ending or gone.
