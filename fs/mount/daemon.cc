@@ -35,17 +35,8 @@ std::uint64_t tmpfs_bytes(const Config& config) {
   return config.dram + config.dram / 4 + (1ULL << 30);
 }
 
-Status make_directories(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (!error) return {};
-  const Code code = error == std::errc::permission_denied ? Code::kPermission : Code::kIo;
-  return fail(code, fmt::format("creating {}: {}", path, error.message()));
-}
-
+// Its lock is beside it, so the directory above is there.
 Result<tiers::PrivateTmpfs> prepare_run_directory(const Config& config) {
-  if (auto made = make_directories(std::filesystem::path(config.run_dir).parent_path()); !made)
-    return pass(std::move(made));
   tiers::TmpfsOptions options;
   options.mount_point = config.run_dir;
   options.fallback = config.run_dir.starts_with("/dev/shm/")
@@ -133,12 +124,7 @@ Status Daemon::open_store() {
                size_text(config.dram), tmpfs.path, tmpfs.huge ? " (huge pages)" : "",
                config.nvme.size(), config.state_dir);
   fs.emplace(config, [this](ShutdownRequest request) { shutdown.request(request); });
-  const store::StoreOptions options = store_options(config, tmpfs.path);
-  for (const std::string& directory :
-       {options.run_directory, options.state_directory, options.dram.directory}) {
-    if (auto made = make_directories(directory); !made) return made;
-  }
-  auto opened = store::Store::open(options, &*fs);
+  auto opened = store::Store::open(store_options(config, tmpfs.path), &*fs);
   if (!opened) return pass(std::move(opened));
   store = std::move(*opened);
   return open_plain();

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <thread>
 
+#include "fs/make_directories.h"
+
 namespace kvfs::mount {
 namespace {
 
@@ -50,12 +52,7 @@ Result<bool> try_lock(int fd) {
 Result<InstanceLock> InstanceLock::take(const std::string& path, const std::string& what,
                                         std::chrono::milliseconds wait) {
   const auto directory = std::filesystem::path(path).parent_path();
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) {
-    return fail(error == std::errc::permission_denied ? Code::kPermission : Code::kIo,
-                fmt::format("creating {}: {}", directory.string(), error.message()));
-  }
+  if (auto made = make_directories(directory); !made) return pass(std::move(made));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.valid() && errno == EACCES)
     return fail(Code::kPermission, fmt::format("{} may not be opened by this user", path));

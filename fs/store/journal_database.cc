@@ -5,9 +5,9 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <random>
 
+#include "fs/make_directories.h"
 #include "fs/store/journal_records.h"
 
 namespace kvfs::store {
@@ -140,9 +140,7 @@ JournalDatabase::~JournalDatabase() {
 
 Result<std::unique_ptr<JournalDatabase>> JournalDatabase::open(const std::string& directory,
                                                                std::uint64_t map_bytes) {
-  std::error_code made;
-  std::filesystem::create_directories(directory, made);
-  if (made) return fail(Code::kIo, "journal " + directory + ": " + made.message());
+  if (Status made = make_directories(directory); !made) return pass(std::move(made));
   std::unique_ptr<JournalDatabase> database(new JournalDatabase(std::make_unique<Impl>()));
   Impl& impl = *database->impl_;
   impl.directory = directory;

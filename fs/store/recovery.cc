@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "fs/make_directories.h"
 #include "fs/store/quarantine.h"
 
 namespace kvfs::store {
@@ -18,9 +19,7 @@ std::string Recovery::catalog_directory(const StoreOptions& options, std::uint32
 Result<NamespacePtr> Recovery::make_state(Services& services, const NamespaceRecord& record,
                                           std::uint64_t expected_blocks) {
   const std::string directory = catalog_directory(services.options, record.id);
-  std::error_code made;
-  std::filesystem::create_directories(directory, made);
-  if (made) return fail(Code::kIo, directory + ": " + made.message());
+  if (Status made = make_directories(directory); !made) return pass(std::move(made));
   Catalog::Options options{.directory = directory,
                            .geometry = record.geometry,
                            .daemon_epoch = services.epoch,

@@ -47,7 +47,7 @@ class StoreImpl final : public Store {
   [[nodiscard]] std::string spool_directory() const override { return spool_; }
 
  private:
-  Status make_directories();
+  Status take_directories();
   Status open_journal();
   Status open_tiers(std::unique_ptr<tiers::BlockTier> nvme);
   Status open_gpu_tier(std::unique_ptr<gpu::SharedMemoryPool> pool);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "fs/make_directories.h"
 #include "fs/store/await.h"
 #include "fs/store/generation_files.h"
 #include "fs/store/recovery.h"
@@ -75,7 +76,7 @@ StoreImpl::~StoreImpl() {
 
 Status StoreImpl::start(std::unique_ptr<tiers::BlockTier> nvme,
                         std::unique_ptr<gpu::SharedMemoryPool> gpu) {
-  if (Status made = make_directories(); !made) return made;
+  if (Status taken = take_directories(); !taken) return taken;
   if (Status opened = open_journal(); !opened) return opened;
   if (Status opened = open_tiers(std::move(nvme)); !opened) return opened;
   if (Status opened = open_gpu_tier(std::move(gpu)); !opened) return opened;
@@ -87,18 +88,15 @@ Status StoreImpl::start(std::unique_ptr<tiers::BlockTier> nvme,
   return {};
 }
 
-Status StoreImpl::make_directories() {
+Status StoreImpl::take_directories() {
   const StoreOptions& options = services_.options;
   spool_ = (options.state_directory.empty() ? options.run_directory : options.state_directory) +
            "/spool";
   if (services_.options.state_directory.empty()) {
     services_.options.state_directory = options.run_directory + "/state";
   }
-  std::error_code made;
-  for (const std::string& path :
-       {options.run_directory, options.state_directory, options.run_directory + "/namespaces"}) {
-    if (!made) std::filesystem::create_directories(path, made);
-    if (made) return fail(Code::kIo, path + ": " + made.message());
+  for (const std::string& path : {options.state_directory, options.run_directory + "/namespaces"}) {
+    if (Status made = make_directories(path); !made) return made;
   }
   auto state_lock = StoreLock::take(options.state_directory);
   if (!state_lock) return pass(std::move(state_lock));
@@ -110,10 +108,10 @@ Status StoreImpl::make_directories() {
     return parted;
   }
   // What an import left half done is of no use to anybody.
-  std::filesystem::remove_all(spool_, made);
-  std::filesystem::create_directories(spool_, made);
-  if (made) return fail(Code::kIo, spool_ + ": " + made.message());
-  return {};
+  std::error_code error;
+  std::filesystem::remove_all(spool_, error);
+  if (error) return fail(Code::kIo, spool_ + ": " + error.message());
+  return make_directories(spool_);
 }
 
 Status StoreImpl::open_journal() {
