@@ -1,7 +1,5 @@
 #include "fs/mount/directory.h"
 
-#include <fcntl.h>
-
 #include <charconv>
 #include <span>
 
@@ -137,10 +135,9 @@ Inode plain_inode(plain::NodePtr node, const struct stat& status) {
 
 std::optional<Inode> plain_directory_inode(FileSystem& fs, const plain::DirectoryPtr& directory) {
   const auto shared = fs.plain()->tree().shared();
-  struct stat status {};
-  if (::fstatat(fs.plain()->root(), directory->name().c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-    return std::nullopt;
-  return plain_inode(fs.plain()->tree().top(directory), status);
+  const auto found = plain::Place(fs.plain()->root(), directory->name()).attributes();
+  if (!found) return std::nullopt;
+  return plain_inode(fs.plain()->tree().top(directory), *found);
 }
 
 Inode index_inode(std::shared_ptr<store::Namespace> ns) {

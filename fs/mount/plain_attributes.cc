@@ -130,14 +130,16 @@ void reply_attributes(FileSystem& fs, fuse_req_t req, const Inode& inode) {
 }  // namespace
 
 Result<struct stat> plain_attributes(FileSystem& fs, const Inode& inode) {
-  struct stat status {};
   const auto subject = subject_of(fs, *inode.plain);
   if (!subject) return fail(Code::kNotFound, {});
-  const int found = subject->place ? ::fstatat(subject->place->directory(), subject->place->name(),
-                                               &status, AT_SYMLINK_NOFOLLOW)
-                                   : ::fstat(subject->open->fd(), &status);
-  if (found == 0) return status;
-  return fail(errno == ENOENT ? Code::kNotFound : Code::kIo, {});
+  if (!subject->place) {
+    struct stat status {};
+    if (::fstat(subject->open->fd(), &status) != 0) return fail(Code::kIo, {});
+    return status;
+  }
+  const auto found = subject->place->attributes();
+  if (found) return *found;
+  return fail(found.error() == ENOENT ? Code::kNotFound : Code::kIo, {});
 }
 
 void plain_getattr(FileSystem& fs, fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {

@@ -40,25 +40,25 @@ plain::OsResult<struct stat> own_plain(const fuse_ctx& caller, const PlainPlace&
                                        std::optional<mode_t> mode) {
   const int above = place.at.directory();
   const char* name = place.at.name();
-  struct stat made {};
-  if (::fstatat(above, name, &made, AT_SYMLINK_NOFOLLOW) != 0) return tl::unexpected(errno);
+  auto made = place.at.attributes();
+  if (!made) return made;
   struct stat directory {};
   if (::fstat(above, &directory) != 0) return tl::unexpected(errno);
   const gid_t group = (directory.st_mode & S_ISGID) != 0 ? directory.st_gid : caller.gid;
-  if (made.st_uid != caller.uid || made.st_gid != group) {
+  if (made->st_uid != caller.uid || made->st_gid != group) {
     if (::fchownat(above, name, caller.uid, group, AT_SYMLINK_NOFOLLOW) != 0)
       return tl::unexpected(errno);
-    made.st_uid = caller.uid;
-    made.st_gid = group;
+    made->st_uid = caller.uid;
+    made->st_gid = group;
   }
-  if (mode && ((made.st_mode ^ *mode) & 0777) != 0) {
-    made.st_mode = (made.st_mode & ~0777U) | (*mode & 0777);
-    if (::fchmodat(above, name, made.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
+  if (mode && ((made->st_mode ^ *mode) & 0777) != 0) {
+    made->st_mode = (made->st_mode & ~0777U) | (*mode & 0777);
+    if (::fchmodat(above, name, made->st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
       return tl::unexpected(errno);
   }
   const plain::DirectoryPtr& top = place.directory->plain->top;
   top->made();
-  if (S_ISREG(made.st_mode)) top->add(0, 1);
+  if (S_ISREG(made->st_mode)) top->add(0, 1);
   return made;
 }
 

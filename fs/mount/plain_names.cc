@@ -21,19 +21,19 @@ struct FoundEntry {
 // Nothing: what a daemon that died left incomplete had the name, and perhaps is no more.
 plain::OsResult<std::optional<FoundEntry>> find_once(FileSystem& fs, fuse_ino_t parent,
                                                      const char* name) {
-  struct stat status {};
   auto place = plain_place(fs, parent, name);
   if (!place) return tl::unexpected(place.error());
   plain::PlainStore& plain = *fs.plain();
-  if (::fstatat(place->at.directory(), place->at.name(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) place->directory->plain->top->missed();
-    return tl::unexpected(errno);
+  const auto status = place->at.attributes();
+  if (!status) {
+    if (status.error() == ENOENT) place->directory->plain->top->missed();
+    return tl::unexpected(status.error());
   }
-  InodePtr inode = look_up_plain(fs, *place, name, status);
-  if (!S_ISREG(status.st_mode) || !plain.is_incomplete(place->at, status.st_ino))
-    return FoundEntry{std::move(inode), status};
+  InodePtr inode = look_up_plain(fs, *place, name, *status);
+  if (!S_ISREG(status->st_mode) || !plain.is_incomplete(place->at, status->st_ino))
+    return FoundEntry{std::move(inode), *status};
   place->lock.unlock();
-  const bool went = plain.drop(inode->plain, status.st_ino, plain::Loss::kIncomplete);
+  const bool went = plain.drop(inode->plain, status->st_ino, plain::Loss::kIncomplete);
   fs.inodes().forget(inode->nodeid, 1);
   if (went) return tl::unexpected(ENOENT);
   return std::nullopt;
@@ -108,9 +108,7 @@ plain::OsStatus rename(FileSystem& fs, fuse_ino_t parent, const char* name, fuse
   if (!old_place) return tl::unexpected(old_place.error());
   const auto new_place = fs.plain()->place(plain::Tree::path(*to->plain, new_name));
   if (!new_place) return tl::unexpected(new_place.error());
-  struct stat displaced {};
-  const bool displaces =
-      ::fstatat(new_place->directory(), new_place->name(), &displaced, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool displaces = new_place->attributes().has_value();
   const plain::Leaving leaving = fs.plain()->leaving(to->plain->top, *new_place);
   auto kept = keep_displaced(*fs.plain(), tree.find(*to->plain, new_name), *new_place);
   if (::renameat2(old_place->directory(), old_place->name(), new_place->directory(),

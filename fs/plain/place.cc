@@ -20,6 +20,12 @@ OsResult<Place> Place::reach(int root, std::string_view path) {
   return place;
 }
 
+OsResult<struct stat> Place::attributes() const {
+  struct stat found {};
+  if (::fstatat(directory_, name(), &found, AT_SYMLINK_NOFOLLOW) != 0) return tl::unexpected(errno);
+  return found;
+}
+
 OsResult<UniqueFd> Place::open_directory() const {
   UniqueFd fd(::openat(directory_, name(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return tl::unexpected(errno);

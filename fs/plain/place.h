@@ -1,6 +1,8 @@
 // Place: a name in a directory that was reached without following a symlink.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <string>
 #include <string_view>
@@ -28,6 +30,8 @@ class Place {
 
   [[nodiscard]] int directory() const { return directory_; }
   [[nodiscard]] const char* name() const { return name_.c_str(); }
+  // Of what has the name, be it a symlink.
+  [[nodiscard]] OsResult<struct stat> attributes() const;
   // The directory of that name, for reading.
   [[nodiscard]] OsResult<UniqueFd> open_directory() const;
   // For calls on attributes, which have no form with a directory. True while the Place is there.

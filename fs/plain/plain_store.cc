@@ -124,10 +124,9 @@ bool PlainStore::is_incomplete(const FoundFile& file) {
 }
 
 Leaving PlainStore::leaving(const DirectoryPtr& top, const Place& place) const {
-  struct stat file {};
-  if (::fstatat(place.directory(), place.name(), &file, AT_SYMLINK_NOFOLLOW) != 0) return {};
-  if (!S_ISREG(file.st_mode)) return {};
-  return {top, counted_bytes(static_cast<std::uint64_t>(file.st_size)), files_.find(file.st_ino)};
+  const auto file = place.attributes();
+  if (!file || !S_ISREG(file->st_mode)) return {};
+  return {top, counted_bytes(static_cast<std::uint64_t>(file->st_size)), files_.find(file->st_ino)};
 }
 
 void Leaving::gone() const {

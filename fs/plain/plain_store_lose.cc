@@ -1,5 +1,4 @@
 // PlainStore: files and subdirectories that the daemon removes.
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,17 +44,16 @@ bool PlainStore::lose(const DirectoryPtr& top, const std::string& path_below, st
   {
     const ExclusiveLock exclusive = tree_.exclusive();
     const auto at = place(path);
-    struct stat file {};
-    if (!at || ::fstatat(at->directory(), at->name(), &file, AT_SYMLINK_NOFOLLOW) != 0)
+    const auto file = at.and_then(&Place::attributes);
+    if (!file || file->st_ino != inode || !S_ISREG(file->st_mode) || files_.is_open(inode))
       return false;
-    if (file.st_ino != inode || !S_ISREG(file.st_mode) || files_.is_open(inode)) return false;
-    if (loss == Loss::kEvicted && nanoseconds(file.st_atim) != accessed) return false;
+    if (loss == Loss::kEvicted && nanoseconds(file->st_atim) != accessed) return false;
     if (loss == Loss::kIncomplete && !lacks_record(*at)) return false;
     const std::string subdirectory(top->unit() == Unit::kDirectory ? subdirectory_of(path_below)
                                                                    : std::string_view());
     if (subdirectory.empty()) {
       if (!take_file(top, *at, path_below, loss, lost)) return false;
-      bytes = static_cast<std::uint64_t>(file.st_size);
+      bytes = static_cast<std::uint64_t>(file->st_size);
     } else {
       // Evicted it is with all of that only. Otherwise the rest would be taken for whole, so that
       // goes even while some of it is open: who reads that reads on, as after any unlink.
@@ -103,14 +101,10 @@ std::optional<PlainStore::Subdirectory> PlainStore::look_into(const DirectoryPtr
                                                               const std::string& name) const {
   Subdirectory out{.name = name};
   const std::string path = top->name() + "/" + name;
-  const auto at = place(path);
-  struct stat directory {};
-  if (!at || ::fstatat(at->directory(), at->name(), &directory, AT_SYMLINK_NOFOLLOW) != 0)
-    return std::nullopt;
-  if (!S_ISDIR(directory.st_mode)) return std::nullopt;
-  out.inode = directory.st_ino;
-  const std::atomic<bool> never{false};
-  const Status walked = walk(root(), path, never, [&](const FoundFile& found) {
+  const auto directory = place(path).and_then(&Place::attributes);
+  if (!directory || !S_ISDIR(directory->st_mode)) return std::nullopt;
+  out.inode = directory->st_ino;
+  const Status walked = walk(root(), path, kNeverStopping, [&](const FoundFile& found) {
     std::string below = name + "/" + found.path;
     if (!S_ISREG(found.status.st_mode)) return out.others.push_back(std::move(below));
     out.used = std::max(out.used, nanoseconds(found.status.st_atim));
