@@ -185,16 +185,20 @@ class Catalog {
   virtual void announce_end() = 0;
 
   // -- recovery
-  // What an earlier daemon left in DRAM: calls `each` for every block that was live and had a DRAM
-  // slot not kPromoting, in order of ascending depth. Corrupt or foreign files are reported and
-  // skipped. Until forget_survivors() nothing may be removed and no DRAM slot written.
+  // What earlier daemons left in DRAM: calls `each`, in order of ascending depth, for every block
+  // that was live and had a DRAM slot not kPromoting; where all groups are windows, which may have
+  // passed it, also for one without. Of two records of a key the later daemon's counts. Files of
+  // another geometry, and records whose key is not that of their tokens behind a live parent, are
+  // logged and skipped. kIo: the directory cannot be read. Until forget_survivors() nothing may be
+  // removed and no DRAM slot written.
   struct Survivor {
     Key key;
     Key parent;  // zero for block 0
     Extra extra;
     std::uint32_t depth;
     std::span<const Token> tokens;
-    Node node;
+    Node node;  // hits, times, kNodeLive, kNodePinned, kNodeJournaled; the rest meant that process
+    // One per group: slots, checksum, kHasChecksum, kDirty; no DRAM slot that was kPromoting.
     std::span<const Placement> placements;
   };
   virtual Status survivors(const std::function<void(const Survivor&)>& each) = 0;
