@@ -251,9 +251,7 @@ TEST_F(StoreTest, AFailedWriteIsTriedAgain) {
   faults().fail_write(3, Code::kIo);
   const auto tokens = prompt(1, 6);
   ASSERT_OK(put(*ns, tokens));
-  ASSERT_OK(flush(*ns));
-  EXPECT_EQ(ns->stats().nvme_blocks, 6U);
-  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+  expect_written_back(*ns, 6);
   ASSERT_OK(ns->evict_bytes("dram", 1 << 30));
   EXPECT_OK(check_prefix(*ns, tokens));
 }
@@ -269,9 +267,7 @@ TEST_F(StoreTest, AFailedSyncLeavesBlocksDirty) {
   EXPECT_EQ(early.error().code, Code::kTimeout);
   EXPECT_EQ(ns->stats().nvme_blocks, 0U);
   faults().fail_sync({});
-  ASSERT_OK(flush(*ns));
-  EXPECT_EQ(ns->stats().nvme_blocks, 6U);
-  EXPECT_EQ(store_->stats().nvme.used, 6U * 65536);
+  expect_written_back(*ns, 6);
 }
 
 std::size_t submitted(Namespace& space) {
@@ -293,8 +289,7 @@ TEST_F(StoreTest, OneSyncThatFailsIsOneFailure) {
     return {};
   });
   ASSERT_OK(put(*ns, prompt(1, 24)));
-  EXPECT_OK(flush(*ns));
-  EXPECT_EQ(ns->stats().nvme_blocks, 24U);
+  expect_written_back(*ns, 24);
 }
 
 // As where one of several disks fails: though the first block, without which no record is written,
@@ -304,8 +299,7 @@ TEST_F(StoreTest, WritesThatFailAmongGoodOnesAreNotInARow) {
   const auto ns = space();
   for (std::uint64_t nth = 1; nth <= 64; nth += 3) faults().fail_write(nth, Code::kIo);
   ASSERT_OK(put(*ns, prompt(1, 64)));
-  EXPECT_OK(flush(*ns));
-  EXPECT_EQ(ns->stats().nvme_blocks, 64U);
+  expect_written_back(*ns, 64);
 }
 
 TEST_F(StoreTest, ATierThatFailsIsTakenOutOfUseAndNothingHangs) {
@@ -453,12 +447,7 @@ TEST_F(StoreTest, ARemovedPrefixIsFreedWhenItsReadsEnd) {
   EXPECT_EQ(ns->match(keys), 0U);
   EXPECT_EQ(store_->stats().nvme.used, 4U * 65536);
   faults().thaw();
-  const auto give_up = in_seconds(5);
-  while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
-    std::this_thread::yield();
-  }
-  EXPECT_EQ(store_->stats().nvme.used, 0U);
-  EXPECT_EQ(store_->stats().dram.used, 0U);
+  expect_tiers_empty();
 }
 
 TEST_F(StoreTest, APrefixRemovedDuringWriteBackLeavesNothing) {
@@ -471,11 +460,7 @@ TEST_F(StoreTest, APrefixRemovedDuringWriteBackLeavesNothing) {
   while (faults().held() < 4 && Clock::now() < give_up) std::this_thread::yield();
   ASSERT_OK(ns->evict(keys_of(ns->geometry(), tokens).back()));
   faults().thaw();
-  while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
-    std::this_thread::yield();
-  }
-  EXPECT_EQ(store_->stats().nvme.used, 0U);
-  EXPECT_EQ(store_->stats().dram.used, 0U);
+  expect_tiers_empty();
   EXPECT_EQ(store_->stats().dirty_bytes, 0U);
   const auto with = options(2 * kSlab, 64 << 20);
   ASSERT_OK(store_->close(in_seconds(20), false));

@@ -9,6 +9,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fs/store/reserve_waiting.h"
@@ -216,6 +217,22 @@ class StoreTest : public ::testing::Test {
     auto created = store_->create_namespace(name, geometry, {});
     EXPECT_TRUE(created.has_value()) << created.error().message;
     return created ? created->first : nullptr;
+  }
+
+  // The namespace has so many blocks on NVMe once it is flushed, and nobody else any.
+  void expect_written_back(Namespace& space, std::uint64_t blocks) {
+    EXPECT_OK(flush(space));
+    EXPECT_EQ(space.stats().nvme_blocks, blocks);
+    EXPECT_EQ(store_->stats().nvme.used, blocks * 65536);
+  }
+  // Soon: slots are freed behind the call that gave them up.
+  void expect_tiers_empty() {
+    const auto give_up = in_seconds(5);
+    while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(store_->stats().nvme.used, 0U);
+    EXPECT_EQ(store_->stats().dram.used, 0U);
   }
 
   test::TempDirectory memory_{"/dev/shm"};

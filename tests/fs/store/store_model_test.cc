@@ -149,11 +149,7 @@ TEST_F(Model, RandomUseWithRestarts) {
     ASSERT_OK(space_->evict_all());
     ASSERT_OK(flush(*space_));
     EXPECT_EQ(space_->stats().blocks, 0U);
-    const auto give_up = in_seconds(5);
-    while (store_->stats().nvme.used + store_->stats().dram.used != 0 && Clock::now() < give_up) {
-    }
-    EXPECT_EQ(store_->stats().dram.used, 0U);
-    EXPECT_EQ(store_->stats().nvme.used, 0U);
+    expect_tiers_empty();
     space_.reset();
     model_.clear();
     known_.clear();
