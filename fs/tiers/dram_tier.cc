@@ -13,8 +13,8 @@
 #include "fs/mutex.h"
 #include "fs/tiers/dram_directory.h"
 #include "fs/tiers/slab_file.h"
+#include "fs/tiers/slab_pool.h"
 #include "fs/tiers/slab_record.h"
-#include "fs/tiers/slab_toucher.h"
 #include "fs/tiers/slot_addresses.h"
 #include "fs/tiers/slot_bitmap.h"
 
@@ -27,8 +27,6 @@ constexpr std::uint64_t kMaxSlabBytes = std::uint64_t{1} << 30;
 // So long its owner may use a slab again whose last slot was freed: clients let go of slabs, and
 // ask again for room that was not there yet, about once a second.
 constexpr std::chrono::seconds kKept{5};
-// Where there was no memory for a slab, until it is tried again; at once when a slab has gone.
-constexpr std::chrono::seconds kGrowAgain{10};
 
 // A slab with an owner.
 struct Slab {
@@ -56,12 +54,6 @@ struct Slab {
             .fd = file->fd(),
             .base = file->base()};
   }
-};
-
-// A slab without an owner: nobody has written to it.
-struct PooledSlab {
-  SlabId id;
-  std::shared_ptr<SlabFile> file;
 };
 
 std::uint64_t default_slab_bytes(std::uint64_t capacity) {
@@ -92,6 +84,15 @@ Status check(const DramOptions& options, std::uint64_t slab_bytes) {
   return {};
 }
 
+// One above what they have; an id out of range was never given.
+SlabId id_after(std::span<const FoundSlab> found) {
+  SlabId next = 0;
+  for (const FoundSlab& slab : found) {
+    if (slab.id < SlotAddresses::kMaxSlabs) next = slab.id + 1;
+  }
+  return next;
+}
+
 }  // namespace
 
 struct DramTier::Impl {
@@ -99,18 +100,12 @@ struct DramTier::Impl {
   std::uint64_t slab_bytes = 0;
   DramDirectory directory;
   SlotAddresses addresses;
-  std::optional<SlabToucher> toucher;
+  std::optional<SlabPool> pool;  // from open() on
 
-  Mutex grow_mutex;  // held while a slab is made; taken before `mutex`
-  mutable Mutex mutex;
+  mutable Mutex mutex;  // lock order: this -> the pool's
   std::map<SlabId, Slab> slabs GUARDED_BY(mutex);
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<Slab*>> by_owner GUARDED_BY(mutex);
-  std::vector<PooledSlab> pool GUARDED_BY(mutex);  // the next one to use last
-  SlabId next_id GUARDED_BY(mutex) = 0;            // ids are never used again
-  std::uint64_t budgeted GUARDED_BY(mutex) = 0;    // bytes of all slabs that exist
-  std::uint64_t used GUARDED_BY(mutex) = 0;        // bytes of slots handed out
-  bool growing GUARDED_BY(mutex) = false;          // a slab is being made: in the budget already
-  Clock::time_point grow_again GUARDED_BY(mutex);  // there was no memory: not before then
+  std::uint64_t used GUARDED_BY(mutex) = 0;  // bytes of slots handed out
 
   static std::pair<std::uint32_t, std::uint32_t> key(SlabOwner owner) {
     return {owner.namespace_id, owner.group};
@@ -143,21 +138,18 @@ struct DramTier::Impl {
     addresses.clear(slab.id);
   }
 
-  [[nodiscard]] bool budget_left() const REQUIRES(mutex) {
-    return budgeted + slab_bytes <= options.capacity && next_id < SlotAddresses::kMaxSlabs;
-  }
-
   // nullptr: the pool is empty.
   Result<Slab*> own_pooled(SlabOwner owner, std::uint64_t slot_bytes) REQUIRES(mutex) {
-    if (pool.empty()) return nullptr;
-    PooledSlab& slab = pool.back();
+    auto slab = pool->take();
+    if (!slab) return nullptr;
     auto written = write_slab_record(
-        directory.fd(), slab.id,
-        {.owner = owner, .slot_bytes = slot_bytes, .slab_bytes = slab.file->bytes()});
-    if (!written) return pass(std::move(written));
-    Slab* owned = &adopt(slab.id, std::move(slab.file), owner, slot_bytes);
-    pool.pop_back();
-    return owned;
+        directory.fd(), slab->id,
+        {.owner = owner, .slot_bytes = slot_bytes, .slab_bytes = slab->file->bytes()});
+    if (!written) {
+      pool->put(*std::move(slab));
+      return pass(std::move(written));
+    }
+    return &adopt(slab->id, std::move(slab->file), owner, slot_bytes);
   }
 
   std::size_t hand_out(const Slab& slab, SlotRun run, std::span<DramSlot> out) REQUIRES(mutex) {
@@ -167,161 +159,58 @@ struct DramTier::Impl {
   }
 
   // From slabs the owner has: one run for all if there is one, else whatever is free.
-  std::size_t allocate_owned(std::span<Slab* const> owned, std::span<DramSlot> out)
-      REQUIRES(mutex) {
-    const auto want = static_cast<std::uint32_t>(out.size());
-    for (Slab* slab : owned) {
-      if (!slab->allocatable()) continue;
-      if (const SlotRun run = slab->slots.take_run(want); run.count != 0) {
-        return hand_out(*slab, run, out);
-      }
-    }
-    std::size_t filled = 0;
-    for (Slab* slab : owned) {
-      while (filled < out.size() && slab->allocatable()) {
-        const SlotRun run = slab->slots.take_some(static_cast<std::uint32_t>(out.size() - filled));
-        filled += hand_out(*slab, run, out.subspan(filled));
-      }
-    }
-    return filled;
-  }
-
-  // From the owner's slabs and the pool.
-  Result<std::size_t> take(SlabOwner owner, std::uint64_t slot_bytes, std::span<DramSlot> out)
-      REQUIRES(mutex);
-  // `enough` takes from what there is, under the lock, and says whether that was all it needs;
-  // again with each slab that is made.
-  template <typename Enough>
-  Status grow_until(Enough enough) EXCLUDES(mutex, grow_mutex) {
-    Result<bool> done = enough();
-    if (!done || *done) return done ? Status{} : pass(std::move(done));
-    {
-      const MutexLock lock(mutex);
-      if (!growing && !budget_left()) return tl::unexpected(no_budget());
-    }
-    const MutexLock grow_lock(grow_mutex);
-    while (true) {
-      done = enough();
-      if (!done || *done) return done ? Status{} : pass(std::move(done));
-      if (Status grown = grow(); !grown) return grown;
-    }
-  }
-  [[nodiscard]] Result<std::shared_ptr<SlabFile>> make_slab(SlabId id) const;
-  // One slab more in the pool.
-  Status grow() REQUIRES(grow_mutex) EXCLUDES(mutex);
-  [[nodiscard]] Error no_budget() const {
-    return {Code::kNoSpace,
-            fmt::format("all {} bytes of DRAM are in slabs with an owner", options.capacity)};
-  }
+  Result<std::size_t> allocate_owned(SlabOwner owner, std::uint64_t slot_bytes,
+                                     std::span<DramSlot> out) REQUIRES(mutex);
   void take_survivors(std::vector<FoundSlab> found) EXCLUDES(mutex);
-  Status fill_pool() EXCLUDES(mutex);
   Status discard(SlabId id) EXCLUDES(mutex);
-  [[nodiscard]] std::uint64_t missing() const EXCLUDES(mutex) {
-    const MutexLock lock(mutex);
-    return options.capacity - budgeted;
-  }
 };
+
+Result<std::size_t> DramTier::Impl::allocate_owned(SlabOwner owner, std::uint64_t slot_bytes,
+                                                   std::span<DramSlot> out) {
+  const auto owned = by_owner.find(key(owner));
+  if (owned == by_owner.end()) return std::size_t{0};
+  const std::uint64_t has = owned->second.front()->slot_bytes;
+  if (has != slot_bytes) {
+    return fail(Code::kInvalid, fmt::format("namespace {} group {} has slots of {} bytes, not {}",
+                                            owner.namespace_id, owner.group, has, slot_bytes));
+  }
+  const auto want = static_cast<std::uint32_t>(out.size());
+  for (Slab* slab : owned->second) {
+    if (!slab->allocatable()) continue;
+    if (const SlotRun run = slab->slots.take_run(want); run.count != 0) {
+      return hand_out(*slab, run, out);
+    }
+  }
+  std::size_t filled = 0;
+  for (Slab* slab : owned->second) {
+    while (filled < out.size() && slab->allocatable()) {
+      const SlotRun run = slab->slots.take_some(static_cast<std::uint32_t>(out.size() - filled));
+      filled += hand_out(*slab, run, out.subspan(filled));
+    }
+  }
+  return filled;
+}
 
 // Those that do not fit the budget any more, or whose record cannot be believed, go at once.
 void DramTier::Impl::take_survivors(std::vector<FoundSlab> found) {
   const MutexLock lock(mutex);
   for (FoundSlab& slab : found) {
-    next_id = std::max(next_id, slab.id + 1);
     const std::uint64_t bytes = slab.file->bytes();
     const bool pooled = !slab.record && bytes == slab_bytes;
     const bool believable =
         pooled || (slab.record && slab.record->slab_bytes == bytes &&
                    slab.record->slot_bytes != 0 && slab.record->slot_bytes <= bytes);
-    if (!believable || budgeted + bytes > options.capacity || slab.id >= SlotAddresses::kMaxSlabs) {
+    if (!believable || slab.id >= SlotAddresses::kMaxSlabs || !pool->count(bytes)) {
       spdlog::info("DRAM slab {} of an earlier run does not fit this one: removed", slab.id);
       ignore_error(slab.file->discard(), "it is tried again at the next start");
       remove_slab_record(directory.fd(), slab.id);
-      continue;
-    }
-    budgeted += bytes;
-    if (pooled) {
-      pool.push_back({slab.id, std::move(slab.file)});
+    } else if (pooled) {
+      pool->put({slab.id, std::move(slab.file)});
     } else {
       adopt(slab.id, std::move(slab.file), slab.record->owner, slab.record->slot_bytes).survivor =
           true;
     }
   }
-}
-
-Status DramTier::Impl::fill_pool() {
-  std::vector<std::shared_ptr<SlabFile>> files;
-  {
-    const MutexLock lock(mutex);
-    while (budget_left()) {
-      auto file = SlabFile::create(directory.fd(), slab_file_name(next_id), slab_bytes);
-      if (!file) return pass(std::move(file));
-      budgeted += slab_bytes;
-      pool.push_back({next_id++, *std::move(file)});
-    }
-    std::ranges::sort(pool, std::ranges::greater{}, &PooledSlab::id);
-    for (const PooledSlab& slab : pool) files.push_back(slab.file);
-  }
-  return touch_all(files, options.progress);
-}
-
-// Its file system is asked before: taking more than there is leaves nothing to others for a while.
-Result<std::shared_ptr<SlabFile>> DramTier::Impl::make_slab(SlabId id) const {
-  if (Status room = directory.check_room(slab_bytes, false); !room) return pass(std::move(room));
-  auto file = SlabFile::create(directory.fd(), slab_file_name(id), slab_bytes);
-  if (!file) return file;
-  if (Status reserved = (*file)->reserve(); !reserved) {
-    ignore_error((*file)->discard(), "it is removed at the next start");
-    return pass(std::move(reserved));
-  }
-  return file;
-}
-
-// Its memory is taken while nobody else waits: that is a quarter of a second a GiB.
-Status DramTier::Impl::grow() {
-  SlabId id = 0;
-  {
-    const MutexLock lock(mutex);
-    if (!budget_left()) return tl::unexpected(no_budget());
-    if (Clock::now() < grow_again) {
-      return fail(Code::kNoSpace, "there was no memory for another DRAM slab a moment ago");
-    }
-    id = next_id++;
-    budgeted += slab_bytes;
-    growing = true;
-  }
-  auto file = make_slab(id);
-  const MutexLock lock(mutex);
-  growing = false;
-  if (!file) {
-    spdlog::warn("{}", file.error().message);
-    budgeted -= slab_bytes;
-    grow_again = Clock::now() + kGrowAgain;
-    return pass(std::move(file));
-  }
-  if (toucher) toucher->add(*file);
-  pool.push_back({id, *std::move(file)});
-  return {};
-}
-
-Result<std::size_t> DramTier::Impl::take(SlabOwner owner, std::uint64_t slot_bytes,
-                                         std::span<DramSlot> out) {
-  std::size_t filled = 0;
-  if (const auto owned = by_owner.find(key(owner)); owned != by_owner.end()) {
-    const std::uint64_t has = owned->second.front()->slot_bytes;
-    if (has != slot_bytes) {
-      return fail(Code::kInvalid, fmt::format("namespace {} group {} has slots of {} bytes, not {}",
-                                              owner.namespace_id, owner.group, has, slot_bytes));
-    }
-    filled = allocate_owned(owned->second, out);
-  }
-  while (filled < out.size()) {
-    const auto slab = own_pooled(owner, slot_bytes);
-    if (!slab && filled == 0) return tl::unexpected(slab.error());
-    if (!slab || *slab == nullptr) break;
-    const auto want = static_cast<std::uint32_t>(out.size() - filled);
-    filled += hand_out(**slab, (*slab)->slots.take_some(want), out.subspan(filled));
-  }
-  return filled;
 }
 
 // Of a slab marked `going`; without the lock: freeing a slab's pages takes a while.
@@ -338,8 +227,7 @@ Status DramTier::Impl::discard(SlabId id) {
   const MutexLock lock(mutex);
   disown(slabs.at(id));
   slabs.erase(id);
-  budgeted -= bytes;
-  grow_again = {};
+  pool->gone(bytes);
   return discarded;
 }
 
@@ -358,14 +246,15 @@ Result<std::unique_ptr<DramTier>> DramTier::open(const DramOptions& options) {
   impl->directory = *std::move(directory);
   auto found = impl->directory.scan();
   if (!found) return pass(std::move(found));
+  impl->pool.emplace(impl->directory, options.capacity, impl->slab_bytes, id_after(*found));
   impl->take_survivors(*std::move(found));
 
-  if (auto room = impl->directory.check_room(impl->missing(), options.pretouch); !room) {
+  const std::uint64_t missing = impl->pool->missing();
+  if (auto room = impl->directory.check_room(missing, options.pretouch); !room) {
     return pass(std::move(room));
   }
   if (options.pretouch) {
-    if (auto filled = impl->fill_pool(); !filled) return pass(std::move(filled));
-    impl->toucher.emplace();
+    if (auto filled = impl->pool->fill(options.progress); !filled) return pass(std::move(filled));
   }
   return std::unique_ptr<DramTier>(new DramTier(std::move(impl)));
 }
@@ -409,13 +298,19 @@ Result<std::size_t> DramTier::allocate(SlabOwner owner, std::uint64_t slot_bytes
   if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
   if (out.empty()) return std::size_t{0};
   std::size_t filled = 0;
-  Status all = impl_->grow_until([&]() -> Result<bool> {
+  Status all = impl_->pool->grow_until([&]() -> Result<bool> {
     const MutexLock lock(impl_->mutex);
-    auto taken = impl_->take(owner, slot_bytes, out.subspan(filled));
+    auto taken = impl_->allocate_owned(owner, slot_bytes, out.subspan(filled));
     if (!taken) return pass(std::move(taken));
     filled += *taken;
-    // A slab in the pool that could not be had would not be joined by a better one.
-    return filled == out.size() || !impl_->pool.empty();
+    while (filled < out.size()) {
+      const auto slab = impl_->own_pooled(owner, slot_bytes);
+      if (!slab) return tl::unexpected(slab.error());
+      if (*slab == nullptr) return false;
+      const auto want = static_cast<std::uint32_t>(out.size() - filled);
+      filled += impl_->hand_out(**slab, (*slab)->slots.take_some(want), out.subspan(filled));
+    }
+    return true;
   });
   if (!all && filled == 0) return pass(std::move(all));
   return filled;
@@ -436,7 +331,7 @@ Result<std::uint64_t> DramTier::provide(SlabOwner owner, std::uint64_t slot_byte
                                         std::uint64_t bytes) {
   if (Status fits = check_slot(slot_bytes, impl_->slab_bytes); !fits) return pass(std::move(fits));
   std::uint64_t has = 0;
-  Status all = impl_->grow_until([&]() -> Result<bool> {
+  Status all = impl_->pool->grow_until([&]() -> Result<bool> {
     while (true) {
       const MutexLock lock(impl_->mutex);  // for each anew: records are written under it
       has = 0;
@@ -517,19 +412,17 @@ Status DramTier::remove(SlabId id) {
 
 void DramTier::discard_all() {
   std::vector<SlabId> owned;
-  std::vector<PooledSlab> pooled;
   {
     const MutexLock lock(impl_->mutex);
     for (auto& [id, slab] : impl_->slabs) {
       if (!std::exchange(slab.going, true)) owned.push_back(id);
     }
-    pooled.swap(impl_->pool);
   }
   for (const SlabId id : owned) {
     if (auto gone = impl_->discard(id); !gone) spdlog::warn("{}", gone.error().message);
   }
-  for (const PooledSlab& slab : pooled) {
-    if (auto gone = slab.file->discard(); !gone) spdlog::warn("{}", gone.error().message);
+  while (const auto pooled = impl_->pool->take()) {
+    if (auto gone = pooled->file->discard(); !gone) spdlog::warn("{}", gone.error().message);
   }
 }
 

@@ -344,13 +344,16 @@ TEST_F(DramTierTest, DamagedRecordsAndOrphansAreCleared) {
   std::filesystem::resize_file(path("0.owner"), 20);
   std::ofstream(path("1.owner.tmp")) << "half";
   std::ofstream(path("7.owner")) << "no slab has this";
-  std::ofstream(path("9.slab")) << "";     // killed before it had its size
+  std::ofstream(path("9.slab")) << "";         // killed before it had its size
+  std::ofstream(path("16777216.slab")) << "";  // above all ids
+  std::filesystem::resize_file(path("16777216.slab"), kSlab);
   std::ofstream(path("index")) << "kept";  // the store's
   auto tier = open();
   EXPECT_EQ(tier->claim({0, 0}).error().code, Code::kNotFound);
   EXPECT_TRUE(tier->claim({1, 0}));
   tier->forget_survivors();
-  for (const char* gone : {"0.slab", "0.owner", "1.owner.tmp", "7.owner", "9.slab"}) {
+  for (const char* gone :
+       {"0.slab", "0.owner", "1.owner.tmp", "7.owner", "9.slab", "16777216.slab"}) {
     EXPECT_FALSE(std::filesystem::exists(path(gone))) << gone;
   }
   EXPECT_TRUE(std::filesystem::exists(path("index")));
