@@ -19,8 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kPage = 5000;
-
 struct Options {
   std::vector<std::string> namespaces;
   std::size_t limit = 20;
@@ -49,7 +47,7 @@ Result<Usage> usage_of(const std::string& mount, const std::string& name) {
   Result<ControlClient> control = ControlClient::open_namespace(mount, name);
   if (!control) return pass(std::move(control));
   const Status status =
-      for_each_page(*control, {{"op", "list"}, {"limit", kPage}}, [&](const json& page) {
+      for_each_page(*control, {{"op", "list"}, {"limit", kPageLimit}}, [&](const json& page) {
         for (const json& entry : page.at("prefixes")) {
           ++usage.prefixes;
           usage.logical += count_of(entry, "file_bytes");

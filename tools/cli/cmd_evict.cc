@@ -11,6 +11,7 @@
 #include "tools/cli/command.h"
 #include "tools/cli/control_client.h"
 #include "tools/cli/mount_point.h"
+#include "tools/cli/prefix_argument.h"
 #include "tools/cli/stats_file.h"
 #include "tools/cli/units.h"
 
@@ -46,13 +47,11 @@ struct Call {
 };
 
 Result<Call> call_for_prefix(const Options& options, const Context& context) {
-  Result<PrefixRef> ref = parse_prefix_ref(context.mount, options.target);
-  if (!ref) return pass(std::move(ref));
-  Result<ControlClient> control = ControlClient::open_namespace(ref->mount, ref->name_space);
-  if (!control) return pass(std::move(control));
-  Result<json> stat = stat_prefix(*control, *ref);
-  if (!stat) return pass(std::move(stat));
-  return Call{ref->name_space, std::move(*control), {{"op", "evict"}, {"key", stat->at("key")}}};
+  Result<NamedPrefix> prefix = find_prefix(context.mount, options.target);
+  if (!prefix) return pass(std::move(prefix));
+  return Call{prefix->name_space,
+              std::move(prefix->control),
+              {{"op", "evict"}, {"key", prefix->stat.at("key")}}};
 }
 
 Result<Call> call_for_namespace(const Options& options, const Context& context) {

@@ -20,8 +20,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kPage = 5000;
-
 struct Options {
   std::vector<std::string> namespaces;
   bool flat = false;
@@ -46,19 +44,20 @@ Result<Listing> read_listing(const std::string& mount, const std::string& name,
   if (!control) return pass(std::move(control));
   const std::size_t limit = options.limit == 0 ? SIZE_MAX : options.limit;
   const char* member = options.flat ? "prefixes" : "nodes";
-  const Status status = for_each_page(*control,
-                                      {{"op", options.flat ? "list" : "tree"},
-                                       {"limit", std::min(kPage, options.flat ? limit : kPage)}},
-                                      [&](const json& page) {
-                                        for (const json& entry : page.at(member)) {
-                                          if (options.flat && listing.entries.size() == limit) {
-                                            listing.more = true;
-                                            return false;
-                                          }
-                                          listing.entries.push_back(entry);
-                                        }
-                                        return true;
-                                      });
+  const Status status =
+      for_each_page(*control,
+                    {{"op", options.flat ? "list" : "tree"},
+                     {"limit", std::min(kPageLimit, options.flat ? limit : kPageLimit)}},
+                    [&](const json& page) {
+                      for (const json& entry : page.at(member)) {
+                        if (options.flat && listing.entries.size() == limit) {
+                          listing.more = true;
+                          return false;
+                        }
+                        listing.entries.push_back(entry);
+                      }
+                      return true;
+                    });
   if (!status) return tl::unexpected(status.error());
   return listing;
 }

@@ -2,11 +2,9 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "tools/cli/command.h"
-#include "tools/cli/control_client.h"
-#include "tools/cli/mount_point.h"
+#include "tools/cli/prefix_argument.h"
 #include "tools/cli/stats_file.h"
 #include "tools/cli/units.h"
 
@@ -16,16 +14,12 @@ namespace {
 using nlohmann::json;
 
 Result<json> prefetch(const std::string& argument, const Context& context) {
-  Result<PrefixRef> ref = parse_prefix_ref(context.mount, argument);
-  if (!ref) return pass(std::move(ref));
-  Result<ControlClient> control = ControlClient::open_namespace(ref->mount, ref->name_space);
-  if (!control) return pass(std::move(control));
-  Result<json> stat = stat_prefix(*control, *ref);
-  if (!stat) return pass(std::move(stat));
-  Result<json> answer = control->call({{"op", "prefetch"}, {"key", stat->at("key")}});
+  Result<NamedPrefix> prefix = find_prefix(context.mount, argument);
+  if (!prefix) return pass(std::move(prefix));
+  Result<json> answer = prefix->control.call({{"op", "prefetch"}, {"key", prefix->stat.at("key")}});
   if (!answer) return pass(std::move(answer));
-  return json{{"namespace", ref->name_space},
-              {"key", stat->at("key")},
+  return json{{"namespace", prefix->name_space},
+              {"key", prefix->stat.at("key")},
               {"blocks", count_of(*answer, "blocks")}};
 }
 

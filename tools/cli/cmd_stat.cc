@@ -4,11 +4,9 @@
 
 #include <ctime>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "tools/cli/command.h"
-#include "tools/cli/control_client.h"
-#include "tools/cli/mount_point.h"
+#include "tools/cli/prefix_argument.h"
 #include "tools/cli/prefix_tree.h"
 #include "tools/cli/stats_file.h"
 #include "tools/cli/units.h"
@@ -33,10 +31,11 @@ void line(std::string_view name, const std::string& value) {
   print(fmt::format("{:<10} {}\n", name, value));
 }
 
-void show(const json& stat, const PrefixRef& ref) {
+void show(const NamedPrefix& prefix) {
+  const json& stat = prefix.stat;
   line("key", stat.value("key", ""));
   line("file",
-       fmt::format("{}/{}/{}.safetensors", ref.mount, ref.name_space, stat.value("key", "")));
+       fmt::format("{}/{}/{}.safetensors", prefix.mount, prefix.name_space, stat.value("key", "")));
   if (stat.contains("names") && !stat["names"].empty()) {
     line("names",
          fmt::format("{}", fmt::join(stat["names"].get<std::vector<std::string>>(), ", ")));
@@ -55,24 +54,18 @@ void show(const json& stat, const PrefixRef& ref) {
   line("last hit", count_of(stat, "hits") == 0 ? "never" : time_text(stat, "last_hit"));
   line("leases", human_count(count_of(stat, "leases")));
   line("pinned", stat.value("pinned", false) ? "yes" : "no");
-  if (stat.contains("label") && stat["label"].is_string() &&
-      !stat["label"].get_ref<const std::string&>().empty())
-    line("label", stat["label"]);
-  if (stat.contains("parent") && stat["parent"].is_string()) line("parent", stat["parent"]);
+  if (const std::string label = text_of(stat, "label"); !label.empty()) line("label", label);
+  if (const std::string parent = text_of(stat, "parent"); !parent.empty()) line("parent", parent);
 }
 
 Result<ExitCode> run(const std::string& argument, const Context& context) {
-  Result<PrefixRef> ref = parse_prefix_ref(context.mount, argument);
-  if (!ref) return pass(std::move(ref));
-  Result<ControlClient> control = ControlClient::open_namespace(ref->mount, ref->name_space);
-  if (!control) return pass(std::move(control));
-  Result<json> stat = stat_prefix(*control, *ref);
-  if (!stat) return pass(std::move(stat));
+  Result<NamedPrefix> prefix = find_prefix(context.mount, argument);
+  if (!prefix) return pass(std::move(prefix));
   if (context.json) {
-    (*stat)["namespace"] = ref->name_space;
-    print_json(*stat);
+    prefix->stat["namespace"] = prefix->name_space;
+    print_json(prefix->stat);
   } else {
-    show(*stat, *ref);
+    show(*prefix);
   }
   return ExitCode::kOk;
 }

@@ -7,16 +7,12 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
-#include "lib/format/prefix_file.h"
 #include "tools/cli/mount_point.h"
 
 namespace kvfs::cli {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::size_t kShortestKey = 4;  // digits of an abbreviated key
-constexpr int kPageLimit = 5000;
 
 Result<Code> code_from_name(std::string_view name) {
   for (int code = 0; code <= static_cast<int>(Code::kUnavailable); ++code) {
@@ -32,38 +28,6 @@ tl::unexpected<Error> fail_call(int error, const std::string& path, std::string_
                                                 path, doing));
   }
   return fail_errno(error, fmt::format("{} {}", doing, path));
-}
-
-bool is_hex(std::string_view text) {
-  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-Result<json> stat_abbreviated(ControlClient& control, const PrefixRef& ref) {
-  std::vector<std::string> found;
-  json stat;
-  const auto each = [&](const json& page) {
-    for (const json& entry : page.at("prefixes")) {
-      const auto& key = entry.at("key").get_ref<const std::string&>();
-      if (!key.starts_with(ref.prefix)) continue;
-      found.push_back(key);
-      stat = entry;
-    }
-    return found.size() < 2;
-  };
-  const Status status = for_each_page(control, {{"op", "list"}, {"limit", kPageLimit}}, each);
-  if (!status) return tl::unexpected(status.error());
-  if (found.size() > 1) {
-    return fail(Code::kInvalid,
-                fmt::format("several prefixes of {} begin with {} ({}, {}): give more "
-                            "digits",
-                            ref.name_space, ref.prefix, found[0], found[1]));
-  }
-  if (found.empty()) {
-    return fail(Code::kNotFound,
-                fmt::format("{} has no prefix {}: kvfs ls {} shows those there are", ref.name_space,
-                            ref.prefix, ref.name_space));
-  }
-  return stat;
 }
 
 }  // namespace
@@ -117,17 +81,6 @@ Result<json> ControlClient::call(const json& request) {
   }
   object.erase("ok");
   return object;
-}
-
-Result<json> stat_prefix(ControlClient& control, const PrefixRef& ref) {
-  if (key_from_hex(ref.prefix)) return control.call({{"op", "stat"}, {"key", ref.prefix}});
-  // A name is a directory entry: mostly one with the suffix, which people leave out.
-  const std::string entry = ref.prefix + std::string(kPrefixSuffix);
-  Result<json> stat = control.call({{"op", "stat"}, {"name", entry}});
-  const auto missing = [&] { return !stat && stat.error().code == Code::kNotFound; };
-  if (missing()) stat = control.call({{"op", "stat"}, {"name", ref.prefix}});
-  const bool maybe_key = ref.prefix.size() >= kShortestKey && is_hex(ref.prefix);
-  return missing() && maybe_key ? stat_abbreviated(control, ref) : stat;
 }
 
 Status for_each_page(ControlClient& control, json request,

@@ -1,12 +1,12 @@
 // Requests to the daemon through a control file (lib/format/control.md).
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "fs/unique_fd.h"
-#include "lib/format/key.h"
 #include "lib/format/result.h"
 
 namespace kvfs::cli {
@@ -31,11 +31,7 @@ class ControlClient {
   UniqueFd fd_;
 };
 
-struct PrefixRef;
-
-// The stat (control.md) of the prefix a PrefixRef means; the beginning of a key will do where it is
-// unique among the listed prefixes. kInvalid: several begin so.
-Result<nlohmann::json> stat_prefix(ControlClient& control, const PrefixRef& ref);
+inline constexpr std::size_t kPageLimit = 5000;  // prefixes or nodes asked for at once
 
 // All pages of a paged request: calls `request` with its cursor until "next" is null and hands each
 // answer to `each`, which returns false to stop early.

@@ -10,7 +10,6 @@
 #include <system_error>
 
 #include "fs/mount_info.h"
-#include "lib/format/prefix_file.h"
 
 namespace kvfs::cli {
 namespace {
@@ -132,43 +131,6 @@ Result<std::string> find_namespace(const std::string& mount, const std::string& 
                                             names->size(), fmt::join(*names, ", ")));
   }
   return names->front();
-}
-
-Result<PrefixRef> parse_prefix_ref(const std::string& mount_given, const std::string& argument) {
-  std::string text = argument;
-  std::string mount_wanted = mount_given;
-  if (text.starts_with("/") || text.starts_with("./") || text.starts_with("../")) {
-    const std::string path = fs::absolute(text).lexically_normal().string();
-    for (const std::string& mount : kvfs_mounts()) {
-      if (path.starts_with(mount + "/")) {
-        mount_wanted = mount;
-        text = path.substr(mount.size() + 1);
-      }
-    }
-    if (text == argument) {
-      return fail(Code::kNotFound, fmt::format("{} is not below a kvfs mount", argument));
-    }
-  }
-  Result<std::string> mount = find_mount(mount_wanted);
-  if (!mount) return pass(std::move(mount));
-  PrefixRef ref{.mount = *mount};
-  const std::size_t slash = text.find('/');
-  const std::string name_space = slash == std::string::npos ? "" : text.substr(0, slash);
-  ref.prefix = slash == std::string::npos ? text : text.substr(slash + 1);
-  if (ref.prefix.ends_with(kPrefixSuffix)) {
-    ref.prefix.resize(ref.prefix.size() - kPrefixSuffix.size());
-  }
-  if (ref.prefix.empty() || ref.prefix.find('/') != std::string::npos) {
-    return fail(
-        Code::kInvalid,
-        fmt::format("'{}' does not name a prefix: give NAMESPACE/KEY, NAMESPACE/NAME or the "
-                    "path of a prefix file",
-                    argument));
-  }
-  Result<std::string> found = find_namespace(ref.mount, name_space);
-  if (!found) return pass(std::move(found));
-  ref.name_space = *found;
-  return ref;
 }
 
 }  // namespace kvfs::cli

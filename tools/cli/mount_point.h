@@ -1,4 +1,4 @@
-// Where the file system is, and which namespace or prefix an argument means.
+// Where the file system is, and which namespace an argument means.
 #pragma once
 
 #include <string>
@@ -30,14 +30,5 @@ Result<std::vector<std::string>> namespaces_or_all(const std::string& mount,
                                                    const std::vector<std::string>& given);
 // `given`, checked, or the only namespace there is when `given` is empty.
 Result<std::string> find_namespace(const std::string& mount, const std::string& given);
-
-// A prefix named by an argument: NAMESPACE/KEY, NAMESPACE/NAME, a path below the mount, or just KEY
-// or NAME where there is one namespace only.
-struct PrefixRef {
-  std::string mount;
-  std::string name_space;
-  std::string prefix;  // key in hex (or the beginning of one), or a name; without .safetensors
-};
-Result<PrefixRef> parse_prefix_ref(const std::string& mount_given, const std::string& argument);
 
 }  // namespace kvfs::cli

@@ -18,11 +18,6 @@ using nlohmann::json;
 
 constexpr std::size_t kShownDigits = 12;
 
-std::string text_of(const json& node, const char* name) {
-  const auto found = node.find(name);
-  return found != node.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 TreeNode node_of(const json& node) {
   TreeNode out{.key = text_of(node, "key"),
                .parent = text_of(node, "parent"),

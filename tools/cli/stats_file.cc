@@ -23,6 +23,11 @@ std::uint64_t count_of(const json& object, const char* name) {
   return found != object.end() && found->is_number() ? found->get<std::uint64_t>() : 0;
 }
 
+std::string text_of(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 std::uint64_t tier_bytes(const json& namespace_stats, const char* tier) {
   const auto tiers = namespace_stats.find("tiers");
   if (tiers == namespace_stats.end() || !tiers->contains(tier)) return 0;

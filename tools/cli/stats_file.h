@@ -16,6 +16,8 @@ Result<nlohmann::json> read_namespace_stats(const std::string& mount, const std:
 
 // A number of an object, 0 where it is missing (an older daemon).
 std::uint64_t count_of(const nlohmann::json& object, const char* name);
+// A text of an object, empty where it is missing or null.
+std::string text_of(const nlohmann::json& object, const char* name);
 
 // Bytes of a namespace in one tier.
 std::uint64_t tier_bytes(const nlohmann::json& namespace_stats, const char* tier);

@@ -15,11 +15,6 @@ using nlohmann::json;
 
 constexpr std::size_t kGauge = 16;
 
-std::string text_of(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 Cell gauge(std::uint64_t used, std::uint64_t capacity) {
   const double share =
       capacity == 0 ? 0 : static_cast<double>(used) / static_cast<double>(capacity);
