@@ -1,6 +1,4 @@
 // gpu_nvme: from the NVMe tier through DRAM into an engine's pages in device memory, against fio.
-#include <vector>
-
 #include "tools/benchmarks/benches.h"
 #include "tools/benchmarks/data.h"
 #include "tools/benchmarks/fio.h"
@@ -52,21 +50,10 @@ Status bench_gpu_nvme(const Target& target, const GpuOptions& options, const Emi
     if (!status) return pass(std::move(status));
     return watch.seconds();
   };
-  std::vector<Round> rounds, kept_rounds;
-  for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
-    Result<double> seconds = load();
-    if (!seconds) return pass(std::move(seconds));
-    Result<double> limit = fio->run();
-    if (!limit) return pass(std::move(limit));
-    Result<double> keeping = fio->run_keeping();
-    if (!keeping) return pass(std::move(keeping));
-    if (i < 0) continue;
-    const double speed = static_cast<double>(bytes) / *seconds / 1e9;
-    rounds.push_back({speed, *limit / 1e9});
-    kept_rounds.push_back({speed, *keeping / 1e9});
-  }
-  emit(speed_row(model->row("gpu_nvme"), "GB/s", std::move(rounds), kLeastRatio));
-  emit(speed_row(model->row("gpu_nvme_kept"), "GB/s", std::move(kept_rounds), kLeastRatio));
+  auto rounds = fio->run_beside(target.quick ? 3 : 7, load);
+  if (!rounds) return pass(std::move(rounds));
+  emit(speed_row(model->row("gpu_nvme"), "GB/s", std::move(rounds->plain), kLeastRatio));
+  emit(speed_row(model->row("gpu_nvme_kept"), "GB/s", std::move(rounds->keeping), kLeastRatio));
   return loads_same_numbers(**gpu, *model, loaded, stored, load);
 }
 

@@ -48,22 +48,14 @@ Status bench_nvme_promote(const Target& target, const Emit& emit) {
   if (Status status = flush(**name_space); !status) return status;
   Result<Fio> fio = Fio::prepare(target.nvme_directory, kBytes, Direction::kRead);
   if (!fio) return pass(std::move(fio));
-  std::vector<Round> rounds, kept_rounds;
-  for (int i = -1; i < (target.quick ? 3 : 7); ++i) {
-    if (Status status = evict_from_dram(**name_space, kBytes); !status) return status;
-    Result<double> seconds = promote(client, tokens, *key);
-    if (!seconds) return pass(std::move(seconds));
-    Result<double> limit = fio->run();
-    if (!limit) return pass(std::move(limit));
-    Result<double> keeping = fio->run_keeping();
-    if (!keeping) return pass(std::move(keeping));
-    if (i < 0) continue;
-    const double speed = static_cast<double>(kBytes) / *seconds / 1e9;
-    rounds.push_back({speed, *limit / 1e9});
-    kept_rounds.push_back({speed, *keeping / 1e9});
-  }
-  emit(speed_row("nvme_promote", "GB/s", std::move(rounds), kLeastRatio));
-  emit(speed_row("nvme_promote_kept", "GB/s", std::move(kept_rounds), kLeastRatio));
+  auto rounds = fio->run_beside(target.quick ? 3 : 7, [&]() -> Result<double> {
+    if (Status status = evict_from_dram(**name_space, kBytes); !status)
+      return pass(std::move(status));
+    return promote(client, tokens, *key);
+  });
+  if (!rounds) return pass(std::move(rounds));
+  emit(speed_row("nvme_promote", "GB/s", std::move(rounds->plain), kLeastRatio));
+  emit(speed_row("nvme_promote_kept", "GB/s", std::move(rounds->keeping), kLeastRatio));
   return {};
 }
 

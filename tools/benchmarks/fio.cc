@@ -61,6 +61,23 @@ Result<double> Fio::run_keeping() const {
   return run({"2m", static_cast<int>(bytes_ / kKeptRequest)});
 }
 
+Result<Fio::Rounds> Fio::run_beside(int rounds, const std::function<Result<double>()>& load) const {
+  Rounds out;
+  for (int i = -1; i < rounds; ++i) {
+    Result<double> seconds = load();
+    if (!seconds) return pass(std::move(seconds));
+    Result<double> limit = run();
+    if (!limit) return pass(std::move(limit));
+    Result<double> keeping = run_keeping();
+    if (!keeping) return pass(std::move(keeping));
+    if (i < 0) continue;
+    const double speed = static_cast<double>(bytes_) / *seconds / 1e9;
+    out.plain.push_back({speed, *limit / 1e9});
+    out.keeping.push_back({speed, *keeping / 1e9});
+  }
+  return out;
+}
+
 Result<double> Fio::run(const Setting& setting) const {
   const bool read = direction_ == Direction::kRead;
   // The tunable lets malloc's large buffers have huge pages, which O_DIRECT is much faster with.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "lib/format/result.h"
+#include "tools/benchmarks/row.h"
 
 namespace kvfs::bench {
 
@@ -20,16 +22,22 @@ class Fio {
                              Direction direction);
   // Bytes per second of one pass over the whole file; of writes with the fdatasync at the end.
   Result<double> run() const;
-  // The same with a buffer for each request, so that what was read is in memory afterwards, as in a
-  // store. A few buffers that are read into again and again stay in a processor's cache, where the
-  // disk is a host's that copies.
-  Result<double> run_keeping() const;
+  // Rounds of `load`, which moves as many bytes and says in how many seconds, each beside one run()
+  // and one run_keeping(); the first does not count. GB/s.
+  struct Rounds {
+    std::vector<Round> plain, keeping;
+  };
+  Result<Rounds> run_beside(int rounds, const std::function<Result<double>()>& load) const;
 
  private:
   struct Setting {
     std::string request;
     int depth;
   };
+  // run() with a buffer for each request, so that what was read is in memory afterwards, as in a
+  // store. A few buffers that are read into again and again stay in a processor's cache, where the
+  // disk is a host's that copies.
+  Result<double> run_keeping() const;
   Result<double> run(const Setting& setting) const;
 
   std::string file_;
