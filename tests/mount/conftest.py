@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
-from populate import Prefix, create_namespace, store_prefix
-from raw_client import ControlError, Namespace, control
+from populate import Prefix, create_namespace, remove_namespace, store_prefix
+from raw_client import Namespace
 
 _numbers = itertools.count()
 
@@ -25,20 +24,7 @@ def make_ns(daemon):
     yield make
     for name, namespace in made:
         namespace.close()
-        remove_namespace(f"{daemon.mount}/.kvfs/control", name)
-
-
-def remove_namespace(store_control: str, name: str) -> None:
-    """What a test has closed the kernel releases a moment later: until then it is busy."""
-    give_up = time.monotonic() + 20
-    while True:
-        try:
-            control(store_control, op="ns_remove", name=name, force=True)
-            return
-        except ControlError as error:
-            if error.code != "busy" or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
+        remove_namespace(daemon, name)
 
 
 @pytest.fixture

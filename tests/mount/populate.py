@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from dataclasses import dataclass
 
 import numpy as np
-from raw_client import Namespace, control
+from raw_client import ControlError, Namespace, control
 
 GEOMETRY = {
     "model": "test/tiny",
@@ -50,6 +51,18 @@ def create_namespace(daemon, name: str, geometry: dict | None = None, **owner: i
         **owner,
     )
     return Namespace(f"{daemon.mount}/{name}")
+
+
+def remove_namespace(daemon, name: str) -> dict:
+    """What a test has closed the kernel releases a moment later: until then it is busy."""
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            return control(f"{daemon.mount}/.kvfs/control", op="ns_remove", name=name, force=True)
+        except ControlError as error:
+            if error.code != "busy" or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def run(*command: object, status: int = 0, **options: object) -> str:

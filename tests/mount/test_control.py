@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from populate import GEOMETRY, make_blocks, make_tokens, run, store_prefix
+from populate import GEOMETRY, make_blocks, make_tokens, remove_namespace, run, store_prefix
 from raw_client import ControlError, control, expect_errno, hex_of
 
 
@@ -112,7 +112,7 @@ def test_ns_remove(daemon, make_ns):
     with open(prefix.path, "rb"):
         refused("busy", lambda **r: store(daemon, **r), op="ns_remove", name="victim", force=True)
     victim.close()
-    assert store(daemon, op="ns_remove", name="victim", force=True)["blocks"] == 3
+    assert remove_namespace(daemon, "victim")["blocks"] == 3
     assert not os.path.exists(f"{daemon.mount}/victim")
 
 
