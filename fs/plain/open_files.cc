@@ -22,7 +22,8 @@ void Opened::finish() {
   access_ = Access::kRead;
 }
 
-OpenFilePtr OpenFiles::insert(UniqueFd fd, const struct stat& file, const DirectoryPtr& top) {
+OpenFilePtr OpenFiles::insert(UniqueFd fd, const struct stat& file, const DirectoryPtr& top,
+                              bool own) {
   const MutexLock lock(mutex_);
   OpenFilePtr& open = files_[file.st_ino];
   if (open == nullptr) {
@@ -31,6 +32,7 @@ OpenFilePtr OpenFiles::insert(UniqueFd fd, const struct stat& file, const Direct
                                       era_);
   }
   ++open->opens_;
+  if (own) ++open->own_opens_;
   return open;
 }
 
@@ -44,14 +46,15 @@ OsResult<Opened> OpenFiles::open(const Place& place, Access access, const Direct
       ::openat(place.directory(), place.name(), O_RDWR | O_NOATIME | kAlways | wanted, mode));
   if (!fd.valid() && errno == EPERM)  // neither root nor the owner
     fd = UniqueFd(::openat(place.directory(), place.name(), O_RDWR | kAlways | wanted, mode));
-  if (!fd.valid() && access == Access::kRead && wanted == 0)
+  if (!fd.valid() && access != Access::kWrite && wanted == 0)
     fd = UniqueFd(::openat(place.directory(), place.name(), O_RDONLY | kAlways));
   if (!fd.valid()) return tl::unexpected(errno);
   struct stat file {};
   if (::fstat(fd.get(), &file) != 0) return tl::unexpected(errno);
   if (!S_ISREG(file.st_mode)) return tl::unexpected(S_ISDIR(file.st_mode) ? EISDIR : EINVAL);
-  Opened opened(*this, insert(std::move(fd), file, top), Access::kRead);
-  if (access == Access::kRead) return opened;
+  const bool own = access == Access::kVerify;
+  Opened opened(*this, insert(std::move(fd), file, top, own), own ? access : Access::kRead);
+  if (access != Access::kWrite) return opened;
   if (const int error = opened.write(); error != 0) return tl::unexpected(error);
   return opened;
 }
@@ -67,6 +70,7 @@ void OpenFiles::want_checksum(const OpenFilePtr& file) {
     const MutexLock lock(mutex_);
     if (std::exchange(file->wants_checksum_, true)) return;
     ++file->opens_;
+    ++file->own_opens_;
   }
   whole_(Opened(*this, file, Access::kChecksum));
 }
@@ -74,6 +78,7 @@ void OpenFiles::want_checksum(const OpenFilePtr& file) {
 void OpenFiles::release(const OpenFilePtr& file, Access access) {
   const MutexLock lock(mutex_);
   if (access == Access::kChecksum) file->wants_checksum_ = false;
+  if (access == Access::kChecksum || access == Access::kVerify) --file->own_opens_;
   if (--file->opens_ == 0) files_.erase(file->inode());
 }
 
@@ -81,7 +86,7 @@ bool OpenFiles::is_open(std::uint64_t inode) const {
   const MutexLock lock(mutex_);
   const auto found = files_.find(inode);
   if (found == files_.end()) return false;
-  return found->second->opens_ > (found->second->wants_checksum_ ? 1U : 0U);
+  return found->second->opens_ > found->second->own_opens_;
 }
 
 OpenFilePtr OpenFiles::find(std::uint64_t inode) const {

@@ -102,12 +102,14 @@ class OpenFile {
 
   // Guarded by the table's mutex.
   std::uint32_t opens_ = 0;
-  bool wants_checksum_ = false;  // one of the opens is for that
+  std::uint32_t own_opens_ = 0;  // of these: the daemon's
+  bool wants_checksum_ = false;  // one of the own opens is for that
 };
 using OpenFilePtr = std::shared_ptr<OpenFile>;
 
-// kChecksum: by the daemon, which does not keep the file from being evicted.
-enum class Access : std::uint8_t { kRead, kWrite, kChecksum };
+// kChecksum, kVerify: by the daemon, to compute the checksum and to compare it, which keeps the
+// file from nothing.
+enum class Access : std::uint8_t { kRead, kWrite, kChecksum, kVerify };
 
 // One open of a file: move-only, counted from making to end. Writing ends with finish(); an Opened
 // that goes without it leaves a file that is not whole, as a crash would.
@@ -155,7 +157,7 @@ class OpenFiles {
                         mode_t mode = 0);
   // Once more for reading, of a file that is open.
   Opened again(const OpenFilePtr& file);
-  // By anybody but for its checksum.
+  // By anybody but the daemon itself.
   [[nodiscard]] bool is_open(std::uint64_t inode) const;
   [[nodiscard]] OpenFilePtr find(std::uint64_t inode) const;
   // Counts what grows. Returns how many files are open for writing.
@@ -167,7 +169,7 @@ class OpenFiles {
  private:
   friend class Opened;
   void release(const OpenFilePtr& file, Access access);
-  OpenFilePtr insert(UniqueFd fd, const struct stat& file, const DirectoryPtr& top);
+  OpenFilePtr insert(UniqueFd fd, const struct stat& file, const DirectoryPtr& top, bool own);
 
   const Era era_;
   const std::function<void(Opened)> whole_;

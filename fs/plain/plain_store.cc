@@ -135,6 +135,14 @@ void Leaving::gone() const {
   top->add(-static_cast<std::int64_t>(counted), -1);
 }
 
+bool PlainStore::is_there(const std::string& path, std::uint64_t inode) const {
+  const SharedLock shared = tree_.shared();
+  const auto at = place(path);
+  struct stat file {};
+  return at && ::fstatat(at->directory(), at->name(), &file, AT_SYMLINK_NOFOLLOW) == 0 &&
+         file.st_ino == inode;
+}
+
 Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic<bool>& stopping) {
   Verification out;
   const Status status = scan(root(), directory->name(), stopping, [&](const FoundFile& found) {
@@ -145,7 +153,7 @@ Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic
         const SharedLock shared = tree_.shared();
         const auto at = place(directory->name() + "/" + found.path);
         if (!at) return tl::unexpected(at.error());
-        return files_.open(*at, Access::kRead, directory);
+        return files_.open(*at, Access::kVerify, directory);
       }();
       if (!file && went(file.error())) return;
       if (!file) {
@@ -161,7 +169,9 @@ Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic
     if (comparison == OpenFile::Comparison::kUnread)
       out.unread.push_back({found.path, std::strerror(EIO)});
     if (comparison != OpenFile::Comparison::kOther) return;
-    const bool went = lose(directory, found.path, inode, 0, Loss::kCorrupt);
+    // Whoever was about to open it may have dropped it before.
+    const bool went = lose(directory, found.path, inode, 0, Loss::kCorrupt) ||
+                      !is_there(directory->name() + "/" + found.path, inode);
     (went ? out.bad : out.kept).push_back(found.path);
   });
   if (!status) out.unread.push_back({"", status.error().message});

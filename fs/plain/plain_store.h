@@ -128,6 +128,7 @@ class PlainStore final : private EvictionTarget {
                          Lost& lost);
   void forget(const DirectoryPtr& top, const std::string& path_below, Lost& lost);
   // Without a lock.
+  [[nodiscard]] bool is_there(const std::string& path, std::uint64_t inode) const;
   void finish(const Lost& lost);
   bool lose(const DirectoryPtr& top, const std::string& path_below, std::uint64_t inode,
             std::int64_t accessed, Loss loss) override;

@@ -82,6 +82,16 @@ class PlainFixture : public testing::Test, public PlainListener {
     const timespec times[2] = {{seconds, 0}, {0, UTIME_OMIT}};
     ASSERT_EQ(::utimensat(store_->root(), (top->name() + "/" + name).c_str(), times, 0), 0);
   }
+  // Another byte at `offset`, which nothing but the checksum tells of.
+  void spoil(const DirectoryPtr& top, const std::string& name, off_t offset) {
+    const UniqueFd fd(
+        ::openat(store_->root(), (top->name() + "/" + name).c_str(), O_RDWR | O_CLOEXEC));
+    struct stat before {};
+    ASSERT_EQ(::fstat(fd.get(), &before), 0);
+    ASSERT_EQ(::pwrite(fd.get(), "y", 1, offset), 1);
+    const timespec times[2] = {before.st_atim, before.st_mtim};
+    ASSERT_EQ(::futimens(fd.get(), times), 0);
+  }
   template <typename Condition>
   bool until(Condition condition) {
     for (int tries = 0; tries < 2000; ++tries) {

@@ -165,14 +165,7 @@ TEST_F(Subdirectories, WithAFileOfOtherBytesTheRestGoes) {
   fill(top, "good", 1000);
   fill(top, "bad", 1000);
   settle();
-  {
-    const auto file = open_file(top, "bad/0", Access::kRead);
-    struct stat before {};
-    ASSERT_EQ(::fstat((*file)->fd(), &before), 0);
-    ASSERT_EQ(::pwrite((*file)->fd(), "y", 1, 5000), 1);
-    const timespec times[2] = {before.st_atim, before.st_mtim};
-    ASSERT_EQ(::futimens((*file)->fd(), times), 0);
-  }
+  spoil(top, "bad/0", 5000);
   const auto reads = open_file(top, "bad/1", Access::kRead);
   EXPECT_EQ(store_->verify(top).bad, std::vector<std::string>{"bad/0"});
   EXPECT_FALSE(exists(top, "bad"));
