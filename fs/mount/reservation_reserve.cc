@@ -1,5 +1,7 @@
 // The RESERVE half of ReservationHandle.
+#include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "fs/mount/file_system.h"
 #include "fs/mount/reservation_handle.h"
@@ -33,7 +35,9 @@ void ReservationHandle::reserve(FileSystem& fs, fuse_req_t req, const ReserveMes
   if (reservation_ == nullptr) reservation_ = inode()->ns->reserve();
   std::array<Extent, kMaxExtents> out;
   const auto extents = std::span(out).first(message.blocks * group_bytes_.size());
-  const store::Deadline give_up = store::Clock::now() + fs.config().store_timeout;
+  const std::chrono::milliseconds wait = fs.config().store_timeout;
+  const store::Deadline give_up =
+      store::Clock::now() + wait - std::min(wait, std::chrono::milliseconds(message.waited_ms));
   const auto reserved = reservation_->reserve(message.parent, tokens, extras, extents, give_up);
   if (reserved) return reply_extents(req, message, reservation_->id(), extents);
   if (reserved.error().code != Code::kBusy) return reply(req, reserved.error());

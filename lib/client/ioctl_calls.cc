@@ -195,7 +195,7 @@ Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
                                    .blocks = blocks,
                                    .extras = static_cast<std::uint32_t>(query.extras.size()),
                                    .missed_blocks = query.missed_blocks,
-                                   .reserved = 0,
+                                   .waited_ms = 0,
                                    .reservation_id = 0});
   const std::size_t token_bytes = (query.tokens.size_bytes() + 7) & ~std::size_t{7};
   const std::size_t body = std::max(token_bytes + query.extras.size_bytes(), out.size_bytes());
@@ -204,9 +204,14 @@ Result<std::uint64_t> ioctl_reserve(int reservation, const ReserveQuery& query,
   if (!query.extras.empty()) {
     std::memcpy(message.body() + token_bytes, query.extras.data(), query.extras.size_bytes());
   }
-  Status status =
-      call_changing(reservation, kIoctlReserve, message, body, "the prefix to go on from",
-                    mount_error, [](ReserveMessage& again) { again.missed_blocks = 0; });
+  const auto begun = Deadline::Clock::now();
+  Status status = call_changing(
+      reservation, kIoctlReserve, message, body, "the prefix to go on from", mount_error,
+      [begun](ReserveMessage& again) {
+        again.missed_blocks = 0;
+        again.waited_ms = static_cast<std::uint32_t>(
+            std::chrono::ceil<std::chrono::milliseconds>(Deadline::Clock::now() - begun).count());
+      });
   if (!status) return pass(std::move(status));
   std::memcpy(out.data(), message.body(), out.size_bytes());
   return message.header().reservation_id;

@@ -135,14 +135,15 @@ enum ExtentsFlags : std::uint32_t { kExtentsPromote = 1 };
 // ReserveMessage, Token[blocks * block_tokens], padding to 8, ExtraAt[extras] (block counts from
 // the first block of this call). Out: ReserveMessage, Extent[blocks * groups], block-major. ENOENT:
 // parent is not cached (any more). ENOSPC: nothing in DRAM may leave; while write-back makes room
-// it is waited for, the daemon's store_timeout long. EINVAL: sizes or a negative token. EDQUOT:
+// it is waited for, the daemon's store_timeout long, less what the caller has waited for an answer
+// to this message that signals interrupted. EINVAL: sizes or a negative token. EDQUOT:
 // more than the tier holds.
 struct ReserveMessage {
   Key parent;
   std::uint32_t blocks;
   std::uint32_t extras;
-  std::uint32_t missed_blocks;  // as in ExtentsMessage
-  std::uint32_t reserved;
+  std::uint32_t missed_blocks;   // as in ExtentsMessage
+  std::uint32_t waited_ms;       // 0 at first
   std::uint64_t reservation_id;  // out: for JOIN
 };
 static_assert(sizeof(ReserveMessage) == 40);

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 #include <kvfs/kvfs.hpp>
 
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <fstream>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/lib/client/store_and_load.h"
@@ -204,6 +207,43 @@ TEST_F(FrozenDisk, DeadlinesEndLoadsAndFlushes) {
   dirty.flush(60000);
   lease.load({0, 64}, loaded.pages());
   EXPECT_TRUE(loaded.holds(1, 0, tokens.size()));
+}
+
+class FrozenDiskAndSignals : public FrozenDisk {
+ protected:
+  DaemonProcess::Options options() const override {
+    DaemonProcess::Options options = FrozenDisk::options();
+    options.more.back() = "500ms";
+    return options;
+  }
+};
+
+TEST_F(FrozenDiskAndSignals, AStoreThatIsInterruptedDoesNotWaitAnew) {
+  Client client = open();
+  store(client, some_tokens(16 * 16, 1), 1);
+  ASSERT_TRUE(disk_.freeze());
+  ASSERT_NO_FATAL_FAILURE(fill(client));
+
+  struct sigaction before {};
+  struct sigaction interrupts {};
+  interrupts.sa_handler = [](int) {};  // without SA_RESTART
+  ASSERT_EQ(::sigaction(SIGUSR1, &interrupts, &before), 0);
+  constexpr int kMost = 400;  // for many times the time that it may wait
+  std::atomic<bool> over{false};
+  std::atomic<int> sent{0};
+  std::thread interrupting([&, caller = ::pthread_self()] {
+    for (; !over && sent < kMost; ++sent) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      ::pthread_kill(caller, SIGUSR1);
+    }
+  });
+  const kvfs_status status = status_of([&] { store(client, some_tokens(16 * 16, 200), 200); });
+  over = true;
+  interrupting.join();
+  ::sigaction(SIGUSR1, &before, nullptr);
+  EXPECT_EQ(status, KVFS_NO_SPACE) << kvfs_last_error();
+  EXPECT_GE(sent, 2);
+  EXPECT_LT(sent, kMost);
 }
 
 class DramOnly : public StoreAndLoad {
