@@ -7,7 +7,6 @@
 
 #include "fs/mount/control_json.h"
 #include "fs/mount/file_system.h"
-#include "fs/mount/names.h"
 #include "fs/plain/plain_store.h"
 
 namespace kvfs::mount {
@@ -32,7 +31,7 @@ Answer ns_create(FileSystem& fs, const json& request) {
     return pass(std::move(status));
   auto name = text_field(request, "name");
   if (!name) return pass(std::move(name));
-  if (auto status = check_namespace_name(*name); !status) return pass(std::move(status));
+  if (auto status = store::check_name(*name); !status) return pass(std::move(status));
   if (!request.contains("geometry")) return fail(Code::kInvalid, "'geometry' is missing");
   auto geometry = geometry_from_json(request["geometry"]);
   if (!geometry) return pass(std::move(geometry));

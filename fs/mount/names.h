@@ -1,16 +1,15 @@
-// What may be a name in the root directory and in a namespace directory.
+// What may be a name in a namespace directory.
 #pragma once
 
 #include <string_view>
 
-#include "lib/format/result.h"
+#include "fs/store/store.h"
 
 namespace kvfs::mount {
 
-inline constexpr std::string_view kMetaName = ".kvfs";
+using store::kMetaName;
 
-Status check_namespace_name(std::string_view name);
-// A name for a prefix: any file name but those the directory has itself and those of key files.
+// A name for a prefix: any that store::check_name() takes but those of key files.
 Status check_prefix_name(std::string_view name);
 
 }  // namespace kvfs::mount

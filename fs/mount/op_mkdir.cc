@@ -3,7 +3,6 @@
 #include "fs/mount/attributes.h"
 #include "fs/mount/directory.h"
 #include "fs/mount/file_system.h"
-#include "fs/mount/names.h"
 #include "fs/mount/ops.h"
 #include "fs/plain/plain_store.h"
 
@@ -14,7 +13,7 @@ namespace {
 // A directory that is made is a plain one; a namespace needs a geometry: it comes by the control
 // file's ns_create.
 plain::OsStatus make(FileSystem& fs, const std::string& name, mode_t mode, const fuse_ctx& caller) {
-  if (!check_namespace_name(name)) return tl::unexpected(to_errno(Refusal::kBadMessage));
+  if (!store::check_name(name)) return tl::unexpected(to_errno(Refusal::kBadMessage));
   const MutexLock lock(fs.root_names());
   if (fs.store().find_namespace(name) != nullptr) return tl::unexpected(to_errno(Refusal::kExists));
   return fs.plain()->make(name, mode, caller.uid, caller.gid);

@@ -15,7 +15,7 @@ bool is_plain_directory(FileSystem& fs, const char* name) {
 
 // mv of a namespace or a plain directory.
 void rename_directory(FileSystem& fs, fuse_req_t req, const char* from, const char* to) {
-  if (auto status = check_namespace_name(to); !status) return reply(req, status.error());
+  if (auto status = store::check_name(to); !status) return reply(req, status.error());
   MutexLock lock(fs.root_names());
   const bool taken = fs.store().find_namespace(to) != nullptr || is_plain_directory(fs, to);
   if (taken) return reply(req, Refusal::kNotEmpty);

@@ -1,25 +1,25 @@
 #include "fs/store/names.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "lib/format/json_text.h"
 
 namespace kvfs::store {
 
-Status Names::check_name(std::string_view name) {
-  const auto wrong = [&](const std::string& why) {
-    return fail(Code::kInvalid,
-                "'" + std::string(name.substr(0, 64)) + "' cannot be a name: " + why);
-  };
-  if (name.empty() || name.size() > kMaxNameBytes) {
-    return wrong("it needs 1 to " + std::to_string(kMaxNameBytes) + " bytes");
+Status check_name(std::string_view name) {
+  constexpr std::size_t kMaxBytes = 255;
+  const bool reserved = name == "." || name == ".." || name == kMetaName;
+  if (!name.empty() && name.size() <= kMaxBytes && !reserved &&
+      name.find('/') == std::string_view::npos && is_printable(name)) {
+    return {};
   }
-  if (name == "." || name == ".." || name.starts_with(".kvfs")) return wrong("it is reserved");
-  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) {
-    return wrong("it has a '/' or a zero byte in it");
-  }
-  if (!is_utf8(name)) return wrong("it is not UTF-8");
-  return {};
+  return fail(Code::kInvalid,
+              fmt::format("{} cannot be a name: 1 to {} bytes of UTF-8 without '/' or control "
+                          "characters, and not '{}'",
+                          json_text(std::string(name.substr(0, kMaxBytes))), kMaxBytes, kMetaName));
 }
 
 std::optional<Key> Names::find(std::string_view name) const {

@@ -18,12 +18,10 @@ namespace kvfs::store {
 // Threads: its namespace's mutex guards every call.
 // Owns:    names and labels; the journal has their copies.
 // Blocks:  never.
-// Errors:  check_name() says what is wrong with a name.
+// Errors:  none; check_name() has said what is wrong with a name.
 class Names {
  public:
-  static constexpr std::size_t kMaxNameBytes = 255;
   static constexpr std::size_t kMaxLabelBytes = 4096;
-  static Status check_name(std::string_view name);
 
   [[nodiscard]] std::optional<Key> find(std::string_view name) const;
   [[nodiscard]] std::vector<std::string> of(const Key& key) const;

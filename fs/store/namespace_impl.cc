@@ -346,7 +346,7 @@ Status NamespaceImpl::touch(const Key& key) {
 }
 
 Status NamespaceImpl::add_name(std::string_view name, const Key& key, bool replace) {
-  if (Status valid = Names::check_name(name); !valid) return valid;
+  if (Status valid = check_name(name); !valid) return valid;
   MutexLock lock(state_->mutex);
   const std::optional<Key> has = state_->names.find(name);
   if (has == key) return {};
@@ -369,7 +369,7 @@ Status NamespaceImpl::remove_name(std::string_view name) {
 }
 
 Status NamespaceImpl::rename_name(std::string_view from, std::string_view to) {
-  if (Status valid = Names::check_name(to); !valid) return valid;
+  if (Status valid = check_name(to); !valid) return valid;
   MutexLock lock(state_->mutex);
   if (Status there = state_->is_there(); !there) return there;
   const std::optional<Key> key = state_->names.find(from);

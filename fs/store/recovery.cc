@@ -179,10 +179,14 @@ Status Recovery::load_names(NamespaceState& state) {
       JournalTable::kNames, prefix,
       [&](std::string_view key, std::span<const std::byte> value) NO_THREAD_SAFETY_ANALYSIS {
         if (!key.starts_with(prefix)) return false;
+        const std::string_view name = key.substr(prefix.size());
         Key target;
-        if (value.size() == sizeof target) {
+        if (const Status valid = check_name(name); !valid) {
+          spdlog::warn("namespace {}: a name is dropped: {}", state.name(), valid.error().message);
+          dropped_.push_back({JournalTable::kNames, std::string(key), std::nullopt});
+        } else if (value.size() == sizeof target) {
           std::memcpy(&target, value.data(), sizeof target);
-          state.names.set(key.substr(prefix.size()), target);
+          state.names.set(name, target);
         }
         return true;
       });

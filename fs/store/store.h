@@ -257,6 +257,11 @@ class Namespace {
   virtual void flush(Deadline deadline, Done done) = 0;
 };
 
+// Beside a store's namespaces, and in each beside its prefixes: what is no name of theirs.
+inline constexpr std::string_view kMetaName = ".kvfs";
+// What may be the name of a namespace, or of a prefix in one. Listings have one a line.
+Status check_name(std::string_view name);
+
 // What the mount wants to hear. Called with no lock held, from any thread; must not block for long.
 class StoreListener {
  public:

@@ -28,7 +28,7 @@ std::vector<std::shared_ptr<Namespace>> StoreImpl::namespaces() const {
 }
 
 Status StoreImpl::check_new(std::string_view name, const Geometry& geometry) const {
-  if (Status valid = Names::check_name(name); !valid) return valid;
+  if (Status valid = check_name(name); !valid) return valid;
   if (Status valid = validate(geometry); !valid) return valid;
   for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
     if (geometry.slot_bytes(g) <= services_.dram->slab_bytes()) continue;
@@ -171,7 +171,7 @@ Result<Evicted> StoreImpl::remove_namespace(std::string_view name, RemoveIf cond
 }
 
 Status StoreImpl::rename_namespace(std::string_view from, std::string_view to) {
-  if (Status valid = Names::check_name(to); !valid) return valid;
+  if (Status valid = check_name(to); !valid) return valid;
   const MutexLock lock(admin_mutex_);
   const auto space = registry_.find(from);
   if (space == nullptr) return fail(Code::kNotFound, "there is no namespace " + std::string(from));

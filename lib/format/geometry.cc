@@ -45,15 +45,6 @@ const DTypeRow& row_of(DType dtype) { return kDTypes.at(static_cast<std::size_t>
 
 std::string in_quotes(std::string_view text) { return "'" + std::string(text) + "'"; }
 
-// What JSON can carry and a terminal can show: UTF-8 without control characters.
-bool printable_utf8(std::string_view text) {
-  const bool control = std::any_of(text.begin(), text.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte < 0x20 || byte == 0x7f;
-  });
-  return !control && is_utf8(text);
-}
-
 bool valid_tag(std::string_view tag) {
   constexpr std::string_view kAllowed =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
@@ -220,11 +211,11 @@ Key Geometry::seed() const {
 
 Status validate(const Geometry& geometry) {
   if (geometry.model.empty() || geometry.model.size() > kMaxNameBytes ||
-      !printable_utf8(geometry.model)) {
+      !is_printable(geometry.model)) {
     return fail(Code::kInvalid,
                 "model must be 1 to 255 bytes of printable UTF-8: give the model's name");
   }
-  if (geometry.salt.size() > kMaxNameBytes || !printable_utf8(geometry.salt)) {
+  if (geometry.salt.size() > kMaxNameBytes || !is_printable(geometry.salt)) {
     return fail(Code::kInvalid,
                 "salt must be at most 255 bytes of printable UTF-8: encode binary salts as hex");
   }

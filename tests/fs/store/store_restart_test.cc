@@ -1,5 +1,6 @@
 #include <lmdb.h>
 
+#include "fs/store/namespace_impl.h"
 #include "tests/fs/store/store_fixture.h"
 
 namespace kvfs::store {
@@ -64,6 +65,30 @@ TEST_F(StoreTest, ALabelGoesWithABlockThatIsLost) {
     EXPECT_EQ(ns->find(key)->label, "");
     ASSERT_OK(store_->close(in_seconds(20), false));
   }
+}
+
+// Of a daemon that let it be made, or of a damaged journal.
+TEST_F(StoreTest, ANameThatCannotBeIsDroppedFromTheJournal) {
+  const auto with = options(4 * kSlab, 64 << 20);
+  open(with);
+  const auto ns = space();
+  const auto tokens = prompt(1, 2);
+  const Key key = keys_of(small_geometry(), tokens).back();
+  ASSERT_OK(put(*ns, tokens));
+  ASSERT_OK(ns->add_name("good", key, false));
+  ASSERT_OK(static_cast<NamespaceImpl&>(*ns).state()->services.journal->commit(
+      {{JournalTable::kNames, name_key(ns->id(), "two\nlines"),
+        std::string(reinterpret_cast<const char*>(&key), sizeof key)}}));
+  for (int restart = 0; restart < 2; ++restart) {
+    ASSERT_OK(store_->close(in_seconds(20), false));
+    open(with);
+    EXPECT_EQ(store_->find_namespace("ns")->names_of(key), std::vector<std::string>{"good"});
+  }
+  EXPECT_EQ(static_cast<NamespaceImpl&>(*store_->find_namespace("ns"))
+                .state()
+                ->services.journal->database()
+                .entries(JournalTable::kNames),
+            1U);
 }
 
 TEST_F(StoreTest, DramIsThereAfterARestartThatKeepsIt) {

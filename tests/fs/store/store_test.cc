@@ -349,7 +349,7 @@ TEST_F(StoreTest, NamesAreKeptInOrder) {
   ASSERT_OK(ns->add_name("a", keys[1], false));
   EXPECT_EQ(ns->add_name("a", keys[0], false).error().code, Code::kExists);
   EXPECT_EQ(ns->add_name("c", {3, 3}, false).error().code, Code::kNotFound);
-  for (const char* bad : {"", ".", "..", ".kvfs", "x/y"}) {
+  for (const char* bad : {"", ".", "..", ".kvfs", "x/y", "two\nlines", "\x1b[2J", "\x7f"}) {
     EXPECT_EQ(ns->add_name(bad, keys[0], false).error().code, Code::kInvalid) << bad;
   }
   std::vector<NameEntry> names;
