@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ class LeaseImpl final : public Lease {
     return static_cast<std::uint32_t>(ids_.size());
   }
   [[nodiscard]] const PrefixLayout& layout() const override { return layout_; }
+  [[nodiscard]] std::span<const BlockId> ids() const { return ids_; }
 
   void count_hit() override;
   Result<std::uint32_t> extents(std::uint32_t group, std::uint32_t first,

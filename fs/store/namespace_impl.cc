@@ -9,7 +9,6 @@
 #include "fs/store/dram_space.h"
 #include "fs/store/flush.h"
 #include "fs/store/gpu_promoter.h"
-#include "fs/store/lease_impl.h"
 #include "fs/store/promoter.h"
 #include "fs/store/slab_mover.h"
 #include "fs/store/verifier.h"
@@ -17,9 +16,6 @@
 
 namespace kvfs::store {
 namespace {
-
-// What a prefetch has not brought by then, it gives up.
-constexpr std::chrono::seconds kPrefetchTime{60};
 
 // Of a slab of DRAM or of a GPU.
 SlabInfo info_of(const auto& slab) {
@@ -212,7 +208,7 @@ bool NamespaceImpl::wanted_on_gpu(BlockId tip) const {
   return false;
 }
 
-Result<std::unique_ptr<Lease>> NamespaceImpl::lease(const Key& key, bool quiet) {
+Result<std::unique_ptr<LeaseImpl>> NamespaceImpl::take_lease(const Key& key, bool quiet) {
   const auto start = Clock::now();
   std::vector<BlockId> chain;
   bool hot = false;
@@ -236,6 +232,10 @@ Result<std::unique_ptr<Lease>> NamespaceImpl::lease(const Key& key, bool quiet) 
   auto lease = std::make_unique<LeaseImpl>(state_, key, std::move(chain), layouts_.get(blocks));
   state_->services.metrics.lease_latency.observe(Clock::now() - start);
   return lease;
+}
+
+Result<std::unique_ptr<Lease>> NamespaceImpl::lease(const Key& key, bool quiet) {
+  return take_lease(key, quiet);
 }
 
 std::unique_ptr<Reservation> NamespaceImpl::reserve() {
@@ -264,25 +264,10 @@ Result<std::unique_ptr<Reservation>> NamespaceImpl::join(std::uint64_t reservati
   return std::make_unique<ReservationImpl>(std::move(shared));
 }
 
-// Held until all of it is there: making room for one block must not take another. Once at a time:
-// whoever asks again and again must not pile up leases and waiters.
 Status NamespaceImpl::prefetch(const Key& key) {
-  auto held = lease(key, true);
+  auto held = take_lease(key, true);
   if (!held) return pass(std::move(held));
-  {
-    const MutexLock lock(prefetches_->mutex);
-    if (!prefetches_->tips.insert(key).second) return {};
-  }
-  const std::shared_ptr<Lease> lease(held->release(), [all = prefetches_, key](Lease* over) {
-    delete over;
-    const MutexLock lock(all->mutex);
-    all->tips.erase(key);
-  });
-  const Deadline deadline = Clock::now() + kPrefetchTime;
-  for (std::uint32_t g = 0; g < state_->groups; ++g) {
-    const std::uint32_t first = lease->layout().first_block[g];
-    lease->when_resident(g, first, lease->blocks() - first, deadline, [lease](const Status&) {});
-  }
+  prefetches_->begin(*std::move(held));
   return {};
 }
 

@@ -5,11 +5,12 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "fs/store/layout_cache.h"
+#include "fs/store/lease_impl.h"
 #include "fs/store/namespace_state.h"
+#include "fs/store/prefetches.h"
 #include "fs/store/reservation_impl.h"
 #include "fs/store/store.h"
 
@@ -81,6 +82,7 @@ class NamespaceImpl final : public Namespace {
  private:
   [[nodiscard]] Error not_cached(const Key& key) const REQUIRES(state_->mutex);
   [[nodiscard]] Error no_such_slab(std::uint32_t slab) const;
+  Result<std::unique_ptr<LeaseImpl>> take_lease(const Key& key, bool quiet);
   [[nodiscard]] bool usable(std::span<const BlockId> chain) const REQUIRES(state_->mutex);
   [[nodiscard]] PrefixInfo info(BlockId tip) const REQUIRES(state_->mutex);
   [[nodiscard]] BlockId branch_above(BlockId id) const REQUIRES(state_->mutex);
@@ -90,12 +92,6 @@ class NamespaceImpl final : public Namespace {
   // Submits under the lock, so that no erasure can come before, then unlocks it and waits.
   Status journal(std::vector<JournalOp> ops, MutexLock& lock, bool after_sync = false)
       REQUIRES(state_->mutex);
-
-  // Tips whose blocks are on their way; outlives this with the last of them.
-  struct Prefetches {
-    Mutex mutex;  // a leaf
-    std::unordered_set<Key, KeyHash> tips GUARDED_BY(mutex);
-  };
 
   const NamespacePtr state_;
   const std::shared_ptr<Prefetches> prefetches_ = std::make_shared<Prefetches>();
