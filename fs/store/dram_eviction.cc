@@ -86,8 +86,7 @@ class Eviction {
   // The leaf, which gives a slot of the group unless it has none.
   std::uint64_t drop_leaf(BlockId id) NO_THREAD_SAFETY_ANALYSIS {
     const std::uint64_t slots = state_.catalog->placement(id, group_).dram.valid() ? 1 : 0;
-    state_.remove(id, removal_);
-    lost().add();
+    lost().add(state_.evict_leaf(id, removal_));
     return slots;
   }
 

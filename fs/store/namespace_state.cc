@@ -320,6 +320,25 @@ void NamespaceState::remove(BlockId block, Removal& removal) {
   if (abandoned.held) release({&block, 1}, removal);
 }
 
+bool NamespaceState::nowhere(BlockId block) const {
+  for (std::uint32_t g = 0; g < groups; ++g) {
+    const Placement& placement = catalog->placement(block, g);
+    if (placement.dram.valid() || placement.nvme.valid()) return false;
+  }
+  return true;
+}
+
+std::uint64_t NamespaceState::evict_leaf(BlockId leaf, Removal& removal) {
+  std::uint64_t evicted = 0;
+  for (BlockId at = leaf; at != kNoBlock && removable(at) && (at == leaf || nowhere(at));) {
+    const BlockId parent = catalog->parent(at);
+    remove(at, removal);
+    ++evicted;
+    at = parent;
+  }
+  return evicted;
+}
+
 // Blocks know their parents, not their children: from every leaf, and from above every root, the
 // way up is walked to where it is known whether it follows a root. Each live block is visited once.
 std::uint64_t NamespaceState::remove_with_followers(std::span<const BlockId> roots,

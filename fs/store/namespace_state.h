@@ -183,6 +183,12 @@ class NamespaceState : public std::enable_shared_from_this<NamespaceState> {
   Result<BlockId> insert(const Catalog::NewBlock& block) REQUIRES(mutex);
   // Takes a live leaf away. Its slots go into `removal`, at once or when its last hold goes.
   void remove(BlockId block, Removal& removal) REQUIRES(mutex);
+  // The same with a leaf that nobody holds, and then with those before it that are such leaves by
+  // now and in no tier, as windows have passed them: nothing else would ever take them. Returns how
+  // many.
+  std::uint64_t evict_leaf(BlockId leaf, Removal& removal) REQUIRES(mutex);
+  // Its bytes, of whatever groups, are in no tier.
+  [[nodiscard]] bool nowhere(BlockId block) const REQUIRES(mutex);
   // Live blocks and all that follows them, leaf-first, pinned or not. Returns how many.
   std::uint64_t remove_with_followers(std::span<const BlockId> roots, Removal& removal)
       REQUIRES(mutex);

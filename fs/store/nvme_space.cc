@@ -71,16 +71,16 @@ std::uint64_t NvmeSpace::evict(NamespaceState& state, std::uint64_t bytes,
   const std::uint32_t now = wall_seconds();
   return evict_lowest(
       bytes, [&]() NO_THREAD_SAFETY_ANALYSIS { return state.catalog->leaf_list(); },
-      [&](BlockId id)
-          NO_THREAD_SAFETY_ANALYSIS { return state.removable(id) && on_nvme(state, id); },
+      [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
+        return state.removable(id) && (on_nvme(state, id) || state.nowhere(id));
+      },
       [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS { return state.value(id, 0, now); },
       [&](BlockId id) NO_THREAD_SAFETY_ANALYSIS {
         std::uint64_t freed = 0;
         for (std::uint32_t g = 0; g < state.groups; ++g) {
           if (state.catalog->placement(id, g).nvme.valid()) freed += state.slot_bytes[g];
         }
-        state.remove(id, removal);
-        state.metrics.evicted_capacity.add();
+        state.metrics.evicted_capacity.add(state.evict_leaf(id, removal));
         return freed;
       });
 }

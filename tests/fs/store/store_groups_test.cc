@@ -87,6 +87,34 @@ TEST_F(StoreTest, BlocksThatWindowsHavePassedAreRecordedForThoseBehindThem) {
   }
 }
 
+// What windows have passed has no bytes that could be wanted: it goes with what follows it.
+TEST_F(StoreTest, BlocksWithoutBytesLeaveWithTheLastThatFollowsThem) {
+  open(options(4 * kSlab, 64 << 20));
+  Geometry windows = hybrid();
+  windows.groups.erase(windows.groups.begin());
+  const auto ns = space("windows", windows);
+  const auto tokens = prompt(1, 9);
+  const auto keys = keys_of(windows, tokens);
+  {
+    auto reservation = ns->reserve();
+    std::vector<Extent> extents(keys.size());
+    ASSERT_OK(reservation->reserve({}, tokens, {}, extents, in_seconds(20)));
+    for (std::uint32_t i = 0; i < 6; ++i) reservation->leave_out(i, 0);
+    ASSERT_OK(reservation->commit(9));
+  }
+  ASSERT_OK(flush(*ns));
+  {
+    // Goes on from there, and so holds it.
+    auto reservation = ns->reserve();
+    std::vector<Extent> extents(1);
+    ASSERT_OK(reservation->reserve(keys[3], prompt(2, 1), {}, extents, in_seconds(20)));
+    ASSERT_OK(ns->evict_bytes("nvme", 1 << 30));
+    EXPECT_EQ(ns->stats().blocks, 4U);
+  }
+  ASSERT_OK(ns->evict_bytes("nvme", 1 << 30));
+  EXPECT_EQ(ns->stats().blocks, 0U);
+}
+
 // In a store without NVMe a windowed group's blocks leave one by one once no window needs them,
 // while the full group's stay; what was dropped is stored again by the next writer of that prefix.
 TEST_F(StoreTest, BlocksOutsideTheWindowLeaveAlone) {
