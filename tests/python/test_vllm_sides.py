@@ -460,7 +460,7 @@ def test_after_a_reset_nothing_old_is_found(make_engine, forgets):
     "other",
     [
         {"cache_salt": "tenant"},
-        {"lora_request": SimpleNamespace(lora_name="a", lora_path="/a")},
+        {"lora_request": SimpleNamespace(lora_name="a", lora_int_id=1, lora_path="/a")},
         {
             "mm_features": [
                 SimpleNamespace(identifier="image", mm_position=SimpleNamespace(offset=3, length=4))
@@ -486,8 +486,8 @@ def test_extras_of_blocks():
     assert len(set(found.values())) == 4
     assert extras(make_request([1]), BLOCK) is None
     # Parts are told apart whatever they contain.
-    lora = SimpleNamespace(lora_name="a", lora_path="b")
-    shifted = SimpleNamespace(lora_name="a1:b", lora_path="")
+    lora = SimpleNamespace(lora_name="a", lora_int_id=1, lora_path="b")
+    shifted = SimpleNamespace(lora_name="a1:b", lora_int_id=1, lora_path="")
     assert extras(make_request([1], lora_request=lora), BLOCK) != extras(
         make_request([1], lora_request=shifted), BLOCK
     )

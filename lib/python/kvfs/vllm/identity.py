@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import weights
+
 
 def _text(*parts) -> bytes:
     """Unambiguous whatever the parts contain."""
@@ -27,7 +29,8 @@ def extras(request, block_tokens: int, epoch: str = "") -> dict[int, bytes] | No
     found: dict[int, list[bytes]] = {}
     lora = getattr(request, "lora_request", None)
     if lora is not None:
-        found.setdefault(0, []).append(_text("lora", lora.lora_name, lora.lora_path))
+        named = _text("lora", lora.lora_name, lora.lora_path, weights.adapter(lora))
+        found.setdefault(0, []).append(named)
     if getattr(request, "cache_salt", None):
         found.setdefault(0, []).append(_text("cache_salt", request.cache_salt))
     if epoch:

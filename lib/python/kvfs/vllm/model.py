@@ -11,15 +11,9 @@ from pathlib import Path
 import kvfs
 from kvfs.naming import short_name
 
-from . import versions
+from . import versions, weights
 from .ranks import Share
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-# Of a file its first and last bytes, and pieces between them: of all files together so many, so
-# that other weights in files of the same sizes are seen.
-_SAMPLE = 1 << 16
-_PIECE = 1 << 12
-_PIECES = 1024
 ENCODED_DTYPES = {
     "packed": ("bfloat16",),
     "fp8": ("bfloat16", "float16", "float32"),
@@ -130,10 +124,8 @@ def fingerprint(vllm_config, groups) -> str:
         facts += [config.model, config.revision]
     digest.update(repr([str(fact) for fact in facts]).encode())
     if "dummy" not in load_format:
-        files = weight_files(Path(config.model))
-        for file in files:
-            for piece in _samples(file, max(_PIECES // len(files), 16)):
-                digest.update(piece)
+        for piece in weights.samples(Path(config.model)):
+            digest.update(piece)
     return digest.hexdigest()[:16]
 
 
@@ -145,23 +137,6 @@ def _long_rope_tokens(hf: dict) -> int | None:
             return rope.get(name) or hf.get(name) or hf.get("max_position_embeddings", 0)
     text = hf.get("text_config")
     return _long_rope_tokens(text) if isinstance(text, dict) else None
-
-
-def weight_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return sorted(file for file in path.glob("*") if file.suffix in _WEIGHTS)
-
-
-def _samples(file: Path, pieces: int):
-    size = file.stat().st_size
-    with file.open("rb", buffering=0) as stream:
-        yield f"{file.name} {size} ".encode() + stream.read(_SAMPLE)
-        for piece in range(1, pieces):
-            stream.seek(size * piece // pieces)
-            yield stream.read(_PIECE)
-        stream.seek(max(size - _SAMPLE, 0))
-        yield stream.read(_SAMPLE)
 
 
 def _natural(name: str) -> list:
