@@ -27,6 +27,7 @@ os.dup2(2, 1)  # what vLLM prints belongs in the log
 
 from vllm import LLM, SamplingParams  # noqa: E402
 from vllm.config import KVEventsConfig, KVTransferConfig  # noqa: E402
+from vllm.lora.request import LoRARequest  # noqa: E402
 
 LONG_TALK = 1500  # tokens
 
@@ -61,9 +62,11 @@ class Engine:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # ranks may outnumber the cores
         self.llm = LLM(model=model, kv_transfer_config=transfer, **usual | options)
         self.core = getattr(self.llm.llm_engine.engine_core, "engine_core", None)
+        self.adapters = {}
         self.generate([7] * 200, max_tokens=2)  # nothing after this is a first time
 
-    def generate(self, tokens, max_tokens=16, cache_salt=None, transfer=None):
+    def generate(self, tokens, max_tokens=16, cache_salt=None, transfer=None, adapter=None):
+        """`adapter`: the directory of a LoRA adapter."""
         prompt = {"prompt_token_ids": tokens}
         if cache_salt:
             prompt["cache_salt"] = cache_salt
@@ -75,7 +78,9 @@ class Engine:
             extra_args={"kv_transfer_params": transfer} if transfer else None,
         )
         began = time.perf_counter()
-        (output,) = self.llm.generate([prompt], sampling, use_tqdm=False)
+        (output,) = self.llm.generate(
+            [prompt], sampling, use_tqdm=False, lora_request=adapter and self._lora(adapter)
+        )
         seconds = time.perf_counter() - began
         metrics = output.metrics
         return {
@@ -85,6 +90,10 @@ class Engine:
             "ttft": metrics.first_token_latency if metrics else None,
             "transfer": output.kv_transfer_params,
         }
+
+    def _lora(self, adapter):
+        number = self.adapters.setdefault(adapter, len(self.adapters) + 1)
+        return LoRARequest(os.path.basename(adapter), number, adapter)
 
     def batch(self, prompts, max_tokens=16):
         """Several at a time."""
