@@ -138,9 +138,9 @@ void Leaving::gone() const {
 bool PlainStore::is_there(const std::string& path, std::uint64_t inode) const {
   const SharedLock shared = tree_.shared();
   const auto at = place(path);
-  struct stat file {};
-  return at && ::fstatat(at->directory(), at->name(), &file, AT_SYMLINK_NOFOLLOW) == 0 &&
-         file.st_ino == inode;
+  if (!at) return false;
+  const auto file = at->attributes();
+  return file && file->st_ino == inode;
 }
 
 Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic<bool>& stopping) {

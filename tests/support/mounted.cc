@@ -101,7 +101,7 @@ void DaemonProcess::start() {
         }
         return serving();
       },
-      60);
+      180);  // the first with a GPU under compute-sanitizer takes more than a minute
   if (pid_ < 0 || !served) throw std::runtime_error("kvfsd did not start:\n" + this->log());
 }
 

@@ -3,8 +3,7 @@
     PYTHONPATH=... python3 tools/benchmarks/vllm_ttft.py --connector kvfs --path /kv --encoding packed
 
 One engine, one connector: none (the reference), kvfs, offloading (vLLM's own, host memory), lmcache
-(in its process, host memory), lmcache_server (in the process of an `lmcache server`, host memory,
-which is started before on `--port`). To compare them, run one after the other on one machine. A model of a
+(in its process, host memory). To compare them, run one after the other on one machine. A model of a
 known shape with random weights. Each round takes a prompt that is new, of N tokens in whole blocks
 and a few more, and asks for it three times: nobody has it; vLLM's own cache has it; only the
 connector has it, if there is one. One JSON object for each N:
@@ -43,13 +42,10 @@ GIB = 1 << 30
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--connector",
-        choices=("none", "kvfs", "offloading", "lmcache", "lmcache_server"),
-        required=True,
+        "--connector", choices=("none", "kvfs", "offloading", "lmcache"), required=True
     )
     parser.add_argument("--path", help="with kvfs: the mount")
     parser.add_argument("--encoding", default="raw", help="with kvfs: raw, packed, fp8 or int8")
-    parser.add_argument("--port", type=int, default=5555, help="with lmcache_server: the server's")
     parser.add_argument("--host-gib", type=float, default=40, help="memory of the other connectors")
     parser.add_argument("--shape", choices=SHAPES, default="llama-3.1-8b")
     parser.add_argument("--tokens", type=int, nargs="+", default=[8192, 32768, 65536])
@@ -78,16 +74,7 @@ def transfer(given) -> dict | None:
         "kv_connector_extra_config": {"cpu_bytes_to_use": int(given.host_gib * GIB)},
     }
     lmcache = {"kv_connector": "LMCacheConnectorV1"}
-    server = {
-        "kv_connector": "LMCacheMPConnector",
-        "kv_connector_extra_config": {
-            "lmcache.mp.host": "tcp://localhost",
-            "lmcache.mp.port": given.port,
-        },
-    }
-    of = {"kvfs": kvfs, "offloading": offloading, "lmcache": lmcache, "lmcache_server": server}[
-        given.connector
-    ]
+    of = {"kvfs": kvfs, "offloading": offloading, "lmcache": lmcache}[given.connector]
     return {"kv_role": "kv_both", **of}
 
 
