@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from kvfs.vllm import weights
-from kvfs.vllm.identity import extras
+from kvfs.vllm.identity import cacheable, extras
 
 BLOCK = 16
 
@@ -18,13 +18,15 @@ def files(tmp_path):
 
 @pytest.fixture
 def named(files):
-    """named(number) -> what an adapter is named by: always the same name and path."""
+    """named(number) -> what an adapter is named by, always with the same name and path; None where
+    its requests are not cached."""
 
     def name(number, **more):
         lora = SimpleNamespace(lora_name="a", lora_int_id=number, lora_path=str(files), **more)
-        return extras(SimpleNamespace(lora_request=lora), BLOCK)
+        request = SimpleNamespace(lora_request=lora, prompt_token_ids=[1])
+        return extras(request, BLOCK) if cacheable(request) else None
 
-    weights._adapter_once.cache_clear()
+    weights._adapters.clear()
     return name
 
 
@@ -45,10 +47,31 @@ def test_other_files_under_the_same_name_and_path_are_another_adapter(files, nam
     assert named(3) != before
 
 
-def test_what_vllm_has_read_stays_what_it_is(files, named):
+def test_an_adapter_whose_files_have_changed_is_not_cached_under_either_name(files, named):
+    """vLLM may have what it read, or have read it anew since it needed the room for another."""
     before = named(1)
     change(files, "weights")
-    assert named(1) == before
+    assert named(1) is None
+    after = named(1, load_inplace=True)
+    assert after not in (None, before)
+    assert named(1) == after
+
+
+def test_only_the_files_that_vllm_reads_count(files, named):
+    before = named(1)
+    (files / "optimizer.pt").symlink_to(files / "gone")
+    assert named(1) == named(2) == before
+
+
+@pytest.mark.parametrize("what", ["a dangling link", "a home of nobody"])
+def test_an_adapter_that_cannot_be_read_is_not_cached(files, what):
+    path = files
+    if what == "a dangling link":
+        (files / "adapter_model.bin").symlink_to(files / "gone")
+    else:
+        path = "~nobody-has-this-name/adapter"
+    lora = SimpleNamespace(lora_name="a", lora_int_id=9, lora_path=str(path))
+    assert not cacheable(SimpleNamespace(lora_request=lora, prompt_token_ids=[1]))
 
 
 def test_what_vllm_reads_with_each_request_is_named_anew(files, named):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from . import weights
 
 
@@ -13,11 +15,13 @@ def _text(*parts) -> bytes:
 def cacheable(request, images: bool = True) -> bool:
     """False where tokens do not say what the KV was computed from, or change under way. `images`:
     whether their identifiers name what is in them."""
+    lora = getattr(request, "lora_request", None)
     return (
         request.prompt_token_ids is not None
         and getattr(request, "prompt_embeds", None) is None
         and not getattr(request, "resumable", False)
         and (images or not getattr(request, "mm_features", None))
+        and (lora is None or weights.adapter(lora) is not None)
     )
 
 
@@ -29,8 +33,8 @@ def extras(request, block_tokens: int, epoch: str = "") -> dict[int, bytes] | No
     found: dict[int, list[bytes]] = {}
     lora = getattr(request, "lora_request", None)
     if lora is not None:
-        named = _text("lora", lora.lora_name, lora.lora_path, weights.adapter(lora))
-        found.setdefault(0, []).append(named)
+        files = weights.adapter(lora) or uuid.uuid4()  # they have changed since cacheable()
+        found.setdefault(0, []).append(_text("lora", lora.lora_name, lora.lora_path, files))
     if getattr(request, "cache_salt", None):
         found.setdefault(0, []).append(_text("cache_salt", request.cache_salt))
     if epoch:

@@ -311,9 +311,9 @@ class Scheduler:
 
     def _state(self, request) -> _Request | None:
         state = self._requests.get(request.request_id)
-        if state is None and cacheable(request, self._images):
+        if state is None:
             self.add(request)
-            state = self._requests[request.request_id]
+            state = self._requests.get(request.request_id)
         return state
 
     def _scheduled(self, request_id, page_ids, whole, computed, scheduled) -> None:
