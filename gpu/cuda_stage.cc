@@ -1,17 +1,19 @@
 #include "gpu/cuda_stage.h"
 
-#include <algorithm>
+#include <bit>
 
 namespace kvfs::gpu {
 
 Status CudaBuffer::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return {};
-  const std::size_t grown = std::max(bytes, 2 * bytes_);
-  pieces_.emplace_back();
-  Status status = allocate(grown, pieces_.back());
-  if (status) {
-    bytes_ = grown;
-  } else {
+  Status status;
+  for (const std::size_t size : {std::bit_ceil(bytes), bytes}) {
+    pieces_.emplace_back();
+    status = allocate(size, pieces_.back());
+    if (status) {
+      bytes_ = size;
+      break;
+    }
     pieces_.pop_back();
   }
   return status;

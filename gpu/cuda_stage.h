@@ -13,8 +13,8 @@ namespace kvfs::gpu {
 
 // Memory that grows to what is asked for and stays: on the device, or pinned on the host. What it
 // has outgrown stays, too: to free memory the driver waits for all that the device has been given,
-// the engine's forward pass as well. So it grows at least twofold: all that was outgrown is less
-// than what is in use.
+// the engine's forward pass as well. So it grows to powers of two, where there is room for them:
+// all that was outgrown is less than what is in use.
 // Threads: one at a time; with the context current.
 // Owns:    the memory.
 // Blocks:  growing (it allocates); the destructor, for the device.

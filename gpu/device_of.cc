@@ -19,8 +19,11 @@ constexpr int kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 constexpr unsigned kOnDevice = 2;  // CU_MEMORYTYPE_DEVICE
 constexpr int kSuccess = 0;        // CUDA_SUCCESS
 // CUDA_ERROR_ILLEGAL_ADDRESS and its like: a kernel has ended its context, and a driver may answer
-// this whatever it is asked from then on.
-constexpr bool is_of_lost_context(int result) { return result / 100 == 7; }
+// this whatever it is asked from then on. And those of a device that has gone: unavailable, memory
+// that cannot be corrected, unknown.
+constexpr bool is_of_lost_device(int result) {
+  return result / 100 == 7 || result == 46 || result == 214 || result == 999;
+}
 
 // How many libraries this process has loaded so far.
 unsigned long long libraries_loaded() {
@@ -63,11 +66,13 @@ Result<int> device_of(const void* pointer) {
   unsigned type = 0;
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   const int result = attribute(&type, kMemoryType, address);
-  if (is_of_lost_context(result)) {
+  const bool on_device = result == kSuccess && type == kOnDevice;
+  const int told = on_device ? attribute(&ordinal, kDeviceOrdinal, address) : kSuccess;
+  if (is_of_lost_device(result) || told != kSuccess) {
     return fail(Code::kIo, "the CUDA driver does not say whose memory the engine's is (error " +
-                               std::to_string(result) + "): a kernel has failed in this process");
+                               std::to_string(told != kSuccess ? told : result) +
+                               "): a kernel has failed in this process, or the device is lost");
   }
-  if (result == kSuccess && type == kOnDevice) attribute(&ordinal, kDeviceOrdinal, address);
   return ordinal;
 }
 

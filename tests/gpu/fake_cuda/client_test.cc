@@ -116,9 +116,13 @@ TEST_P(FailingGpu, ADriverThatSaysNothingOfMemoryIsAnError) {
   store(client, cache, 1, kTokens);
   const std::vector<std::int32_t> tokens = prompt(1, kTokens);
   Lease lease = client.acquire(client.match({tokens}).key);
-  const CudaFailure failure({"cuPointerGetAttribute"}, CUDA_ERROR_LAUNCH_FAILED);
-  EXPECT_EQ(status_of([&] { lease.load({0, kBlocks}, cache.pages()); }), KVFS_IO);
-  EXPECT_THAT(kvfs_last_error(), AllOf(HasSubstr("CUDA driver"), HasSubstr("719")));
+  for (const CUresult result : {CUDA_ERROR_LAUNCH_FAILED, CUDA_ERROR_ECC_UNCORRECTABLE,
+                                CUDA_ERROR_DEVICE_UNAVAILABLE, CUDA_ERROR_UNKNOWN}) {
+    const CudaFailure failure({"cuPointerGetAttribute"}, result);
+    EXPECT_EQ(status_of([&] { lease.load({0, kBlocks}, cache.pages()); }), KVFS_IO);
+    EXPECT_THAT(kvfs_last_error(),
+                AllOf(HasSubstr("CUDA driver"), HasSubstr(std::to_string(result))));
+  }
 }
 
 // Nothing of it is a matter to who has host memory.
