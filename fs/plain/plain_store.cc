@@ -137,10 +137,8 @@ void Leaving::gone() const {
 
 bool PlainStore::is_there(const std::string& path, std::uint64_t inode) const {
   const SharedLock shared = tree_.shared();
-  const auto at = place(path);
-  if (!at) return false;
-  const auto file = at->attributes();
-  return file && file->st_ino == inode;
+  const auto file = place(path).and_then([](const Place& at) { return at.attributes(); });
+  return file ? file->st_ino == inode : !went(file.error());
 }
 
 Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic<bool>& stopping) {
@@ -170,9 +168,9 @@ Verification PlainStore::verify(const DirectoryPtr& directory, const std::atomic
       out.unread.push_back({found.path, std::strerror(EIO)});
     if (comparison != OpenFile::Comparison::kOther) return;
     // Whoever was about to open it may have dropped it before.
-    const bool went = lose(directory, found.path, inode, 0, Loss::kCorrupt) ||
-                      !is_there(directory->name() + "/" + found.path, inode);
-    (went ? out.bad : out.kept).push_back(found.path);
+    const bool dropped = lose(directory, found.path, inode, 0, Loss::kCorrupt) ||
+                         !is_there(directory->name() + "/" + found.path, inode);
+    (dropped ? out.bad : out.kept).push_back(found.path);
   });
   if (!status) out.unread.push_back({"", status.error().message});
   return out;

@@ -25,16 +25,16 @@ void Prefetches::begin(std::shared_ptr<LeaseImpl> lease) {
   {
     const MutexLock lock(mutex_);
     for (std::uint32_t g = 0; g < lease->layout().groups; ++g) {
-      std::uint32_t first = lease->blocks();
-      auto before = under_way_.end();
-      while (first > lease->layout().first_block[g] && before == under_way_.end()) {
-        before = under_way_.find({lease->ids()[first - 1], g});
-        if (before == under_way_.end()) --first;
-      }
-      if (first == lease->blocks()) continue;
-      parts.push_back({g, first, lease->blocks() - first});
-      if (before != under_way_.end() && begins_with(*lease, *before->second->lease)) {
-        prefetch = before->second;
+      for (std::uint32_t at = lease->layout().first_block[g]; at < lease->blocks(); ++at) {
+        const auto found = under_way_.find({lease->ids()[at], g});
+        if (found != under_way_.end()) {
+          if (begins_with(*lease, *found->second->lease)) prefetch = found->second;
+        } else if (!parts.empty() && parts.back().group == g &&
+                   parts.back().first + parts.back().count == at) {
+          ++parts.back().count;
+        } else {
+          parts.push_back({g, at, 1});
+        }
       }
     }
     if (parts.empty()) return;

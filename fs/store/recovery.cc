@@ -182,8 +182,8 @@ Status Recovery::load_names(NamespaceState& state) {
         const std::string_view name = key.substr(prefix.size());
         Key target;
         if (const Status valid = check_name(name); !valid) {
-          spdlog::warn("namespace {}: a name is dropped: {}", state.name(), valid.error().message);
-          dropped_.push_back({JournalTable::kNames, std::string(key), std::nullopt});
+          spdlog::warn("namespace {}: a name is not shown: {}", state.name(),
+                       valid.error().message);
         } else if (value.size() == sizeof target) {
           std::memcpy(&target, value.data(), sizeof target);
           state.names.set(name, target);

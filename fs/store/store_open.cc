@@ -108,9 +108,8 @@ Status StoreImpl::take_directories() {
     return parted;
   }
   // What an import left half done is of no use to anybody.
-  std::error_code error;
-  std::filesystem::remove_all(spool_, error);
-  if (error) return fail(Code::kIo, spool_ + ": " + error.message());
+  std::error_code stays;  // as on NFS what somebody has open
+  std::filesystem::remove_all(spool_, stays);
   return make_directories(spool_);
 }
 

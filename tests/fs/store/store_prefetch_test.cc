@@ -77,6 +77,7 @@ TEST_F(PrefetchTest, AShorterPrefixGetsItsOwnWindow) {
   faults().freeze();
   ASSERT_OK(ns->prefetch(keys.back()));
   ASSERT_OK(ns->prefetch(keys[4]));
+  ASSERT_OK(ns->prefetch(keys[10]));  // two blocks of its window are under way
   EXPECT_EQ(most_waiters(*ns), 1U);
   faults().thaw();
   EXPECT_TRUE(over_in_time(*ns));
@@ -85,6 +86,9 @@ TEST_F(PrefetchTest, AShorterPrefixGetsItsOwnWindow) {
   std::array<Extent, 5> extents{};
   EXPECT_EQ(*(*lease)->extents(0, 0, extents), 5U);
   EXPECT_EQ(*(*lease)->extents(1, 2, extents), 3U);
+  auto overlapping = ns->lease(keys[10], true);
+  ASSERT_OK(overlapping);
+  EXPECT_EQ(*(*overlapping)->extents(1, 8, extents), 3U);
 }
 
 TEST_F(PrefetchTest, WhatCouldNotBeReadIsAskedForAnew) {
