@@ -99,10 +99,12 @@ TEST_F(PrefetchTest, WhatCouldNotBeReadIsAskedForAnew) {
   ASSERT_OK(ns->prefetch(keys.back()));
   EXPECT_TRUE(over_in_time(*ns));
   faults().fail_all({});
-  ASSERT_OK(ns->prefetch(keys.back()));
-  EXPECT_TRUE(over_in_time(*ns));
+  // More than once: a read that fails may still be on its way, and then it is joined.
   const auto give_up = in_seconds(20);
-  while (ns->stats().dram_blocks != 6 && Clock::now() < give_up) std::this_thread::yield();
+  while (ns->stats().dram_blocks != 6 && Clock::now() < give_up) {
+    ASSERT_OK(ns->prefetch(keys.back()));
+    EXPECT_TRUE(over_in_time(*ns));
+  }
   EXPECT_EQ(ns->stats().dram_blocks, 6U);
 }
 
