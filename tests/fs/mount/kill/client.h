@@ -1,6 +1,7 @@
 // What both kinds of client do alike.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -107,16 +108,25 @@ class KillClient {
 
   // What a call may end with while daemons die, prefixes are evicted and tiers are full.
   void expect_errno(const std::string& what) {
-    switch (errno) {
+    const int error = errno;
+    switch (error) {
       case ENOTCONN:
       case ECONNABORTED:
       case ENOENT:
       case ESTALE:
       case EBUSY:
         return;
+      case EIO:  // the kernel's, too: of a request on its way into a daemon that is killed
+        if (!daemon_answers()) return;
+        [[fallthrough]];
       default:
-        ledger_.complain(what + ": " + std::strerror(errno));
+        ledger_.complain(what + ": " + std::strerror(error));
     }
+  }
+  [[nodiscard]] bool daemon_answers() const {
+    const int file = ::open((options_.mount + "/.kvfs/stats.json").c_str(), O_RDONLY | O_CLOEXEC);
+    if (file >= 0) ::close(file);
+    return file >= 0;
   }
 
   const LoadOptions options_;
