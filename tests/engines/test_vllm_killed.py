@@ -1,15 +1,11 @@
 """The daemon dies while vLLM loads from it, and comes back."""
 
 import json
-import os
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from engine_runs import tokens_of
-from support.daemon import Daemon
-from support.disk import Disk
+from support.disk import daemon_on_disk
 from support.plain_directories import until
 
 BLOCK = 128
@@ -19,17 +15,8 @@ ANSWER = 24
 @pytest.fixture
 def own(bin_dir):
     """(daemon, disk): one on a disk that can be stopped, so that loads from it do not end."""
-    parent = os.environ.get("TMPDIR", "/var/tmp")
-    with tempfile.TemporaryDirectory(prefix="kvfs-test.", dir=parent) as path:
-        root = Path(path)
-        daemon = Daemon(bin_dir, root, dram="256MiB", nvme="512MiB")
-        disk = Disk(bin_dir, root / "back", daemon.disk)
-        try:
-            yield daemon.start(), disk
-        finally:
-            disk.go_on()
-            daemon.remove()
-            disk.remove()
+    with daemon_on_disk(bin_dir, dram="256MiB", nvme="512MiB") as both:
+        yield both
 
 
 def test_a_load_that_the_daemon_does_not_survive(run_engine, own, model, tmp_path):

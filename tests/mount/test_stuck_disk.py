@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 from populate import create_namespace, run, store_prefix
 from raw_client import ControlError, Lease, Namespace, expect_errno, hex_of
-from support.daemon import Daemon
-from support.disk import Disk
+from support.disk import daemon_on_disk
 
 # The bounds are generous: what they tell from is for ever.
 BOUND = 20
@@ -27,17 +25,8 @@ FLAGS = [
 def own(bin_dir, request):
     """A daemon on such a disk, with more flags as its parameter: (daemon, disk)."""
     flags = [*FLAGS, *getattr(request, "param", [])]
-    parent = os.environ.get("TMPDIR", "/var/tmp")
-    with tempfile.TemporaryDirectory(prefix="kvfs-test.", dir=parent) as path:
-        root = Path(path)
-        daemon = Daemon(bin_dir, root, dram="32MiB", nvme="256MiB", flags=flags)
-        disk = Disk(bin_dir, root / "back", daemon.disk)
-        try:
-            yield daemon.start(), disk
-        finally:
-            disk.go_on()
-            daemon.remove()
-            disk.remove()
+    with daemon_on_disk(bin_dir, dram="32MiB", nvme="256MiB", flags=flags) as both:
+        yield both
 
 
 def within_bound(begin: float) -> bool:

@@ -3,8 +3,12 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+
+from support.daemon import Daemon
 
 
 class Disk:
@@ -33,3 +37,19 @@ class Disk:
         self.process.wait()
         if os.path.ismount(self.mount):
             subprocess.run(["umount", "-l", self.mount], check=True)
+
+
+@contextmanager
+def daemon_on_disk(bin_dir: Path, **options):
+    """(daemon, disk): a Daemon with these options, started, whose NVMe directory is on the disk."""
+    parent = os.environ.get("TMPDIR", "/var/tmp")
+    with tempfile.TemporaryDirectory(prefix="kvfs-test.", dir=parent) as path:
+        root = Path(path)
+        daemon = Daemon(bin_dir, root, **options)
+        disk = Disk(bin_dir, root / "back", daemon.disk)
+        try:
+            yield daemon.start(), disk
+        finally:
+            disk.go_on()
+            daemon.remove()
+            disk.remove()

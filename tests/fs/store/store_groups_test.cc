@@ -14,6 +14,13 @@ Geometry hybrid() {
                      {.layers = 1, .kv_heads = 1, .head_dim = 512, .window = 24}}};
 }
 
+// The window alone.
+Geometry all_windowed() {
+  Geometry windows = hybrid();
+  windows.groups.erase(windows.groups.begin());
+  return windows;
+}
+
 TEST_F(StoreTest, EachGroupHasItsOwnBlocks) {
   open(options(4 * kSlab, 64 << 20));
   const auto ns = space("hybrid", hybrid());
@@ -59,8 +66,7 @@ TEST_F(StoreTest, AHybridPrefixSurvivesARestart) {
 TEST_F(StoreTest, BlocksThatWindowsHavePassedAreRecordedForThoseBehindThem) {
   const auto with = options(4 * kSlab, 64 << 20);
   open(with);
-  Geometry windows = hybrid();
-  windows.groups.erase(windows.groups.begin());
+  const Geometry windows = all_windowed();
   const auto ns = space("windows", windows);
   const auto tokens = prompt(1, 9);
   const auto keys = keys_of(windows, tokens);
@@ -90,8 +96,7 @@ TEST_F(StoreTest, BlocksThatWindowsHavePassedAreRecordedForThoseBehindThem) {
 // What windows have passed has no bytes that could be wanted: it goes with what follows it.
 TEST_F(StoreTest, BlocksWithoutBytesLeaveWithTheLastThatFollowsThem) {
   open(options(4 * kSlab, 64 << 20));
-  Geometry windows = hybrid();
-  windows.groups.erase(windows.groups.begin());
+  const Geometry windows = all_windowed();
   const auto ns = space("windows", windows);
   const auto tokens = prompt(1, 9);
   const auto keys = keys_of(windows, tokens);
