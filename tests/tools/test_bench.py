@@ -91,3 +91,12 @@ def test_on_a_mount_for_people(on_mount, daemon):
     rows = on_mount("bench", "--quick", "--only", "stat_missing", "--json", status=None).json
     assert rows["rows"][0]["bench"] == "stat_missing"
     assert not any(name.startswith("bench-") for name in os.listdir(daemon.mount))
+
+
+def test_rows_of_a_gpu_where_there_is_none(on_mount, disk):
+    assert "--encoding requires --gpu" in on_mount("bench", "--encoding", "fp8", status=2).err
+    options = ["--only", "gpu_load", "--encoding", "packed", "--quick", "--dir", disk]
+    done = on_mount("bench", "--gpu", *options, status=None)
+    if done.status not in (0, 1):  # no GPU, or no build for one
+        assert "kvfs-bench: gpu_load" in done.err
+        assert "did not come to its end" in done.err

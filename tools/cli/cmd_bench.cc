@@ -18,8 +18,8 @@ using nlohmann::json;
 
 struct Options {
   std::vector<std::string> only;
-  std::string directory;
-  bool quick = false, temporary = false;
+  std::string directory, encoding;
+  bool quick = false, temporary = false, on_gpu = false;
 };
 
 struct ClosePipe {
@@ -37,7 +37,8 @@ Result<std::string> command_line(const Options& options, const Context& context)
   if (!program) return pass(std::move(program));
   std::string line = shell_quoted(*program);
   const auto add = [&](const std::string& word) { line += " " + shell_quoted(word); };
-  if (!options.temporary) {
+  // Rows of a GPU are of a daemon of their own always: they choose its tiers.
+  if (!options.temporary && !options.on_gpu) {
     Result<std::string> mount = find_mount(context.mount);
     // Without a mount of his own, a temporary one.
     if (!mount && (mount.error().code != Code::kNotFound || !context.mount.empty()))
@@ -54,6 +55,11 @@ Result<std::string> command_line(const Options& options, const Context& context)
   if (!options.directory.empty()) {
     add("--dir");
     add(options.directory);
+  }
+  if (options.on_gpu) add("--gpu");
+  if (!options.encoding.empty()) {
+    add("--encoding");
+    add(options.encoding);
   }
   if (options.quick) add("--quick");
   return line;
@@ -110,6 +116,7 @@ void add_bench(CLI::App& app, Context& context) {
       app, context, "bench", "How close to the hardware's limits this mount comes", UsesMount::kYes,
       {"kvfs bench --quick",
        "kvfs bench --temporary --dir /data --only nvme_promote --only nvme_writeback",
+       "kvfs bench --gpu --only gpu_load --encoding packed",
        "Exit code 1: a row missed its target."},
       [options, &context] { return run(*options, context); });
   command->add_option("--only", options->only, "Only this row; again for more")
@@ -120,6 +127,11 @@ void add_bench(CLI::App& app, Context& context) {
   command->add_flag("--quick", options->quick, "Less data, fewer rounds");
   command->add_flag("--temporary", options->temporary,
                     "A mount of its own, even where there is one");
+  CLI::Option* gpu = command->add_flag(
+      "--gpu", options->on_gpu, "The rows of a GPU instead, on a mount of its own: gpu_load, ...");
+  command->add_option("--encoding", options->encoding, "With --gpu: how blocks are stored")
+      ->needs(gpu)
+      ->check(CLI::IsMember({"raw", "packed", "fp8", "int8"}));
 }
 
 }  // namespace kvfs::cli
