@@ -37,7 +37,7 @@ Row cost_row(std::string bench, std::string unit, double value, double limit, do
           .limit = limit,
           .ratio = value > 0 ? limit / value : 0,
           .target = most,
-          .met = value <= most,
+          .met = most == 0 || value <= most,
           .data = {}};
 }
 

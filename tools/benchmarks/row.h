@@ -14,7 +14,7 @@ struct Row {
   std::string unit;
   double limit = 0;
   double ratio = 0;   // how near to the limit: 1 is the limit itself
-  double target = 0;  // of the ratio, or, for a time or a size, of the value
+  double target = 0;  // of the ratio, or, for a time or a size, of the value; 0: none, met by all
   bool met = false;
   std::string data;  // what was moved, where that is not random numbers
 };

@@ -23,6 +23,11 @@ TEST(Row, ACostIsMetBelowItsTarget) {
   EXPECT_DOUBLE_EQ(cost_row("x", "us", 50, 10, 50).ratio, 0.2);
 }
 
+TEST(Row, WithoutATargetNothingIsMissed) {
+  EXPECT_TRUE(speed_row("x", "GB/s", {{1, 10}}, 0).met);
+  EXPECT_TRUE(cost_row("x", "us", 50, 10, 0).met);
+}
+
 TEST(Row, ALineIsOneJsonObject) {
   const nlohmann::json line = nlohmann::json::parse(to_line(cost_row("match", "us", 23.5, 12, 50)));
   EXPECT_EQ(line, (nlohmann::json{{"bench", "match"},
