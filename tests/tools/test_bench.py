@@ -93,10 +93,15 @@ def test_on_a_mount_for_people(on_mount, daemon):
     assert not any(name.startswith("bench-") for name in os.listdir(daemon.mount))
 
 
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU")
 def test_rows_of_a_gpu_where_there_is_none(on_mount, disk):
-    assert "--encoding requires --gpu" in on_mount("bench", "--encoding", "fp8", status=2).err
     options = ["--only", "gpu_load", "--encoding", "packed", "--quick", "--dir", disk]
-    done = on_mount("bench", "--gpu", *options, status=None)
-    if done.status not in (0, 1):  # no GPU, or no build for one
-        assert "kvfs-bench: gpu_load" in done.err
-        assert "did not come to its end" in done.err
+    done = on_mount("bench", "--gpu", *options, status=6)
+    assert "kvfs-bench: gpu_load: " in done.err
+    assert "kvfs-bench did not come to its end" in done.err
+
+
+def test_encodings_are_of_rows_of_a_gpu(on_mount):
+    assert "--encoding requires --gpu" in on_mount("bench", "--encoding", "fp8", status=2).err
+    unknown = on_mount("bench", "--gpu", "--encoding", "zip", status=2).err
+    assert "use raw, packed, fp8 or int8" in unknown

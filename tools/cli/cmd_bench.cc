@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "lib/format/geometry.h"
 #include "tools/cli/command.h"
 #include "tools/cli/mount_point.h"
 #include "tools/cli/programs.h"
@@ -37,7 +38,7 @@ Result<std::string> command_line(const Options& options, const Context& context)
   if (!program) return pass(std::move(program));
   std::string line = shell_quoted(*program);
   const auto add = [&](const std::string& word) { line += " " + shell_quoted(word); };
-  // Rows of a GPU are of a daemon of their own always: they choose its tiers.
+  // Rows of a GPU have daemons of their own, with tiers of their choice.
   if (!options.temporary && !options.on_gpu) {
     Result<std::string> mount = find_mount(context.mount);
     // Without a mount of his own, a temporary one.
@@ -58,6 +59,8 @@ Result<std::string> command_line(const Options& options, const Context& context)
   }
   if (options.on_gpu) add("--gpu");
   if (!options.encoding.empty()) {
+    if (Result<Encoding> known = encoding_from_name(options.encoding); !known)
+      return pass(std::move(known));
     add("--encoding");
     add(options.encoding);
   }
@@ -130,8 +133,8 @@ void add_bench(CLI::App& app, Context& context) {
   CLI::Option* gpu = command->add_flag(
       "--gpu", options->on_gpu, "The rows of a GPU instead, on a mount of its own: gpu_load, ...");
   command->add_option("--encoding", options->encoding, "With --gpu: how blocks are stored")
-      ->needs(gpu)
-      ->check(CLI::IsMember({"raw", "packed", "fp8", "int8"}));
+      ->type_name("NAME")
+      ->needs(gpu);
 }
 
 }  // namespace kvfs::cli
